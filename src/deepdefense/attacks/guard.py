@@ -1,0 +1,64 @@
+"""What every attack needs around it: inputs checked, the model frozen and put back, the random state kept, the ball proven."""
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+import torch
+from torch import Tensor, nn
+
+TOLERANCE = 1e-6  # float32 rounding of x + delta around 1 is 6e-8
+
+
+class AttackError(RuntimeError):
+    """An attack broke its own promise: left the ball or [0, 1], or gave NaN."""
+
+
+def check_inputs(model: nn.Module, x: Tensor, y: Tensor, eps: float) -> None:
+    """One clear sentence for what an attack cannot work with."""
+    if not isinstance(model, nn.Module):
+        raise ValueError(f"model must be a torch.nn.Module, got {type(model).__name__}")
+    if not x.is_floating_point() or x.dim() < 2:
+        raise ValueError(f"x must be a float tensor (B, ...) in [0, 1], got {x.dtype} of shape {tuple(x.shape)}")
+    if y.shape != x.shape[:1] or y.is_floating_point():
+        raise ValueError(f"y must hold {len(x)} class indices, got {y.dtype} of shape {tuple(y.shape)}")
+    if not 0 <= eps <= 1:
+        raise ValueError(f"eps must lie in [0, 1], in units of the image range (8/255 for 8 grey levels); got {eps}")
+    if len(x) and not (x.min() >= 0 and x.max() <= 1):
+        raise ValueError(f"images must lie in [0, 1]; these range from {x.min():.4g} to {x.max():.4g}")
+
+
+@contextmanager
+def frozen(model: nn.Module) -> Iterator[None]:
+    """The model in eval mode with parameters that take no gradient; afterwards each module and parameter as before."""
+    modes = {module: module.training for module in model.modules()}
+    wanted = {parameter: parameter.requires_grad for parameter in model.parameters()}
+    model.eval()
+    for parameter in wanted:
+        parameter.requires_grad_(False)
+    try:
+        yield
+    finally:
+        for module, mode in modes.items():
+            module.training = mode
+        for parameter, flag in wanted.items():
+            parameter.requires_grad_(flag)
+
+
+@contextmanager
+def seeded(device: torch.device, seed: int) -> Iterator[None]:
+    """The global generators of the CPU and of `device` at `seed`; afterwards as they were."""
+    cuda = [device] if device.type == "cuda" else []
+    with torch.random.fork_rng(devices=cuda):
+        torch.manual_seed(seed)
+        yield
+
+
+def check_output(x: Tensor, x_adv: Tensor, eps: float, name: str) -> Tensor:
+    """`x_adv`, proven to lie within L∞ distance eps of `x` and in [0, 1]; AttackError otherwise."""
+    if len(x):
+        distance = (x_adv - x).abs().max()
+        if not distance <= eps + TOLERANCE:  # NaN fails too
+            raise AttackError(f"{name} left the ball: L∞ distance {distance:.6g} with eps {eps:.6g}")
+        if not (x_adv.min() >= 0 and x_adv.max() <= 1):
+            raise AttackError(f"{name} left [0, 1]: values from {x_adv.min():.6g} to {x_adv.max():.6g}")
+    return x_adv.detach()

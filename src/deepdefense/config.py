@@ -1,0 +1,163 @@
+"""What a training run is: one frozen dataclass, checked when it is made, and the profiles that fill it in."""
+
+import difflib
+import hashlib
+import json
+import math
+from collections.abc import Iterable
+from dataclasses import asdict, dataclass, field, fields
+
+from . import data, models, objectives
+from .losses import LOSSES
+
+OPTIMIZERS = ("sgd", "adam")
+SCHEDULES = ("cosine", "constant")
+SELECTIONS = ("mean", "clean", "robust")
+SCALINGS = (*models.SCALINGS, "standard")
+
+
+def _require(condition: bool, name: str, allowed: str, got) -> None:
+    if not condition:
+        raise ValueError(f"{name} must be {allowed}; got {got!r}")
+
+
+def _is_number(value) -> bool:
+    return isinstance(value, int | float) and not isinstance(value, bool) and math.isfinite(value)
+
+
+def unknown_name(name: str, allowed: Iterable[str]) -> ValueError:
+    """The error for a parameter that does not exist: names it, the nearest one that does, and all of them."""
+    allowed = list(allowed)
+    near = difflib.get_close_matches(name, allowed, n=1)
+    hint = f"; did you mean {near[0]!r}?" if near else "."
+    return ValueError(f"unknown parameter {name!r}{hint} Allowed: {', '.join(allowed)}.")
+
+
+@dataclass(frozen=True)
+class TrainConfig:
+    """One training run. Fractions are in [0, 1], eps in image units, sizes in images."""
+
+    data: str = "digits"
+    model: str = "cnn"
+    width: float = 1.0  # factor on the layer widths
+    activation: str = "relu"
+    scaling: str = "symmetric"  # inside the model: symmetric [-1, 1], unit [0, 1], standard (mean and std of the data)
+    objective: str = "standard"
+    lam: float = 0.0  # weight of the objective's penalty
+    warmup: float = 0.0  # share of the run over which lam rises linearly from 0
+    options: dict = field(default_factory=dict)  # the objective's own keywords
+    train_size: int | None = None  # use only this many training images
+    epochs: int = 10
+    batch_size: int = 128
+    optimizer: str = "adam"
+    lr: float = 1e-3  # highest learning rate
+    schedule: str = "cosine"
+    weight_decay: float = 0.0
+    augment: str = "none"
+    seed: int = 0
+    select_by: str = "mean"  # on the validation part: clean accuracy, accuracy under PGD, or the mean of both
+    val_eps: float = 8 / 255
+    val_steps: int = 10
+    val_size: int = 500  # validation images attacked after each epoch
+
+    def __post_init__(self):
+        one_of = {
+            "data": data.SPECS,
+            "model": models.ARCHITECTURES,
+            "activation": models.ACTIVATIONS,
+            "scaling": SCALINGS,
+            "objective": objectives.OBJECTIVES,
+            "optimizer": OPTIMIZERS,
+            "schedule": SCHEDULES,
+            "augment": data.AUGMENTATIONS,
+            "select_by": SELECTIONS,
+        }
+        for name, allowed in one_of.items():
+            _require(getattr(self, name) in list(allowed), name, f"one of {', '.join(allowed)}", getattr(self, name))
+        for name in ("epochs", "batch_size", "val_steps", "val_size"):
+            value = getattr(self, name)
+            _require(type(value) is int and value >= 1, name, "a whole number of at least 1", value)
+        _require(type(self.seed) is int and 0 <= self.seed < 2**31, "seed", "a whole number from 0 to 2^31 - 1", self.seed)
+        sized = self.train_size is None or (type(self.train_size) is int and self.train_size >= 1)
+        _require(sized, "train_size", "a whole number of at least 1, or None", self.train_size)
+        for name, low, high in (("lam", 0, 1e6), ("warmup", 0, 1), ("val_eps", 0, 1), ("weight_decay", 0, 1)):
+            value = getattr(self, name)
+            _require(_is_number(value) and low <= value <= high, name, f"a number from {low} to {high:g}", value)
+        for name in ("lr", "width"):
+            value = getattr(self, name)
+            _require(_is_number(value) and 0 < value <= 100, name, "a number above 0 and at most 100", value)
+        self._check_options()
+
+    def _check_options(self):
+        defaults = objectives.option_defaults(self.objective)
+        for name, value in self.options.items():
+            if name not in defaults:
+                raise unknown_name(name, defaults)
+            if _is_number(defaults[name]):
+                _require(_is_number(value) and value >= 0, name, "a number of at least 0", value)
+        if "loss" in self.options:
+            loss = self.options["loss"]
+            _require(loss in LOSSES, "loss", f"one of {', '.join(LOSSES)}", loss)
+        if self.objective.startswith("gfa"):
+            from .gfa import FORMS, REDUCTIONS
+
+            for name, allowed in (("form", FORMS), ("reduction", REDUCTIONS)):
+                value = self.options.get(name, defaults[name])
+                _require(value in allowed, name, f"one of {', '.join(allowed)}", value)
+
+    @property
+    def loss(self) -> str:
+        """The task loss of the objective."""
+        return self.options.get("loss", objectives.option_defaults(self.objective).get("loss", "mse"))
+
+    def to_dict(self) -> dict:
+        return asdict(self)
+
+    def digest(self) -> str:
+        """Eight hexadecimal digits that change with any setting."""
+        return hashlib.sha256(json.dumps(self.to_dict(), sort_keys=True).encode()).hexdigest()[:8]
+
+    def name(self) -> str:
+        """Name of the run: what matters most, then the digest."""
+        lam = f"-lam{self.lam:g}" if self.lam else ""
+        return f"{self.data}-{self.model}-{self.objective}{lam}-seed{self.seed}-{self.digest()}"
+
+
+# What a profile sets. The λ of a profile are the ones that were accurate and aligned on its own validation images.
+PROFILES: dict[str, dict] = {
+    "smoke": {
+        "shared": dict(data="digits", model="cnn", epochs=20, batch_size=64, lr=3e-3, val_size=150, val_eps=0.1),
+        "gfa-first": dict(lam=0.5, warmup=0.5),
+        "gfa-deep": dict(lam=0.2, warmup=0.5),
+        "pgd-at": dict(options=dict(eps=0.1, alpha=0.025)),
+    },
+    "cpu": {
+        "shared": dict(data="cifar10", model="cnn", epochs=20, batch_size=128, lr=1e-3, augment="crop-flip"),
+        "gfa-first": dict(lam=2.0, warmup=1.0),
+        "gfa-deep": dict(lam=0.5, warmup=1.0),
+    },
+    "paper": {
+        "shared": dict(data="cifar10", model="cnn", epochs=100, batch_size=128, lr=1e-3, augment="crop-flip"),
+        "gfa-first": dict(lam=2.0, warmup=1.0),
+        "gfa-deep": dict(lam=0.5, warmup=1.0),
+    },
+}
+DEFENCES = ("standard", "gfa-first", "gfa-deep", "pgd-at")
+
+
+def make(profile: str = "smoke", objective: str = "standard", **parameters) -> TrainConfig:
+    """The run of `profile` for `objective`, with `parameters` (fields or options of the objective) in place of its values.
+
+    A parameter that is None keeps the profile's value. Unknown names raise a ValueError that lists the allowed ones.
+    """
+    _require(profile in PROFILES, "profile", f"one of {', '.join(PROFILES)}", profile)
+    defaults = objectives.option_defaults(objective)
+    settings = {**PROFILES[profile]["shared"], **PROFILES[profile].get(objective, {}), "objective": objective}
+    options = dict(settings.pop("options", {}))
+    known = [f.name for f in fields(TrainConfig) if f.name not in ("objective", "options")]
+    for name, value in parameters.items():
+        if name not in known and name not in defaults:
+            raise unknown_name(name, ["profile", "objective", *known, *defaults])
+        if value is not None:
+            (settings if name in known else options)[name] = value
+    return TrainConfig(**settings, options=options)

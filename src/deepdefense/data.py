@@ -1,0 +1,239 @@
+"""Data sets as uint8 tensors, with a fixed validation part; batches are cut, cropped and flipped on the device.
+
+`load` reads `<root>/<name>.npz`, else torchvision's archive in `<root>`, else lets torchvision download and check it.
+"""
+
+import shutil
+import tempfile
+import zipfile
+from collections.abc import Iterator
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+import numpy as np
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from . import paths
+
+NPZ_KEYS = ("x_train", "y_train", "x_test", "y_test")
+SPLIT_SEED = 20251113  # fixes which training images are validation images; never a hyper-parameter
+
+
+class DataError(RuntimeError):
+    """A data set could not be had; the message says why and what to do."""
+
+
+@dataclass(frozen=True)
+class Spec:
+    image: tuple[int, ...]  # of one uint8 image as stored, (H, W) or (H, W, C)
+    classes: tuple[str, ...]
+    torchvision: str | None
+    validation: int  # images taken off the training set
+
+
+SPECS = {
+    "cifar10": Spec(
+        (32, 32, 3),
+        ("airplane", "automobile", "bird", "cat", "deer", "dog", "frog", "horse", "ship", "truck"),
+        "CIFAR10",
+        5000,
+    ),
+    "fashion_mnist": Spec(
+        (28, 28),
+        ("T-shirt/top", "Trouser", "Pullover", "Dress", "Coat", "Sandal", "Shirt", "Sneaker", "Bag", "Ankle boot"),
+        "FashionMNIST",
+        5000,
+    ),
+    "digits": Spec((8, 8), tuple("0123456789"), None, 150),
+}
+
+
+@dataclass(frozen=True)
+class Split:
+    """Images `x` (N, C, H, W) uint8 and labels `y` (N,) int64, on one device."""
+
+    x: Tensor
+    y: Tensor
+
+    def __len__(self) -> int:
+        return len(self.y)
+
+    def __getitem__(self, index) -> "Split":
+        return Split(self.x[index], self.y[index])
+
+    def images(self) -> Tensor:
+        """All images as float32 in [0, 1]."""
+        return self.x.float() / 255
+
+    def to(self, device) -> "Split":
+        return Split(self.x.to(device), self.y.to(device))
+
+
+@dataclass(frozen=True)
+class Dataset:
+    """`train`, `val` (a fixed part of the original training set) and `test`; images are in [0, 1] once read as floats."""
+
+    name: str
+    train: Split
+    val: Split
+    test: Split
+    classes: tuple[str, ...]
+    value_range: tuple[float, float] = (0.0, 1.0)
+
+    @property
+    def in_shape(self) -> tuple[int, int, int]:
+        return tuple(self.train.x.shape[1:])
+
+    def to(self, device) -> "Dataset":
+        return replace(self, train=self.train.to(device), val=self.val.to(device), test=self.test.to(device))
+
+    def statistics(self) -> tuple[list[float], list[float]]:
+        """Mean and standard deviation of each channel over the training images, in [0, 1] units."""
+        per_channel = self.train.x.transpose(0, 1).flatten(1).double() / 255
+        return per_channel.mean(1).tolist(), per_channel.std(1, correction=0).tolist()
+
+
+def load(name: str, root: str | Path | None = None) -> Dataset:
+    """The data set `name`: "cifar10", "fashion_mnist" or "digits" (embedded in scikit-learn, no file needed).
+
+    root: folder to look in; default $DEEPDEFENSE_DATA, else the project's `data/`. Raises DataError with the way out if
+    a file is damaged or has wrong shapes, or if nothing is there and the download fails. Leaves no partial file behind.
+    """
+    if name not in SPECS:
+        raise ValueError(f"data set must be one of {', '.join(SPECS)}; got {name!r}")
+    spec = SPECS[name]
+    if spec.torchvision is None:
+        return _assemble(name, _digits())
+    folder = Path(root).expanduser() if root is not None else paths.data_root()
+    npz = folder / f"{name}.npz"
+    arrays = _read_npz(npz) if npz.exists() else _read_torchvision(name, folder)
+    _check(arrays, spec, npz if npz.exists() else folder)
+    return _assemble(name, arrays)
+
+
+def _digits() -> dict[str, np.ndarray]:
+    """scikit-learn's copy of the UCI digits, 8×8, values 0..16 rescaled to 0..255; every fifth image is a test image."""
+    from sklearn.datasets import load_digits
+
+    bunch = load_digits()
+    x = np.rint(bunch.images * (255 / 16)).astype(np.uint8)
+    y = bunch.target.astype(np.uint8)
+    test = np.arange(len(y)) % 5 == 4
+    return dict(x_train=x[~test], y_train=y[~test], x_test=x[test], y_test=y[test])
+
+
+def _read_npz(path: Path) -> dict[str, np.ndarray]:
+    advice = "Delete or replace the file; without it, torchvision's own archive is used."
+    try:
+        with np.load(path, allow_pickle=False) as file:
+            missing = [key for key in NPZ_KEYS if key not in file.files]
+            if missing:
+                raise DataError(f"{path} lacks {', '.join(missing)}; it must hold {', '.join(NPZ_KEYS)}. {advice}")
+            return {key: file[key] for key in NPZ_KEYS}
+    except (OSError, EOFError, ValueError, KeyError, zipfile.BadZipFile) as error:
+        raise DataError(f"{path} cannot be read as npz: it is damaged or incomplete ({error}). {advice}") from error
+
+
+def _read_torchvision(name: str, folder: Path) -> dict[str, np.ndarray]:
+    import torchvision
+
+    dataset_class = getattr(torchvision.datasets, SPECS[name].torchvision)
+
+    def read(where: Path, download: bool) -> dict[str, np.ndarray]:
+        arrays = {}
+        for part in ("train", "test"):
+            split = dataset_class(where, train=part == "train", download=download)
+            arrays[f"x_{part}"], arrays[f"y_{part}"] = np.asarray(split.data), np.asarray(split.targets)
+        return arrays
+
+    try:
+        return read(folder, download=False)
+    except (RuntimeError, OSError, EOFError, ValueError):
+        pass  # not there, or not intact by its checksums: fetch it
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        scratch = Path(tempfile.mkdtemp(prefix=f".{name}-download-", dir=folder))
+    except OSError as error:
+        raise DataError(f"cannot write to the data folder {folder}: {error.strerror}; set DEEPDEFENSE_DATA") from error
+    try:
+        arrays = read(scratch, download=True)
+        for item in scratch.iterdir():
+            target = folder / item.name
+            if target.is_dir():
+                shutil.rmtree(target)
+            item.replace(target)
+        return arrays
+    except (RuntimeError, OSError, EOFError, ValueError) as error:
+        raise DataError(
+            f"{name} is not in {folder} and could not be downloaded ({error}). Connect to the network, or put {name}.npz "
+            f"(uint8 arrays {', '.join(NPZ_KEYS)}) or torchvision's archive there, or set DEEPDEFENSE_DATA to its folder."
+        ) from error
+    finally:
+        shutil.rmtree(scratch, ignore_errors=True)
+
+
+def _check(arrays: dict[str, np.ndarray], spec: Spec, where: Path) -> None:
+    for part in ("train", "test"):
+        x, y = arrays[f"x_{part}"], arrays[f"y_{part}"]
+        if x.dtype != np.uint8 or x.shape[1:] != spec.image or len(x) == 0:
+            wanted = ", ".join(map(str, spec.image))
+            raise DataError(f"{where}: x_{part} must be uint8 of shape (N, {wanted}), got {x.dtype} {x.shape}")
+        if y.shape != x.shape[:1] or y.dtype.kind not in "iu" or y.min() < 0 or y.max() >= len(spec.classes):
+            raise DataError(
+                f"{where}: y_{part} must be {len(x)} whole numbers from 0 to {len(spec.classes) - 1}, "
+                f"got {y.dtype} {y.shape} from {y.min() if y.size else '-'} to {y.max() if y.size else '-'}"
+            )
+    if len(arrays["x_train"]) <= spec.validation:
+        raise DataError(f"{where}: more than {spec.validation} training images are needed, got {len(arrays['x_train'])}")
+
+
+def _assemble(name: str, arrays: dict[str, np.ndarray]) -> Dataset:
+    def split(part: str) -> Split:
+        x = torch.from_numpy(np.ascontiguousarray(arrays[f"x_{part}"]))
+        x = x[:, None] if x.dim() == 3 else x.permute(0, 3, 1, 2).contiguous()
+        return Split(x, torch.from_numpy(arrays[f"y_{part}"].astype(np.int64)))
+
+    train, held_out = split("train"), SPECS[name].validation
+    order = torch.randperm(len(train), generator=torch.Generator().manual_seed(SPLIT_SEED))
+    return Dataset(name, train[order[held_out:]], train[order[:held_out]], split("test"), SPECS[name].classes)
+
+
+def random_crop(x: Tensor, padding: int, generator: torch.Generator | None = None) -> Tensor:
+    """Each image of x (B, C, H, W) shifted by up to `padding` pixels, zeros outside; one gather, no loop over images."""
+    batch, _, height, width = x.shape
+    padded = F.pad(x, (padding,) * 4)
+    shift = torch.randint(0, 2 * padding + 1, (2, batch, 1), generator=generator, device=x.device)
+    rows = shift[0] + torch.arange(height, device=x.device)  # (B, H)
+    columns = shift[1] + torch.arange(width, device=x.device)  # (B, W)
+    image = torch.arange(batch, device=x.device)[:, None, None]
+    return padded.permute(0, 2, 3, 1)[image, rows[:, :, None], columns[:, None, :]].permute(0, 3, 1, 2).contiguous()
+
+
+def random_flip(x: Tensor, generator: torch.Generator | None = None) -> Tensor:
+    """Each image of x (B, C, H, W) mirrored left to right with probability 1/2."""
+    chosen = torch.rand(len(x), 1, 1, 1, generator=generator, device=x.device) < 0.5
+    return torch.where(chosen, x.flip(3), x)
+
+
+AUGMENTATIONS = {
+    "none": lambda x, generator: x,
+    "crop": lambda x, generator: random_crop(x, x.shape[-1] // 8, generator),
+    "crop-flip": lambda x, generator: random_flip(random_crop(x, x.shape[-1] // 8, generator), generator),
+}
+
+
+def batches(
+    split: Split, batch_size: int, *, generator: torch.Generator, augment: str = "none"
+) -> Iterator[tuple[Tensor, Tensor]]:
+    """One shuffled epoch of `split`: (x float32 in [0, 1] (B, C, H, W), y (B,)), all drawn from `generator`.
+
+    The generator must live on the split's device. augment: "none", "crop" (by up to an eighth of the width) or "crop-flip".
+    """
+    if augment not in AUGMENTATIONS:
+        raise ValueError(f"augment must be one of {', '.join(AUGMENTATIONS)}; got {augment!r}")
+    order = torch.randperm(len(split), generator=generator, device=split.y.device)
+    for index in order.split(batch_size):
+        x = AUGMENTATIONS[augment](split.x[index], generator)
+        yield x.float() / 255, split.y[index]

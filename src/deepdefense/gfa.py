@@ -1,0 +1,128 @@
+"""Gradient-Feature Alignment (GFA): the regulariser of DeepDefense (Lin et al. 2025, arXiv 2511.13749).
+
+    loss = mean over samples of [ ℓ(z, y) + lam · Σ_l w_l · p(a_l) ],   a_l = cos(h_l, ∂ℓ/∂h_l)
+
+with p(a) = 1 − a for the form "cos". FIRST takes the image as the network sees it, DEEP the inputs of all weight layers.
+Everything that the paper leaves open is a keyword of `gfa_terms`.
+"""
+
+import math
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor, nn
+
+from . import taps
+from .geometry import alignment
+from .losses import get_loss
+
+# What is minimised, as a function of the alignment a. All lie between 0 (best) and 2 (worst).
+FORMS: dict[str, Callable[[Tensor], Tensor]] = {
+    "cos": lambda a: 1 - a,  # the paper's: gradient along +h, so the loss rises with contrast
+    "abs": lambda a: 1 - a.abs(),  # either sign
+    "square": lambda a: 1 - a.square(),  # either sign, flat at a = 0
+    "negative": lambda a: 1 + a,  # gradient along −h
+}
+REDUCTIONS = ("sum", "mean")
+
+
+@dataclass(frozen=True)
+class GFATerms:
+    """The parts of the GFA loss. `alignments` maps tap name -> (B,); the scalars are means over the batch."""
+
+    loss: Tensor
+    task: Tensor
+    penalty: Tensor
+    alignments: dict[str, Tensor]
+    logits: Tensor
+
+
+def _check(lam: float, form: str, reduction: str) -> None:
+    if not (isinstance(lam, int | float) and math.isfinite(lam) and lam >= 0):
+        raise ValueError(f"lam must be a finite number of at least 0, got {lam!r}")
+    if form not in FORMS:
+        raise ValueError(f"form must be one of {', '.join(FORMS)}; got {form!r}")
+    if reduction not in REDUCTIONS:
+        raise ValueError(f"reduction must be one of {', '.join(REDUCTIONS)}; got {reduction!r}")
+
+
+def _alignments(model, x, y, layers, loss, detach_features, create_graph):
+    """(per-sample task loss (B,), {tap: alignment (B,)}, logits (B, K)) from one forward and one backward pass."""
+    if not x.requires_grad:
+        x = x.detach().requires_grad_()
+    logits, caught = taps.forward(model, x, layers)
+    task = get_loss(loss)(logits, y)
+    grads = torch.autograd.grad(
+        task.sum(), [tap.value for tap in caught], create_graph=create_graph, retain_graph=create_graph
+    )
+    features = [tap.value.detach() if detach_features else tap.value for tap in caught]
+    pairs = zip(caught, features, grads, strict=True)
+    return task, {tap.name: alignment(h, g) for tap, h, g in pairs}, logits
+
+
+def gfa_terms(
+    model: nn.Module,
+    x: Tensor,
+    y: Tensor,
+    *,
+    lam: float,
+    layers: str | Sequence[str] = "first",
+    form: str = "cos",
+    loss: str = "mse",
+    reduction: str = "sum",
+    weights: Sequence[float] | None = None,
+    detach_features: bool = False,
+) -> GFATerms:
+    """The GFA loss of a batch, with its parts.
+
+    model: any nn.Module, x (B, ...) in [0, 1] -> logits (B, K); x is what the model takes, y (B,) class indices
+    lam: weight of the penalty; layers: "first", "deep" or a list of tap names (see `deepdefense.taps`)
+    form: "cos" 1 − a, "abs" 1 − |a|, "square" 1 − a², "negative" 1 + a
+    loss: "mse" (squared error summed over classes, the paper's kind), "ce" or "margin"; λ is in units of this loss
+    reduction: "sum" or "mean" over the layers; weights: one w_l per layer in forward order, all 1 by default
+    detach_features: True stops the gradient at h_l inside a_l, so that only the gradient is turned, not the feature
+
+    In training mode batch normalisation couples the samples; the gradients are then those of the batch's summed loss.
+    Differentiable once more, so `terms.loss.backward()` reaches the weights. Runs under `torch.no_grad` too.
+    """
+    _check(lam, form, reduction)
+    with torch.enable_grad():
+        task, aligned, logits = _alignments(model, x, y, layers, loss, detach_features, create_graph=True)
+        if weights is None:
+            weights = [1.0] * len(aligned)
+        if len(weights) != len(aligned):
+            raise ValueError(f"weights needs one number per layer ({len(aligned)}: {list(aligned)}), got {len(weights)}")
+        per_layer = [w * FORMS[form](a) for w, a in zip(weights, aligned.values(), strict=True)]
+        penalty = torch.stack(per_layer).sum(0)
+        if reduction == "mean":
+            penalty = penalty / len(per_layer)
+        total = (task + lam * penalty).mean()
+    return GFATerms(total, task.mean(), penalty.mean(), aligned, logits)
+
+
+def gfa_loss(model: nn.Module, x: Tensor, y: Tensor, *, lam: float, **options) -> Tensor:
+    """The GFA loss of a batch, a scalar to call `.backward()` on. Keywords: those of `gfa_terms`."""
+    return gfa_terms(model, x, y, lam=lam, **options).loss
+
+
+def measure_alignment(
+    model: nn.Module,
+    x: Tensor,
+    y: Tensor,
+    *,
+    layers: str | Sequence[str] = "deep",
+    loss: str = "mse",
+    batch_size: int = 500,
+) -> dict[str, Tensor]:
+    """Alignment of every sample at every tap, {name: (N,)}, without building a graph of the weights.
+
+    Runs the model in the mode it is in; put it in eval mode first for per-sample gradients under batch normalisation.
+    """
+    chunks: dict[str, list[Tensor]] = {}
+    with torch.enable_grad():
+        for xb, yb in zip(x.split(batch_size), y.split(batch_size), strict=True):
+            _, aligned, _ = _alignments(model, xb, yb, layers, loss, False, create_graph=False)
+            for name, a in aligned.items():
+                chunks.setdefault(name, []).append(a.detach())
+    return {name: torch.cat(parts) for name, parts in chunks.items()}

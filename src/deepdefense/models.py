@@ -1,0 +1,129 @@
+"""The architectures: `build(name, in_shape, classes)` -> a classifier from images in [0, 1] to logits.
+
+Scaling happens inside. The tap points are the inputs of the weight layers; `model.tap_names` lists them in forward order.
+"""
+
+from collections import OrderedDict
+from collections.abc import Callable, Sequence
+
+import torch
+import torchvision
+from torch import Tensor, nn
+
+from . import taps
+
+ACTIVATIONS: dict[str, Callable[[], nn.Module]] = {
+    "relu": nn.ReLU,
+    "softplus": lambda: nn.Softplus(beta=10),
+    "silu": nn.SiLU,
+    "gelu": nn.GELU,
+}
+SCALINGS = ("symmetric", "unit")
+
+
+class Classifier(nn.Module):
+    """`body((x − shift) / scale)`: x (B, C, H, W) in [0, 1] -> logits (B, K)."""
+
+    def __init__(self, body: nn.Module, in_shape: Sequence[int], shift: Sequence[float], scale: Sequence[float]):
+        super().__init__()
+        self.in_shape = tuple(in_shape)
+        self.register_buffer("shift", torch.tensor(shift, dtype=torch.float32).view(-1, 1, 1))
+        self.register_buffer("scale", torch.tensor(scale, dtype=torch.float32).view(-1, 1, 1))
+        self.body = body
+
+    def forward(self, x: Tensor) -> Tensor:
+        if x.shape[1:] != self.in_shape:
+            raise ValueError(f"this model takes images of shape (B, {', '.join(map(str, self.in_shape))}), got {tuple(x.shape)}")
+        return self.body((x - self.shift) / self.scale)
+
+    @property
+    def tap_names(self) -> list[str]:
+        """Names of the weight layers in forward order; the first one's input is the scaled image."""
+        return taps.tap_names(self)
+
+
+def _cnn(in_shape, classes, width, activation) -> nn.Module:
+    """Three stride-2 3×3 convolutions and two linear layers; 32-64-128 channels and 256 units at width 1."""
+    channels, height, wide = in_shape
+    c1, c2, c3, hidden = (max(1, round(width * n)) for n in (32, 64, 128, 256))
+    for _ in range(3):
+        height, wide = (height + 1) // 2, (wide + 1) // 2
+    return nn.Sequential(
+        OrderedDict(
+            conv1=nn.Conv2d(channels, c1, 3, stride=2, padding=1),
+            act1=activation(),
+            conv2=nn.Conv2d(c1, c2, 3, stride=2, padding=1),
+            act2=activation(),
+            conv3=nn.Conv2d(c2, c3, 3, stride=2, padding=1),
+            act3=activation(),
+            flatten=nn.Flatten(),
+            fc1=nn.Linear(c3 * height * wide, hidden),
+            act4=activation(),
+            fc2=nn.Linear(hidden, classes),
+        )
+    )
+
+
+def _mlp(in_shape, classes, width, activation) -> nn.Module:
+    """Two hidden layers, 512 and 256 units at width 1."""
+    inputs = in_shape[0] * in_shape[1] * in_shape[2]
+    h1, h2 = (max(1, round(width * n)) for n in (512, 256))
+    return nn.Sequential(
+        OrderedDict(
+            flatten=nn.Flatten(),
+            fc1=nn.Linear(inputs, h1),
+            act1=activation(),
+            fc2=nn.Linear(h1, h2),
+            act2=activation(),
+            fc3=nn.Linear(h2, classes),
+        )
+    )
+
+
+def _resnet18(in_shape, classes, width, activation) -> nn.Module:
+    """torchvision's ResNet-18 (He et al. 2016) with the CIFAR stem: a 3×3 stride-1 convolution and no max-pooling."""
+    if width != 1 or activation is not nn.ReLU:
+        raise ValueError("resnet18 comes in width 1 with activation 'relu' only")
+    net = torchvision.models.resnet18(weights=None, num_classes=classes)
+    net.conv1 = nn.Conv2d(in_shape[0], 64, 3, stride=1, padding=1, bias=False)
+    nn.init.kaiming_normal_(net.conv1.weight, mode="fan_out", nonlinearity="relu")  # as torchvision starts its own
+    net.maxpool = nn.Identity()
+    return net
+
+
+ARCHITECTURES = {"cnn": _cnn, "mlp": _mlp, "resnet18": _resnet18}
+
+
+def build(
+    name: str,
+    in_shape: Sequence[int],
+    classes: int,
+    *,
+    width: float = 1.0,
+    activation: str = "relu",
+    scaling: str | tuple[Sequence[float], Sequence[float]] = "symmetric",
+    seed: int | None = None,
+) -> Classifier:
+    """A freshly initialised classifier, on the CPU.
+
+    name: "cnn", "mlp" or "resnet18"; in_shape: (C, H, W); classes: K; width: factor on all layer widths
+    activation: "relu", "softplus" (beta 10), "silu" or "gelu"
+    scaling: "symmetric" to [−1, 1] (the paper's), "unit" for none, or (mean, std) per channel
+    seed: initialise from this seed, leaving the global generator as it was; None draws from the global generator
+    """
+    if name not in ARCHITECTURES:
+        raise ValueError(f"model must be one of {', '.join(ARCHITECTURES)}; got {name!r}")
+    if activation not in ACTIVATIONS:
+        raise ValueError(f"activation must be one of {', '.join(ACTIVATIONS)}; got {activation!r}")
+    if len(in_shape) != 3 or min(in_shape) < 1 or classes < 2:
+        raise ValueError(f"in_shape must be (C, H, W) and classes at least 2; got {tuple(in_shape)} and {classes}")
+    if not width > 0:
+        raise ValueError(f"width must be above 0, got {width}")
+    if isinstance(scaling, str) and scaling not in SCALINGS:
+        raise ValueError(f"scaling must be one of {', '.join(SCALINGS)} or a (mean, std) pair; got {scaling!r}")
+    shift, scale = {"symmetric": ([0.5], [0.5]), "unit": ([0.0], [1.0])}[scaling] if isinstance(scaling, str) else scaling
+    with torch.random.fork_rng(devices=[], enabled=seed is not None):
+        if seed is not None:
+            torch.manual_seed(seed)
+        body = ARCHITECTURES[name](in_shape, classes, width, ACTIVATIONS[activation])
+    return Classifier(body, in_shape, shift, scale)

@@ -1,0 +1,48 @@
+"""What a step of training minimises: `objective(model, x, y, step, **options) -> (loss, log)`, one file each.
+
+x (B, C, H, W) in [0, 1], already augmented; `loss` is a scalar to differentiate, `log` scalars (tensors) to record.
+To add one: a file with such a function, keyword-only options with defaults, and a line in OBJECTIVES.
+"""
+
+import inspect
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from functools import partial
+
+import torch
+
+from . import gfa, pgd_at, standard
+
+
+@dataclass(frozen=True)
+class Step:
+    """What the loop tells an objective: λ after warm-up, and the generator of this epoch (on the data's device)."""
+
+    lam: float
+    generator: torch.Generator
+
+
+OBJECTIVES: dict[str, Callable] = {
+    "standard": standard.objective,
+    "gfa-first": partial(gfa.objective, layers="first"),
+    "gfa-deep": partial(gfa.objective, layers="deep"),
+    "pgd-at": pgd_at.objective,
+}
+
+
+def option_defaults(name: str) -> dict:
+    """The options of the objective `name` with their defaults; a ValueError names the objectives there are."""
+    if name not in OBJECTIVES:
+        raise ValueError(f"objective must be one of {', '.join(OBJECTIVES)}; got {name!r}")
+    parameters = inspect.signature(OBJECTIVES[name]).parameters.values()
+    bound = getattr(OBJECTIVES[name], "keywords", {})
+    return {p.name: p.default for p in parameters if p.kind is p.KEYWORD_ONLY and p.name not in bound}
+
+
+def build(name: str, options: Mapping) -> Callable:
+    """The objective `name` with its options set: a function (model, x, y, step) -> (loss, log)."""
+    allowed = option_defaults(name)
+    unknown = [key for key in options if key not in allowed]
+    if unknown:
+        raise ValueError(f"objective {name!r} has no option {unknown[0]!r}; it takes {', '.join(allowed) or 'none'}")
+    return partial(OBJECTIVES[name], **options)

@@ -1,0 +1,298 @@
+"""The one training loop: batches, schedule, λ warm-up, validation, selection, checkpoints, resume.
+
+`fit` knows nothing of any defence; it calls an objective (see `deepdefense.objectives`). On a CPU the weights depend only on
+the configuration and the number of threads, also when the run was killed and started again.
+"""
+
+import math
+import sys
+import time
+from collections.abc import Callable
+from copy import deepcopy
+from dataclasses import dataclass
+from pathlib import Path
+
+import torch
+from torch import nn
+from tqdm import tqdm
+
+from . import checkpoint, cost, data, models, objectives, results
+from .attacks.adaptive import loss_pgd
+from .attacks.guard import frozen
+from .config import TrainConfig
+from .gfa import measure_alignment
+
+
+@dataclass(frozen=True)
+class Run:
+    """A finished training: its record (the content of run.json), the two models on the training device, the folder."""
+
+    record: dict
+    last: nn.Module
+    best: nn.Module
+    folder: Path | None
+
+    @property
+    def name(self) -> str:
+        return self.record["name"]
+
+
+def pick_device(device: str = "auto") -> torch.device:
+    """"auto" takes a CUDA GPU where there is one, else the CPU."""
+    if device == "auto":
+        return torch.device("cuda" if torch.cuda.is_available() else "cpu")
+    return torch.device(device)
+
+
+def predict(model: nn.Module, x: torch.Tensor, batch_size: int = 1000) -> torch.Tensor:
+    """Predicted classes (N,) of images x (N, C, H, W) in [0, 1], in eval mode."""
+    with frozen(model), torch.no_grad():
+        return torch.cat([model(part).argmax(1) for part in x.split(batch_size)])
+
+
+def accuracy(model: nn.Module, split: data.Split) -> float:
+    """Share of `split` that `model` classifies correctly, in [0, 1]."""
+    return (predict(model, split.images()) == split.y).float().mean().item()
+
+
+def build_model(config: TrainConfig, dataset: data.Dataset) -> nn.Module:
+    """The freshly initialised model of `config`, on the CPU."""
+    scaling = dataset.statistics() if config.scaling == "standard" else config.scaling
+    return models.build(
+        config.model,
+        dataset.in_shape,
+        len(dataset.classes),
+        width=config.width,
+        activation=config.activation,
+        scaling=scaling,
+        seed=config.seed,
+    )
+
+
+def load_model(folder: str | Path, which: str = "best", device: str = "auto") -> nn.Module:
+    """The model of the finished run in `folder`, in eval mode; which: "best" (by validation) or "last"."""
+    if which not in ("best", "last"):
+        raise ValueError(f"which must be 'best' or 'last', got {which!r}")
+    record = results.read_json(Path(folder) / "run.json")
+    tensors = checkpoint.load_tensors(Path(folder), record["checkpoints"][which])
+    weights = {key.removeprefix("model."): t for key, t in tensors.items() if key.startswith("model.")}
+    config = TrainConfig(**record["config"])
+    model = models.build(
+        config.model,
+        record["data"]["in_shape"],
+        len(record["data"]["classes"]),
+        width=config.width,
+        activation=config.activation,
+        scaling=(weights["shift"].flatten().tolist(), weights["scale"].flatten().tolist()),
+        seed=0,
+    )
+    model.load_state_dict(weights)
+    return model.to(pick_device(device)).eval()
+
+
+def learning_rate(config: TrainConfig, progress: float) -> float:
+    """Learning rate when the share `progress` in [0, 1] of all steps is done: cosine to 0, or constant."""
+    return config.lr * (0.5 * (1 + math.cos(math.pi * progress)) if config.schedule == "cosine" else 1.0)
+
+
+def warmed_lam(config: TrainConfig, progress: float) -> float:
+    """λ at `progress` in [0, 1]: rises linearly from 0 over the first `warmup` of the run, then stays."""
+    return config.lam * (min(1.0, progress / config.warmup) if config.warmup > 0 else 1.0)
+
+
+def at_chance(clean: float, y: torch.Tensor) -> bool:
+    """Is the accuracy `clean` on labels `y` no better than always answering the commonest class (3 σ)?"""
+    share = torch.bincount(y).max().item() / len(y)
+    return clean <= share + 3 * math.sqrt(share * (1 - share) / len(y))
+
+
+def _optimizer(config: TrainConfig, model: nn.Module) -> torch.optim.Optimizer:
+    if config.optimizer == "adam":
+        return torch.optim.AdamW(model.parameters(), lr=config.lr, weight_decay=config.weight_decay)
+    return torch.optim.SGD(
+        model.parameters(), lr=config.lr, momentum=0.9, nesterov=True, weight_decay=config.weight_decay
+    )
+
+
+def _train_epoch(config, epoch, model, optimizer, objective, train, bar) -> dict:
+    """One pass over `train`: the mean of what the objective logs, and `finite`. Stops at the first loss that is not finite."""
+    generator = torch.Generator(train.y.device).manual_seed(config.seed * 100_003 + epoch)
+    steps = math.ceil(len(train) / config.batch_size)
+    sums: dict[str, torch.Tensor] = {}
+    model.train()
+    stream = data.batches(train, config.batch_size, generator=generator, augment=config.augment)
+    for index, (x, y) in enumerate(stream):
+        progress = (epoch + index / steps) / config.epochs
+        for group in optimizer.param_groups:
+            group["lr"] = learning_rate(config, progress)
+        loss, log = objective(model, x, y, objectives.Step(warmed_lam(config, progress), generator))
+        if not torch.isfinite(loss.detach()):
+            return {"finite": False}
+        optimizer.zero_grad(set_to_none=True)
+        loss.backward()
+        optimizer.step()
+        for key, value in {"loss": loss.detach(), **log}.items():
+            sums[key] = sums.get(key, 0.0) + value * len(y)
+        bar.update()
+    means = {f"train_{key}": float(total) / len(train) for key, total in sums.items()}
+    return {**means, "finite": all(map(math.isfinite, means.values()))}
+
+
+def _validate(config: TrainConfig, model: nn.Module, val: data.Split) -> dict:
+    """Clean accuracy on all of `val`; accuracy under PGD (margin loss, best iterate) and alignment on its first images."""
+    some = val[: config.val_size]
+    x = some.images()
+    attacked = loss_pgd(model, x, some.y, eps=config.val_eps, steps=config.val_steps, loss="margin", seed=config.seed)
+    clean = accuracy(model, val)
+    robust = ((predict(model, x) == some.y) & (predict(model, attacked) == some.y)).float().mean().item()
+    with frozen(model):
+        aligned = measure_alignment(model, x, some.y, layers="first", loss=config.loss)
+    return {
+        "val_accuracy": clean,
+        "val_robust_accuracy": robust,
+        "val_alignment": next(iter(aligned.values())).mean().item(),
+        "at_chance": at_chance(clean, val.y),
+    }
+
+
+def _score(config: TrainConfig, row: dict) -> float:
+    clean, robust = row["val_accuracy"], row["val_robust_accuracy"]
+    return {"clean": clean, "robust": robust, "mean": (clean + robust) / 2}[config.select_by]
+
+
+def _test_metrics(config: TrainConfig, model: nn.Module, test: data.Split) -> dict:
+    some = test[:1000]
+    with frozen(model):
+        aligned = measure_alignment(model, some.images(), some.y, layers="deep", loss=config.loss)
+    return {
+        "test_accuracy": accuracy(model, test),
+        "test_alignment": {name: a.mean().item() for name, a in aligned.items()},
+        "test_alignment_n": len(some),
+    }
+
+
+def _status(config: TrainConfig, history: list[dict]) -> tuple[str, list[int]]:
+    """("finished" | "collapsed" | "diverged", epochs after warm-up (or the last one) that ended at chance, from 1)."""
+    if not history[-1]["finite"]:
+        return "diverged", []
+    first = math.ceil(config.warmup * config.epochs)
+    fallen = [row["epoch"] for row in history if row["at_chance"] and (row["epoch"] > first or row["epoch"] == config.epochs)]
+    return ("collapsed" if history[-1]["at_chance"] else "finished"), fallen
+
+
+def _check_resumable(config: TrainConfig, stored: dict, folder: Path) -> None:
+    wanted = checkpoint.canonical(config.to_dict())
+    different = [key for key in wanted if wanted[key] != stored.get(key)]
+    if different:
+        key = different[0]
+        raise ValueError(
+            f"{folder} holds a run with {key} = {stored.get(key)!r}, not {wanted[key]!r}; use another folder or delete it"
+        )
+
+
+def fit(
+    config: TrainConfig,
+    *,
+    folder: str | Path | None = None,
+    dataset: data.Dataset | None = None,
+    objective: Callable | None = None,
+    model: nn.Module | None = None,
+    device: str = "auto",
+    progress: bool = True,
+) -> Run:
+    """Train `config` and return the run; with a `folder`, keep checkpoints there and go on where a killed run stopped.
+
+    dataset, model, objective: used in place of the ones that the configuration names (`model` is trained in place; the caller
+    answers for its being the same at a resume). A run that is finished already is read back, not repeated.
+    record["status"] is "finished", "collapsed" (validation accuracy at chance at the end) or "diverged" (loss not finite).
+    """
+    target = pick_device(device)
+    dataset = (dataset or data.load(config.data)).to(target)
+    train = dataset.train if config.train_size is None else dataset.train[: config.train_size]
+    if config.train_size is not None and config.train_size > len(dataset.train):
+        raise ValueError(f"train_size must be at most {len(dataset.train)} for {config.data}; got {config.train_size}")
+    objective = objective or objectives.build(config.objective, config.options)
+    model = (model or build_model(config, dataset)).to(target)
+    optimizer = _optimizer(config, model)
+    folder = None if folder is None else Path(folder)
+    history: list[dict] = []
+    best: dict | None = None  # {"epoch", "score", and in a folder "file", "sha256"}
+    best_weights: dict[str, torch.Tensor] = {}
+
+    state = checkpoint.read_state(folder) if folder else None
+    if state:
+        _check_resumable(config, state["config"], folder)
+        checkpoint.unpack(checkpoint.load_tensors(folder, state["last"]), state["scalars"], model, optimizer)
+        history, best = state["history"], state["best"]
+        best_weights = checkpoint.load_tensors(folder, best) if best else {}
+        if (folder / "run.json").exists():
+            return _finished(results.read_json(folder / "run.json"), model, best_weights, folder)
+
+    steps = math.ceil(len(train) / config.batch_size)
+    with tqdm(
+        total=config.epochs * steps,
+        initial=len(history) * steps,
+        desc=config.objective,
+        unit="step",
+        disable=not progress,
+        mininterval=0.5 if sys.stderr.isatty() else 20,
+    ) as bar:
+        for epoch in range(len(history), config.epochs):
+            if history and not history[-1]["finite"]:
+                break
+            start = time.perf_counter()
+            row = {"epoch": epoch + 1, **_train_epoch(config, epoch, model, optimizer, objective, train, bar)}
+            train_seconds = time.perf_counter() - start
+            if row["finite"]:
+                row |= {"lam": warmed_lam(config, (epoch + 1) / config.epochs), **_validate(config, model, dataset.val)}
+                bar.set_postfix(clean=f"{row['val_accuracy']:.3f}", robust=f"{row['val_robust_accuracy']:.3f}")
+            history.append(row | {"train_seconds": train_seconds, "seconds": time.perf_counter() - start})
+            if row["finite"] and (best is None or _score(config, row) > best["score"]):
+                best = {"epoch": epoch + 1, "score": _score(config, row)}
+                best_weights = {f"model.{k}": v.detach().cpu().clone() for k, v in model.state_dict().items()}
+                if folder:
+                    best |= checkpoint.save_tensors(folder, f"best-{epoch + 1:04d}", best_weights)
+            if folder:
+                tensors, scalars = checkpoint.pack(model, optimizer)
+                shared = {"config": config.to_dict(), "history": history, "best": best, "scalars": scalars}
+                state = checkpoint.write_state(folder, shared, tensors, epoch + 1)
+
+    record = _record(config, dataset, train, model, objective, history, best, target)
+    if best:
+        best_model = deepcopy(model)
+        best_model.load_state_dict({k.removeprefix("model."): v for k, v in best_weights.items()})
+        record["metrics"]["best"] = _test_metrics(config, best_model, dataset.test)
+    if folder:
+        record["checkpoints"] = {"last": state["last"], "best": best}
+        results.write_json(folder / "run.json", record)
+    return _finished(record, model, best_weights, folder)
+
+
+def _record(config, dataset, train, model, objective, history, best, device) -> dict:
+    status, fallen = _status(config, history)
+    x, y = train[:32].images(), train.y[:32]
+    last_step = objectives.Step(config.lam, torch.Generator(device).manual_seed(0))
+    sizes = {"train": len(train), "val": len(dataset.val), "test": len(dataset.test)}
+    return {
+        "kind": "training",
+        "name": config.name(),
+        "status": status,
+        "collapse_epochs": fallen,
+        "config": checkpoint.canonical(config.to_dict()),
+        "data": {**sizes, "in_shape": list(dataset.in_shape), "classes": list(dataset.classes)},
+        "parameters": sum(p.numel() for p in model.parameters()),
+        "cost": cost.step_cost(model, lambda twin: objective(twin, x, y, last_step)[0], x),
+        "wall_time_s": sum(row["seconds"] for row in history),
+        "train_time_s": sum(row["train_seconds"] for row in history),
+        "best_epoch": best["epoch"] if best else None,
+        "metrics": {"last": _test_metrics(config, model, dataset.test) if status != "diverged" else None},
+        "history": history,
+        "environment": results.environment(device),
+    }
+
+
+def _finished(record: dict, model: nn.Module, best_weights: dict, folder: Path | None) -> Run:
+    best = deepcopy(model)
+    if best_weights:
+        best.load_state_dict({k.removeprefix("model."): v for k, v in best_weights.items()})
+    return Run(record, model.eval(), best.eval(), folder)
