@@ -5,7 +5,7 @@ import hashlib
 import json
 import math
 from collections.abc import Iterable
-from dataclasses import asdict, dataclass, field, fields
+from dataclasses import asdict, dataclass, field, fields, replace
 
 from . import data, models, objectives
 from .losses import LOSSES
@@ -132,7 +132,9 @@ PROFILES: dict[str, dict] = {
         "pgd-at": dict(options=dict(eps=0.1, alpha=0.025)),
     },
     "cpu": {
-        "shared": dict(data="cifar10", model="cnn", epochs=20, batch_size=128, lr=1e-3, augment="crop-flip"),
+        "shared": dict(
+            data="cifar10", model="cnn", train_size=10_000, epochs=20, batch_size=128, lr=1e-3, augment="crop-flip"
+        ),
         "gfa-first": dict(lam=2.0, warmup=1.0),
         "gfa-deep": dict(lam=0.5, warmup=1.0),
     },
@@ -145,10 +147,16 @@ PROFILES: dict[str, dict] = {
 DEFENCES = ("standard", "gfa-first", "gfa-deep", "pgd-at")
 
 
+def reference(run: TrainConfig) -> TrainConfig:
+    """Plain training in all else like `run`: what its defence is compared with."""
+    loss = {} if run.loss == objectives.option_defaults("standard")["loss"] else {"loss": run.loss}
+    return replace(run, objective="standard", lam=0.0, warmup=0.0, options=loss)
+
+
 def make(profile: str = "smoke", objective: str = "standard", **parameters) -> TrainConfig:
     """The run of `profile` for `objective`, with `parameters` (fields or options of the objective) in place of its values.
 
-    A parameter that is None keeps the profile's value. Unknown names raise a ValueError that lists the allowed ones.
+    A parameter that is None keeps the profile's value. Other unknown names raise a ValueError that lists the allowed ones.
     """
     _require(profile in PROFILES, "profile", f"one of {', '.join(PROFILES)}", profile)
     defaults = objectives.option_defaults(objective)
@@ -156,7 +164,7 @@ def make(profile: str = "smoke", objective: str = "standard", **parameters) -> T
     options = dict(settings.pop("options", {}))
     known = [f.name for f in fields(TrainConfig) if f.name not in ("objective", "options")]
     for name, value in parameters.items():
-        if name not in known and name not in defaults:
+        if value is not None and name not in known and name not in defaults:
             raise unknown_name(name, ["profile", "objective", *known, *defaults])
         if value is not None:
             (settings if name in known else options)[name] = value

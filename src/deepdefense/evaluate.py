@@ -1,7 +1,7 @@
 """From a model, images and attacks to a per-image record and robust accuracy."""
 
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
 
@@ -9,10 +9,11 @@ import torch
 from torch import Tensor, nn
 from tqdm import tqdm
 
-from . import attacks
+from . import attacks, results
 from .attacks.guard import check_inputs
+from .data import Split
 from .results import wilson
-from .train import predict
+from .train import Run, predict
 
 Attack = Callable[..., Tensor]
 
@@ -101,3 +102,44 @@ def robust_accuracy(
     suite = {"attack": attack}
     record = evaluate_attacks(model, x, y, eps=eps, suite=suite, batch_size=batch_size, seed=seed)
     return record.robust().float().mean().item()
+
+
+def attack_run(
+    run: Run,
+    split: Split,
+    *,
+    eps: float,
+    suite: Mapping[str, Attack] = PAPER_GRADIENT,
+    batch_size: int = 500,
+    seed: int = 0,
+    progress: bool = True,
+) -> dict:
+    """The attack record of a trained run's selected model on `split`, as JSON; kept in the run's folder.
+
+    If the folder holds one made with the same weights, images, eps, suite and seed, that is read back instead.
+    """
+    settings = {"eps": eps, "n": len(split), "suite": list(suite), "seed": seed, "weights": run.record["checkpoints"]["best"]}
+    path = run.folder / f"attacks-eps{eps:.5f}-n{len(split)}-seed{seed}.json"
+    if path.exists() and (record := results.read_json(path))["settings"] == settings:
+        return record
+    x, y = split.images(), split.y
+    record = {
+        "kind": "attacks",
+        "name": run.name,
+        "training": {key: run.record[key] for key in ("name", "config", "status", "data", "best_epoch", "environment")},
+        "settings": settings,
+        **evaluate_attacks(
+            run.best, x, y, eps=eps, suite=suite, batch_size=batch_size, seed=seed, progress=progress
+        ).to_dict(),
+        "environment": results.environment(x.device),
+    }
+    results.write_json(path, record)
+    return record
+
+
+def accuracy_by_eps(
+    model: nn.Module, x: Tensor, y: Tensor, radii: Sequence[float], *, steps: int = 20, seed: int = 0
+) -> list[float]:
+    """Robust accuracy under margin PGD at each eps of `radii`, in [0, 1]: a sound attack makes it fall to 0."""
+    attack = partial(attacks.loss_pgd, steps=steps, loss="margin")
+    return [robust_accuracy(model, x, y, attack, eps=eps, seed=seed) for eps in radii]

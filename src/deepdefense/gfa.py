@@ -47,20 +47,6 @@ def _check(lam: float, form: str, reduction: str) -> None:
         raise ValueError(f"reduction must be one of {', '.join(REDUCTIONS)}; got {reduction!r}")
 
 
-def _alignments(model, x, y, layers, loss, detach_features, create_graph):
-    """(per-sample task loss (B,), {tap: alignment (B,)}, logits (B, K)) from one forward and one backward pass."""
-    if not x.requires_grad:
-        x = x.detach().requires_grad_()
-    logits, caught = taps.forward(model, x, layers)
-    task = get_loss(loss)(logits, y)
-    grads = torch.autograd.grad(
-        task.sum(), [tap.value for tap in caught], create_graph=create_graph, retain_graph=create_graph
-    )
-    features = [tap.value.detach() if detach_features else tap.value for tap in caught]
-    pairs = zip(caught, features, grads, strict=True)
-    return task, {tap.name: alignment(h, g) for tap, h, g in pairs}, logits
-
-
 def gfa_terms(
     model: nn.Module,
     x: Tensor,
@@ -88,7 +74,11 @@ def gfa_terms(
     """
     _check(lam, form, reduction)
     with torch.enable_grad():
-        task, aligned, logits = _alignments(model, x, y, layers, loss, detach_features, create_graph=True)
+        logits, caught = taps.forward(model, x if x.requires_grad else x.detach().requires_grad_(), layers)
+        task = get_loss(loss)(logits, y)
+        grads = torch.autograd.grad(task.sum(), [tap.value for tap in caught], create_graph=True)
+        features = [tap.value.detach() if detach_features else tap.value for tap in caught]
+        aligned = {tap.name: alignment(h, g) for tap, h, g in zip(caught, features, grads, strict=True)}
         if weights is None:
             weights = [1.0] * len(aligned)
         if len(weights) != len(aligned):
@@ -106,6 +96,16 @@ def gfa_loss(model: nn.Module, x: Tensor, y: Tensor, *, lam: float, **options) -
     return gfa_terms(model, x, y, lam=lam, **options).loss
 
 
+def layer_gradients(
+    model: nn.Module, x: Tensor, y: Tensor, *, layers: str | Sequence[str] = "deep", loss: str = "mse"
+) -> dict[str, tuple[Tensor, Tensor]]:
+    """{tap: (h, g)}: each layer input and the gradient of the per-sample loss there, both (B, ...), detached."""
+    with torch.enable_grad():
+        logits, caught = taps.forward(model, x.detach().requires_grad_(), layers)
+        grads = torch.autograd.grad(get_loss(loss)(logits, y).sum(), [tap.value for tap in caught])
+    return {tap.name: (tap.value.detach(), g) for tap, g in zip(caught, grads, strict=True)}
+
+
 def measure_alignment(
     model: nn.Module,
     x: Tensor,
@@ -115,14 +115,12 @@ def measure_alignment(
     loss: str = "mse",
     batch_size: int = 500,
 ) -> dict[str, Tensor]:
-    """Alignment of every sample at every tap, {name: (N,)}, without building a graph of the weights.
+    """Alignment of every sample at every tap, {name: (N,)}, without a graph of the weights.
 
     Runs the model in the mode it is in; put it in eval mode first for per-sample gradients under batch normalisation.
     """
     chunks: dict[str, list[Tensor]] = {}
-    with torch.enable_grad():
-        for xb, yb in zip(x.split(batch_size), y.split(batch_size), strict=True):
-            _, aligned, _ = _alignments(model, xb, yb, layers, loss, False, create_graph=False)
-            for name, a in aligned.items():
-                chunks.setdefault(name, []).append(a.detach())
+    for xb, yb in zip(x.split(batch_size), y.split(batch_size), strict=True):
+        for name, (h, g) in layer_gradients(model, xb, yb, layers=layers, loss=loss).items():
+            chunks.setdefault(name, []).append(alignment(h, g))
     return {name: torch.cat(parts) for name, parts in chunks.items()}

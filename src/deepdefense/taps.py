@@ -46,14 +46,16 @@ def resolve(model: nn.Module, layers: str | Sequence[str]) -> list[str]:
 def record(model: nn.Module, names: Sequence[str]) -> Iterator[list[Tap]]:
     """Catch the first input of every module in `names`, in the order in which forward reaches them.
 
-    A tensor that feeds two layers (a residual block and its shortcut) is listed once, under the first.
+    A tensor that feeds two layers (a residual block and its shortcut) is listed once, under the first. A layer that runs
+    again with another input (shared weights) is listed again, as "name#2".
     """
     caught: list[Tap] = []
 
     def hook(name):
         def keep(_module, args):
             if args and all(tap.value is not args[0] for tap in caught):
-                caught.append(Tap(name, args[0], args[0]._version))
+                calls = 1 + sum(tap.name.split("#")[0] == name for tap in caught)
+                caught.append(Tap(name if calls == 1 else f"{name}#{calls}", args[0], args[0]._version))
 
         return keep
 

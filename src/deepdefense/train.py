@@ -135,7 +135,7 @@ def _train_epoch(config, epoch, model, optimizer, objective, train, bar) -> dict
             sums[key] = sums.get(key, 0.0) + value * len(y)
         bar.update()
     means = {f"train_{key}": float(total) / len(train) for key, total in sums.items()}
-    return {**means, "finite": all(map(math.isfinite, means.values()))}
+    return {**means, "finite": True} if all(map(math.isfinite, means.values())) else {"finite": False}
 
 
 def _validate(config: TrainConfig, model: nn.Module, val: data.Split) -> dict:
@@ -207,6 +207,7 @@ def fit(
     record["status"] is "finished", "collapsed" (validation accuracy at chance at the end) or "diverged" (loss not finite).
     """
     target = pick_device(device)
+    environment = results.environment(target)  # of the code that runs, not of a commit made meanwhile
     dataset = (dataset or data.load(config.data)).to(target)
     train = dataset.train if config.train_size is None else dataset.train[: config.train_size]
     if config.train_size is not None and config.train_size > len(dataset.train):
@@ -257,7 +258,7 @@ def fit(
                 shared = {"config": config.to_dict(), "history": history, "best": best, "scalars": scalars}
                 state = checkpoint.write_state(folder, shared, tensors, epoch + 1)
 
-    record = _record(config, dataset, train, model, objective, history, best, target)
+    record = _record(config, dataset, train, model, objective, history, best, environment)
     if best:
         best_model = deepcopy(model)
         best_model.load_state_dict({k.removeprefix("model."): v for k, v in best_weights.items()})
@@ -268,10 +269,10 @@ def fit(
     return _finished(record, model, best_weights, folder)
 
 
-def _record(config, dataset, train, model, objective, history, best, device) -> dict:
+def _record(config, dataset, train, model, objective, history, best, environment) -> dict:
     status, fallen = _status(config, history)
     x, y = train[:32].images(), train.y[:32]
-    last_step = objectives.Step(config.lam, torch.Generator(device).manual_seed(0))
+    last_step = objectives.Step(config.lam, torch.Generator(x.device).manual_seed(0))
     sizes = {"train": len(train), "val": len(dataset.val), "test": len(dataset.test)}
     return {
         "kind": "training",
@@ -287,7 +288,7 @@ def _record(config, dataset, train, model, objective, history, best, device) -> 
         "best_epoch": best["epoch"] if best else None,
         "metrics": {"last": _test_metrics(config, model, dataset.test) if status != "diverged" else None},
         "history": history,
-        "environment": results.environment(device),
+        "environment": environment,
     }
 
 
