@@ -36,10 +36,10 @@ def right_angle() -> Figure:
     radial = (v @ x) / (x @ x) * x
     fig, ax = plt.subplots(figsize=(4.6, 3.4))
     colours = sns.color_palette("colorblind")
-    arrows = [(x * 1.25, "black", "x"), (v, colours[0], "v"), (radial, colours[1], "$v_r$")]
-    for tip, shade, name in arrows:
+    arrows = [(x * 1.25, "black", "$x$", (6, 2)), (v, colours[0], "$v$", (6, 2)), (radial, colours[1], "$v_r$", (-40, -38))]
+    for tip, shade, name, offset in arrows:
         ax.annotate("", tip, (0, 0), arrowprops=dict(arrowstyle="-|>", color=shade, lw=2))
-        ax.annotate(name, tip, xytext=(6, 2), textcoords="offset points", color=shade, fontsize=13)
+        ax.annotate(name, tip, xytext=offset, textcoords="offset points", color=shade, fontsize=13)
     ax.annotate("", v, radial, arrowprops=dict(arrowstyle="-|>", color=colours[2], lw=2))
     ax.annotate("$v_t$", (v + radial) / 2, xytext=(6, 4), textcoords="offset points", color=colours[2], fontsize=13)
     circle = plt.Circle((0, 0), np.linalg.norm(radial), fill=False, ls=":", color="grey")
@@ -132,7 +132,7 @@ def alignment_bars(records: Sequence[Mapping], which: str = "best") -> Figure:
     ax.axhline(0, color="black", lw=0.8)
     n = records[0]["metrics"][which]["test_alignment_n"]
     ax.set_xticks(range(len(taps)), [tap.removeprefix("body.") for tap in taps])
-    ax.set(xlabel="input of layer", ylabel=f"mean alignment (n = {n} test images)")
+    ax.set(xlabel="input of layer", ylabel=f"mean alignment, n = {n}")
     ax.legend(fontsize=8)
     return fig
 

@@ -246,7 +246,7 @@ def fit(
             train_seconds = time.perf_counter() - start
             if row["finite"]:
                 row |= {"lam": warmed_lam(config, (epoch + 1) / config.epochs), **_validate(config, model, dataset.val)}
-                bar.set_postfix(clean=f"{row['val_accuracy']:.3f}", robust=f"{row['val_robust_accuracy']:.3f}")
+                bar.set_postfix(clean=f"{row['val_accuracy']:.3f}", robust=f"{row['val_robust_accuracy']:.3f}", refresh=False)
             history.append(row | {"train_seconds": train_seconds, "seconds": time.perf_counter() - start})
             if row["finite"] and (best is None or _score(config, row) > best["score"]):
                 best = {"epoch": epoch + 1, "score": _score(config, row)}

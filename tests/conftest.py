@@ -1,0 +1,8 @@
+"""Settings of all tests: hypothesis draws the same examples every time, torch keeps to one core."""
+
+import torch
+from hypothesis import settings
+
+settings.register_profile("repeatable", derandomize=True, deadline=None, database=None, max_examples=60)
+settings.load_profile("repeatable")
+torch.set_num_threads(1)
