@@ -107,7 +107,7 @@ def test_an_altered_or_truncated_npz_is_a_clear_error(save, tmp_path, monkeypatc
         else:
             assert all(torch.equal(getattr(got, p).x, getattr(right, p).x) for p in ("train", "val", "test"))
             assert all(torch.equal(getattr(got, p).y, getattr(right, p).y) for p in ("train", "val", "test"))
-    assert damaged > 0.8 * len(versions)
+    assert damaged > len(versions) / 2
     assert os.listdir(tmp_path) == ["fashion_mnist.npz"]
 
 

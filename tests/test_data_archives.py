@@ -1,4 +1,4 @@
-"""torchvision's archives: found in the folder, fetched, checked; made here and served through file:// addresses."""
+"""torchvision's archives: found in the folder, fetched, checked; made here and served by this machine."""
 
 import gzip
 import hashlib
@@ -8,8 +8,11 @@ import pickle
 import shutil
 import struct
 import tarfile
+import threading
 from dataclasses import replace
+from functools import partial
 from http.client import IncompleteRead
+from http.server import SimpleHTTPRequestHandler, ThreadingHTTPServer
 
 import numpy as np
 import pytest
@@ -33,7 +36,7 @@ def md5(content):
     return hashlib.md5(content).hexdigest()
 
 
-def cifar10(server, monkeypatch):
+def cifar10(server, address, monkeypatch):
     """cifar-10-python.tar.gz, as torchvision unpacks it: pickled dictionaries, images flat and channels first."""
     files = {}
     for part, names in (("train", ["data_batch_1", "data_batch_2"]), ("test", ["test_batch"])):
@@ -50,14 +53,14 @@ def cifar10(server, monkeypatch):
     path = server / "cifar-10-python.tar.gz"
     path.write_bytes(buffer.getvalue())
     sums = [[name, md5(content)] for name, content in files.items()]
-    made = dict(url=path.as_uri(), tgz_md5=md5(buffer.getvalue()), train_list=sums[:2], test_list=sums[2:3])
+    made = dict(url=address + path.name, tgz_md5=md5(buffer.getvalue()), train_list=sums[:2], test_list=sums[2:3])
     made["meta"] = {"filename": "batches.meta", "key": "label_names", "md5": sums[3][1]}
     for key, value in made.items():
         monkeypatch.setattr(datasets.CIFAR10, key, value)
     return [path], "", ["cifar-10-batches-py/data_batch_2"]
 
 
-def fashion_mnist(server, monkeypatch):
+def fashion_mnist(server, address, monkeypatch):
     """Four gzipped files in the IDX format of MNIST."""
     resources, paths = [], []
     for part, prefix in (("train", "train"), ("test", "t10k")):
@@ -67,7 +70,7 @@ def fashion_mnist(server, monkeypatch):
             path.write_bytes(gzip.compress(content))
             paths.append(path)
             resources.append((path.name, md5(path.read_bytes())))
-    monkeypatch.setattr(datasets.FashionMNIST, "mirrors", [f"{server.as_uri()}/"])
+    monkeypatch.setattr(datasets.FashionMNIST, "mirrors", [address])
     monkeypatch.setattr(datasets.FashionMNIST, "resources", resources)
     return paths, "FashionMNIST/raw", ["FashionMNIST/raw/train-images-idx3-ubyte", "FashionMNIST/raw/t10k-labels-idx1-ubyte"]
 
@@ -75,14 +78,23 @@ def fashion_mnist(server, monkeypatch):
 MAKERS = {"cifar10": cifar10, "fashion_mnist": fashion_mnist}
 
 
+class Quiet(SimpleHTTPRequestHandler):
+    def log_message(self, *_args):
+        pass
+
+
 @pytest.fixture(params=list(MAKERS))
 def served(request, tmp_path, monkeypatch):
     """(name, the files on the server, where they belong in a data folder, some unpacked files, an empty data folder)"""
-    name, server, root = request.param, tmp_path / "server", tmp_path / "data"
-    server.mkdir()
+    name, files, root = request.param, tmp_path / "server", tmp_path / "data"
+    files.mkdir()
     root.mkdir()
+    monkeypatch.setenv("no_proxy", "*")
     monkeypatch.setitem(data.SPECS, name, replace(data.SPECS[name], validation=3))
-    return name, *MAKERS[name](server, monkeypatch), root
+    with ThreadingHTTPServer(("127.0.0.1", 0), partial(Quiet, directory=str(files))) as server:
+        threading.Thread(target=server.serve_forever, args=(0.01,), daemon=True).start()
+        yield name, *MAKERS[name](files, f"http://127.0.0.1:{server.server_port}/", monkeypatch), root
+        server.shutdown()
 
 
 def assert_right(name, dataset):
@@ -139,18 +151,29 @@ def test_what_cannot_be_fetched_is_a_clear_error_and_leaves_nothing(served, dama
     assert os.listdir(root) == []
 
 
-@pytest.mark.parametrize("damage", [lambda content: content[:-5], lambda content: content[:-1] + bytes([content[-1] ^ 1])])
+DAMAGES = {
+    "truncated": lambda content: content[:-5],
+    "flipped last bit": lambda content: content[:-1] + bytes([content[-1] ^ 1]),
+    "flipped head": lambda content: content[:2] + bytes([content[2] ^ 9]) + content[3:],
+}
+
+
+@pytest.mark.parametrize("damage", DAMAGES.values(), ids=list(DAMAGES))
 def test_damaged_unpacked_files_are_never_used(served, damage):
     """With the archive at hand the data come right; without it there is an error. Never wrong images, never a traceback."""
     name, files, _, unpacked, root = served
-    data.load(name, root)
-    for path in unpacked:
-        (root / path).write_bytes(damage((root / path).read_bytes()))
+
+    def unpack_and_damage():
+        getattr(datasets, data.SPECS[name].torchvision)(root, download=True)
+        for path in unpacked:
+            (root / path).write_bytes(damage((root / path).read_bytes()))
+
+    unpack_and_damage()
     assert_right(name, data.load(name, root))
+    shutil.rmtree(root)
+    unpack_and_damage()
     for path in [*root.rglob("*.gz"), *files]:
         path.unlink()
-    for path in unpacked:
-        (root / path).write_bytes(damage((root / path).read_bytes()))
     before = listing(root)
     with pytest.raises(data.DataError, match="could not be downloaded"):
         data.load(name, root)

@@ -53,12 +53,20 @@ def seeded(device: torch.device, seed: int) -> Iterator[None]:
         yield
 
 
-def check_output(x: Tensor, x_adv: Tensor, eps: float, name: str) -> Tensor:
-    """`x_adv`, proven to lie within L∞ distance eps of `x` and in [0, 1]; AttackError otherwise."""
+NORMS = {"linf": torch.inf, "l2": 2, "l1": 1}
+
+
+def distances(x: Tensor, x_adv: Tensor, norm: str) -> Tensor:
+    """Distance of each image to its perturbed one, (B,); norm: "linf", "l2" or "l1"."""
+    return (x_adv - x).flatten(1).norm(NORMS[norm], dim=1)
+
+
+def check_output(x: Tensor, x_adv: Tensor, eps: float, name: str, norm: str = "linf") -> Tensor:
+    """`x_adv`, proven to lie within distance eps of `x` and in [0, 1]; AttackError otherwise."""
     if len(x):
-        distance = (x_adv - x).abs().max()
+        distance = distances(x, x_adv, norm).max()
         if not distance <= eps + TOLERANCE:  # NaN fails too
-            raise AttackError(f"{name} left the ball: L∞ distance {distance:.6g} with eps {eps:.6g}")
+            raise AttackError(f"{name} left the ball: {norm} distance {distance:.6g} with eps {eps:.6g}")
         if not (x_adv.min() >= 0 and x_adv.max() <= 1):
             raise AttackError(f"{name} left [0, 1]: values from {x_adv.min():.6g} to {x_adv.max():.6g}")
     return x_adv.detach()
