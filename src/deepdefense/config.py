@@ -126,7 +126,7 @@ class TrainConfig:
 # What a profile sets. The λ of a profile are the ones that were accurate and aligned on its own validation images.
 PROFILES: dict[str, dict] = {
     "smoke": {
-        "shared": dict(data="digits", model="cnn", epochs=20, batch_size=64, lr=3e-3, val_size=150, val_eps=0.1),
+        "shared": dict(data="digits", model="cnn", epochs=12, batch_size=64, lr=3e-3, val_size=150, val_eps=0.1),
         "gfa-first": dict(lam=0.5, warmup=0.5),
         "gfa-deep": dict(lam=0.2, warmup=0.5),
         "pgd-at": dict(options=dict(eps=0.1, alpha=0.025)),

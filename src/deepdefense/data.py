@@ -3,6 +3,7 @@
 `load` reads `<root>/<name>.npz`, else torchvision's archive in `<root>`, else lets torchvision download and check it.
 """
 
+import hashlib
 import shutil
 import tempfile
 import zipfile
@@ -88,6 +89,14 @@ class Dataset:
 
     def to(self, device) -> "Dataset":
         return replace(self, train=self.train.to(device), val=self.val.to(device), test=self.test.to(device))
+
+    def fingerprint(self) -> str:
+        """Sixteen hexadecimal digits that change with any image, label or part: what a run was trained and judged on."""
+        digest = hashlib.sha256()
+        for split in (self.train, self.val, self.test):
+            for array in (split.x, split.y):
+                digest.update(array.cpu().contiguous().numpy().tobytes())
+        return digest.hexdigest()[:16]
 
     def statistics(self) -> tuple[list[float], list[float]]:
         """Mean and standard deviation of each channel over the training images, in [0, 1] units."""

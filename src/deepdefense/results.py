@@ -88,9 +88,11 @@ def environment(device: str | torch.device = "cpu") -> dict:
 def load_records(folder: str | Path | None = None, kind: str | None = None) -> list[dict]:
     """All records (`*.json`) below `folder` (default: the committed results), sorted by path, each with its `path`.
 
-    kind: only those whose "kind" is this ("training", "attacks").
+    kind: only those whose "kind" is this ("training", "attacks", "search"). ResultsError if there is no such folder.
     """
     folder = paths.results_root() if folder is None else Path(folder)
+    if not folder.is_dir():
+        raise ResultsError(f"there are no records: {folder} is not a folder")
     records = [read_json(path) | {"path": str(path.relative_to(folder))} for path in sorted(folder.rglob("*.json"))]
     return [record for record in records if kind is None or record.get("kind") == kind]
 

@@ -180,8 +180,10 @@ def _status(config: TrainConfig, history: list[dict]) -> tuple[str, list[int]]:
     return ("collapsed" if history[-1]["at_chance"] else "finished"), fallen
 
 
-def _check_resumable(config: TrainConfig, stored: dict, folder: Path) -> None:
-    wanted = checkpoint.canonical(config.to_dict())
+def _check_resumable(config: TrainConfig, fingerprint: str, state: dict, folder: Path) -> None:
+    wanted, stored = checkpoint.canonical(config.to_dict()), state["config"]
+    if state["fingerprint"] != fingerprint:
+        raise ValueError(f"{folder} holds a run on other images of {config.data}; use another folder or delete it")
     different = [key for key in wanted if wanted[key] != stored.get(key)]
     if different:
         key = different[0]
@@ -209,6 +211,7 @@ def fit(
     target = pick_device(device)
     environment = results.environment(target)  # of the code that runs, not of a commit made meanwhile
     dataset = (dataset or data.load(config.data)).to(target)
+    fingerprint = dataset.fingerprint()
     train = dataset.train if config.train_size is None else dataset.train[: config.train_size]
     if config.train_size is not None and config.train_size > len(dataset.train):
         raise ValueError(f"train_size must be at most {len(dataset.train)} for {config.data}; got {config.train_size}")
@@ -222,7 +225,7 @@ def fit(
 
     state = checkpoint.read_state(folder) if folder else None
     if state:
-        _check_resumable(config, state["config"], folder)
+        _check_resumable(config, fingerprint, state, folder)
         checkpoint.unpack(checkpoint.load_tensors(folder, state["last"]), state["scalars"], model, optimizer)
         history, best = state["history"], state["best"]
         best_weights = checkpoint.load_tensors(folder, best) if best else {}
@@ -255,8 +258,8 @@ def fit(
                     best |= checkpoint.save_tensors(folder, f"best-{epoch + 1:04d}", best_weights)
             if folder:
                 tensors, scalars = checkpoint.pack(model, optimizer)
-                shared = {"config": config.to_dict(), "history": history, "best": best, "scalars": scalars}
-                state = checkpoint.write_state(folder, shared, tensors, epoch + 1)
+                shared = {"config": config.to_dict(), "fingerprint": fingerprint, "history": history, "best": best}
+                state = checkpoint.write_state(folder, shared | {"scalars": scalars}, tensors, epoch + 1)
 
     record = _record(config, dataset, train, model, objective, history, best, environment)
     if best:
@@ -280,7 +283,7 @@ def _record(config, dataset, train, model, objective, history, best, environment
         "status": status,
         "collapse_epochs": fallen,
         "config": checkpoint.canonical(config.to_dict()),
-        "data": {**sizes, "in_shape": list(dataset.in_shape), "classes": list(dataset.classes)},
+        "data": {**sizes, "fingerprint": dataset.fingerprint(), "in_shape": list(dataset.in_shape), "classes": list(dataset.classes)},
         "parameters": sum(p.numel() for p in model.parameters()),
         "cost": cost.step_cost(model, lambda twin: objective(twin, x, y, last_step)[0], x),
         "wall_time_s": sum(row["seconds"] for row in history),

@@ -1,0 +1,101 @@
+"""Parameters of notebooks: read from their cells, misspelt ones refused, values checked."""
+
+import math
+
+import pytest
+
+from deepdefense import notebook
+
+CELL = "# Parameters\nprofile: str = 'smoke'  # smoke or paper\nlam: float = 0.5  # weight of the penalty\nseed = 0\n"
+
+
+def run(*cells):
+    """The namespace of a notebook that has run `cells`, as IPython keeps it."""
+    namespace = {"In": [""]}
+    for cell in cells:
+        namespace["In"].append(cell)
+        exec(cell, namespace)
+    return namespace
+
+
+def test_the_defaults_are_those_of_the_cell():
+    assert notebook.parameters(run("import math", CELL, "x = 1")) == {"profile": "smoke", "lam": 0.5, "seed": 0}
+
+
+def test_an_injected_cell_goes_first():
+    namespace = run("import math", CELL, "# Parameters\nlam = 2\n", "lamb = 3")
+    assert notebook.parameters(namespace) == {"profile": "smoke", "lam": 2, "seed": 0}
+
+
+@pytest.mark.parametrize(
+    ("injected", "words"),
+    [
+        ("lamb = 2", ["'lamb'", "did you mean 'lam'", "Allowed: profile, lam, seed"]),
+        ("Seed = 1", ["'Seed'", "did you mean 'seed'"]),
+        ("lam = 1\nxyzzy = 2", ["'xyzzy'", "Allowed: profile, lam, seed"]),
+    ],
+)
+def test_a_misspelt_parameter_is_refused(injected, words):
+    with pytest.raises(ValueError) as error:
+        notebook.parameters(run(CELL, f"# Parameters\n{injected}\n"))
+    assert all(word in str(error.value) for word in words), error.value
+
+
+def test_extra_names_are_allowed_but_only_if_given():
+    assert notebook.parameters(run(CELL, "# Parameters\nwidth = 2"), extra=["width", "lr"])["width"] == 2
+    assert "lr" not in notebook.parameters(run(CELL), extra=["width", "lr"])
+
+
+def test_a_declared_name_without_a_value_is_not_given():
+    assert notebook.parameters(run(CELL + "epochs: int\n"))["lam"] == 0.5
+
+
+def test_without_the_cell_it_says_so():
+    with pytest.raises(ValueError, match="run the parameters cell first"):
+        notebook.parameters(run("lam = 1"))
+
+
+def test_choices():
+    notebook.check_choice("profile", "smoke", ["smoke", "paper"])
+    notebook.check_choice("n", 2, iter([1, 2]))
+    with pytest.raises(ValueError, match="profile must be one of smoke, paper; got 'smok'"):
+        notebook.check_choice("profile", "smok", ["smoke", "paper"])
+
+
+@pytest.mark.parametrize(
+    ("value", "limits", "words"),
+    [
+        (0, dict(above=0), "n must be a number above 0; got 0"),
+        (-1, dict(least=0), "n must be a number at least 0; got -1"),
+        (1.5, dict(least=0, most=1), "n must be a number at least 0 and at most 1; got 1.5"),
+        ("1", dict(least=0), "got '1'"),
+        (True, dict(least=0), "got True"),
+        (None, dict(least=0), "got None"),
+        (math.nan, dict(least=0), "got nan"),
+        (math.nan, {}, "got nan"),
+        (math.inf, dict(above=0), "got inf"),
+    ],
+)
+def test_numbers_out_of_range(value, limits, words):
+    with pytest.raises(ValueError) as error:
+        notebook.check_range("n", value, **limits)
+    assert words in str(error.value)
+
+
+@pytest.mark.parametrize(("value", "limits"), [(0, dict(least=0)), (1, dict(most=1)), (0.1, dict(above=0, most=1)), (-5, {})])
+def test_numbers_in_range(value, limits):
+    notebook.check_range("n", value, **limits)
+
+
+@pytest.mark.parametrize(
+    ("status", "epochs", "words"),
+    [
+        ("diverged", [], "DIVERGED"),
+        ("collapsed", [3, 4], "COLLAPSED"),
+        ("finished", [3, 4], "at chance level after epoch(s) 3, 4"),
+        ("finished", [], "ended normally"),
+    ],
+)
+def test_the_status_of_a_run_is_said_in_words(status, epochs, words, capsys):
+    notebook.show_status({"status": status, "collapse_epochs": epochs})
+    assert words in capsys.readouterr().out

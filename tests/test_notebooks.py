@@ -1,0 +1,81 @@
+"""The notebooks as files, and their parameters through the papermill command, as a reader types it."""
+
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import nbformat
+import pytest
+
+from deepdefense import paths
+
+BOOK = paths.root() / "book"
+NOTEBOOKS = sorted(BOOK.glob("*.ipynb"))
+
+
+def code_cells(path: Path) -> list:
+    return [cell for cell in nbformat.read(path, as_version=4).cells if cell.cell_type == "code"]
+
+
+def papermill(name: str, tmp_path: Path, *arguments: str) -> subprocess.CompletedProcess:
+    """Run a notebook from a folder that is not the checkout, with runs kept in `tmp_path`."""
+    command = [sys.executable, "-m", "papermill", str(BOOK / name), str(tmp_path / "out.ipynb"), *arguments]
+    environment = os.environ | {"DEEPDEFENSE_DATA": str(tmp_path), "JUPYTER_PREFER_ENV_PATH": "1"}
+    environment["PATH"] = f"{Path(sys.executable).parent}{os.pathsep}{environment['PATH']}"
+    return subprocess.run(command, cwd=tmp_path, env=environment, capture_output=True, text=True, timeout=600)
+
+
+@pytest.mark.parametrize("path", NOTEBOOKS, ids=lambda path: path.stem)
+def test_committed_notebook_is_executed_and_parameterised(path):
+    notebook = nbformat.read(path, as_version=4)
+    cells = code_cells(path)
+    assert notebook.metadata.kernelspec.name == "python3"
+    assert [cell.execution_count for cell in cells] == list(range(1, len(cells) + 1))
+    assert not [output for cell in cells for output in cell.outputs if output.output_type == "error"]
+    assert "parameters" in cells[0].metadata.tags and cells[0].source.startswith("# Parameters\n")
+    for line in cells[0].source.splitlines()[1:]:
+        name_and_type, help_text = line.split("  # ")
+        assert ": " in name_and_type.split("=")[0] and len(help_text) > 5, line
+    assert not [cell for cell in cells[1:] if "parameters" in cell.metadata.get("tags", [])]
+
+
+@pytest.mark.parametrize(
+    "name, arguments, named, allowed",
+    [
+        ("03_train.ipynb", ["lamm", "0.1"], "'lamm'", "did you mean 'lam'"),
+        ("03_train.ipynb", ["lam", "-1"], "lam must be a number from 0", "-1"),
+        ("03_train.ipynb", ["lam", "much"], "lam must be a number from 0", "'much'"),
+        ("03_train.ipynb", ["objective", "gfa"], "objective must be one of", "gfa-first"),
+        ("03_train.ipynb", ["form", "sine"], "form must be one of", "negative"),
+        ("03_train.ipynb", ["epochs", "2.5"], "epochs must be a whole number", "2.5"),
+        ("04_attacks.ipynb", ["eps", "8"], "eps must be a number", "at most 1"),
+        ("01_theory.ipynb", ["n_images", "0"], "n_images must be a number", "at least 1"),
+        ("02_setup.ipynb", ["profile", "huge"], "profile must be one of", "smoke, cpu, paper"),
+    ],
+)
+def test_a_bad_parameter_is_named_before_any_work(tmp_path, name, arguments, named, allowed):
+    done = papermill(name, tmp_path, "-p", *arguments)
+    last = [line for line in done.stderr.splitlines() if line.startswith("ValueError")]
+    assert done.returncode != 0
+    assert last and named in last[-1] and allowed in last[-1], done.stderr[-2000:]
+    assert not (tmp_path / "runs").exists()
+
+
+def test_lam_reaches_the_run_and_a_second_call_reads_it_back(tmp_path):
+    arguments = ["-p", "lam", "0.1", "-p", "epochs", "1"]
+    first = papermill("03_train.ipynb", tmp_path, *arguments)
+    assert first.returncode == 0, first.stderr[-2000:]
+    (folder,) = (tmp_path / "runs").glob("digits-cnn-gfa-first-lam0.1-seed0-*")
+    made = (folder / "run.json").stat().st_mtime_ns
+    assert papermill("03_train.ipynb", tmp_path, *arguments).returncode == 0
+    assert (folder / "run.json").stat().st_mtime_ns == made
+
+
+def test_scoreboard_follows_from_the_records():
+    sys.path.insert(0, str(paths.root() / "tools"))
+    try:
+        import scoreboard as tool
+    finally:
+        sys.path.pop(0)
+    assert (BOOK / "_scoreboard.md").read_text() == tool.text()
