@@ -15,7 +15,8 @@ BOOK = Path(__file__).resolve().parents[1] / "book"
 def execute(path: Path) -> None:
     """Run `path` in its own folder and write it back with its outputs, without the times of execution."""
     notebook = nbformat.read(path, as_version=4)
-    NotebookClient(notebook, timeout=2000, kernel_name="python3", resources={"metadata": {"path": str(path.parent)}}).execute()
+    resources = {"metadata": {"path": str(path.parent)}}
+    NotebookClient(notebook, timeout=2000, kernel_name="python3", resources=resources).execute()
     for cell in notebook.cells:
         cell.metadata.pop("execution", None)
     nbformat.write(notebook, path)

@@ -1,6 +1,6 @@
 """Train a grid of λ and keep every record: how the λ of a profile was chosen, on validation images only.
 
-    python tools/search.py gfa-first 1 1.5 2 --train-size 10000 --epochs 20
+    python tools/search.py gfa-first 2 2.25 2.5
 
 Records go to data/results/search/ (committed), checkpoints nowhere. A run whose record is there already is not repeated.
 """

@@ -52,9 +52,15 @@ def pack(model: nn.Module, optimizer: torch.optim.Optimizer) -> tuple[dict[str, 
     return tensors, scalars
 
 
+def model_weights(tensors: dict[str, Tensor]) -> dict[str, Tensor]:
+    """The model's part of a saved state: of a whole one (keys "model.*") or of weights alone."""
+    packed = {key.removeprefix("model."): t for key, t in tensors.items() if key.startswith("model.")}
+    return packed or tensors
+
+
 def unpack(tensors: dict[str, Tensor], scalars: dict, model: nn.Module, optimizer: torch.optim.Optimizer) -> None:
     """Put a state from `pack` back into `model` and `optimizer`, which are of the same shape."""
-    model.load_state_dict({key.removeprefix("model."): t for key, t in tensors.items() if key.startswith("model.")})
+    model.load_state_dict(model_weights(tensors))
     state: dict[int, dict] = {int(index): dict(values) for index, values in scalars.items()}
     for key, value in tensors.items():
         if key.startswith("optimizer."):

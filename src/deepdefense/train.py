@@ -9,7 +9,7 @@ import sys
 import time
 from collections.abc import Callable
 from copy import deepcopy
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import torch
@@ -74,8 +74,9 @@ def load_model(folder: str | Path, which: str = "best", device: str = "auto") ->
     if which not in ("best", "last"):
         raise ValueError(f"which must be 'best' or 'last', got {which!r}")
     record = results.read_json(Path(folder) / "run.json")
-    tensors = checkpoint.load_tensors(Path(folder), record["checkpoints"][which])
-    weights = {key.removeprefix("model."): t for key, t in tensors.items() if key.startswith("model.")}
+    if record["checkpoints"][which] is None:
+        raise ValueError(f"{folder} has no {which} model: its training {record['status']} in the first epoch")
+    weights = checkpoint.model_weights(checkpoint.load_tensors(Path(folder), record["checkpoints"][which]))
     config = TrainConfig(**record["config"])
     model = models.build(
         config.model,
@@ -180,16 +181,59 @@ def _status(config: TrainConfig, history: list[dict]) -> tuple[str, list[int]]:
     return ("collapsed" if history[-1]["at_chance"] else "finished"), fallen
 
 
-def _check_resumable(config: TrainConfig, fingerprint: str, state: dict, folder: Path) -> None:
-    wanted, stored = checkpoint.canonical(config.to_dict()), state["config"]
+@dataclass
+class _Progress:
+    """What `fit` has so far; with a folder, all of it is on disk after each epoch."""
+
+    history: list[dict]
+    best: dict | None = None  # {"epoch", "score", and with a folder "file", "sha256"}
+    best_weights: dict[str, torch.Tensor] | None = None  # on the CPU
+    last: dict | None = None  # {"file", "sha256"}
+
+
+def _restore(folder: Path, config: TrainConfig, fingerprint: str, model, optimizer) -> _Progress:
+    """The progress kept in `folder`, with `model` and `optimizer` put where they were; a fresh one if there is none."""
+    state = checkpoint.read_state(folder)
+    if state is None:
+        return _Progress([])
     if state["fingerprint"] != fingerprint:
         raise ValueError(f"{folder} holds a run on other images of {config.data}; use another folder or delete it")
-    different = [key for key in wanted if wanted[key] != stored.get(key)]
-    if different:
-        key = different[0]
-        raise ValueError(
-            f"{folder} holds a run with {key} = {stored.get(key)!r}, not {wanted[key]!r}; use another folder or delete it"
-        )
+    wanted = checkpoint.canonical(config.to_dict())
+    for key in wanted:
+        if wanted[key] != state["config"].get(key):
+            raise ValueError(
+                f"{folder} holds a run with {key} = {state['config'].get(key)!r}, not {wanted[key]!r}; "
+                "use another folder or delete it"
+            )
+    checkpoint.unpack(checkpoint.load_tensors(folder, state["last"]), state["scalars"], model, optimizer)
+    best = state["best"]
+    return _Progress(state["history"], best, checkpoint.load_tensors(folder, best) if best else None, state["last"])
+
+
+def _save(folder: Path, config: TrainConfig, fingerprint: str, so_far: _Progress, model, optimizer) -> None:
+    """Put everything that `_restore` needs on disk; a kill before the end leaves the state of the epoch before."""
+    epoch = len(so_far.history)
+    if so_far.best and so_far.best["epoch"] == epoch:
+        so_far.best |= checkpoint.save_tensors(folder, f"best-{epoch:04d}", so_far.best_weights)
+    tensors, scalars = checkpoint.pack(model, optimizer)
+    state = {"config": config.to_dict(), "fingerprint": fingerprint, "history": so_far.history, "best": so_far.best}
+    so_far.last = checkpoint.write_state(folder, state | {"scalars": scalars}, tensors, epoch)["last"]
+
+
+def _epoch(config: TrainConfig, so_far: _Progress, model, optimizer, objective, dataset, bar) -> None:
+    """Train and validate once more, append the row to the history, keep the weights if they are the best so far."""
+    epoch, start = len(so_far.history), time.perf_counter()
+    row = {"epoch": epoch + 1, **_train_epoch(config, epoch, model, optimizer, objective, dataset.train, bar)}
+    train_seconds = time.perf_counter() - start
+    if row["finite"]:
+        row |= {"lam": warmed_lam(config, (epoch + 1) / config.epochs), **_validate(config, model, dataset.val)}
+        score = _score(config, row)
+        if so_far.best is None or score > so_far.best["score"]:
+            so_far.best = {"epoch": epoch + 1, "score": score}
+            so_far.best_weights = {name: value.detach().cpu().clone() for name, value in model.state_dict().items()}
+        clean, robust = f"{row['val_accuracy']:.3f}", f"{row['val_robust_accuracy']:.3f}"
+        bar.set_postfix(clean=clean, robust=robust, refresh=False)
+    so_far.history.append(row | {"train_seconds": train_seconds, "seconds": time.perf_counter() - start})
 
 
 def fit(
@@ -212,91 +256,75 @@ def fit(
     environment = results.environment(target)  # of the code that runs, not of a commit made meanwhile
     dataset = (dataset or data.load(config.data)).to(target)
     fingerprint = dataset.fingerprint()
-    train = dataset.train if config.train_size is None else dataset.train[: config.train_size]
-    if config.train_size is not None and config.train_size > len(dataset.train):
-        raise ValueError(f"train_size must be at most {len(dataset.train)} for {config.data}; got {config.train_size}")
+    if config.train_size is not None:
+        if config.train_size > len(dataset.train):
+            raise ValueError(f"train_size must be at most {len(dataset.train)} for {config.data}; got {config.train_size}")
+        dataset = replace(dataset, train=dataset.train[: config.train_size])
     objective = objective or objectives.build(config.objective, config.options)
     model = (model or build_model(config, dataset)).to(target)
     optimizer = _optimizer(config, model)
     folder = None if folder is None else Path(folder)
-    history: list[dict] = []
-    best: dict | None = None  # {"epoch", "score", and in a folder "file", "sha256"}
-    best_weights: dict[str, torch.Tensor] = {}
 
-    state = checkpoint.read_state(folder) if folder else None
-    if state:
-        _check_resumable(config, fingerprint, state, folder)
-        checkpoint.unpack(checkpoint.load_tensors(folder, state["last"]), state["scalars"], model, optimizer)
-        history, best = state["history"], state["best"]
-        best_weights = checkpoint.load_tensors(folder, best) if best else {}
-        if (folder / "run.json").exists():
-            return _finished(results.read_json(folder / "run.json"), model, best_weights, folder)
-
-    steps = math.ceil(len(train) / config.batch_size)
+    so_far = _restore(folder, config, fingerprint, model, optimizer) if folder else _Progress([])
+    if folder and (folder / "run.json").exists():
+        return Run(results.read_json(folder / "run.json"), model.eval(), _selected(model, so_far), folder)
+    steps = math.ceil(len(dataset.train) / config.batch_size)
     with tqdm(
         total=config.epochs * steps,
-        initial=len(history) * steps,
+        initial=len(so_far.history) * steps,
         desc=config.objective,
         unit="step",
         disable=not progress,
         mininterval=0.5 if sys.stderr.isatty() else 20,
     ) as bar:
-        for epoch in range(len(history), config.epochs):
-            if history and not history[-1]["finite"]:
-                break
-            start = time.perf_counter()
-            row = {"epoch": epoch + 1, **_train_epoch(config, epoch, model, optimizer, objective, train, bar)}
-            train_seconds = time.perf_counter() - start
-            if row["finite"]:
-                row |= {"lam": warmed_lam(config, (epoch + 1) / config.epochs), **_validate(config, model, dataset.val)}
-                bar.set_postfix(clean=f"{row['val_accuracy']:.3f}", robust=f"{row['val_robust_accuracy']:.3f}", refresh=False)
-            history.append(row | {"train_seconds": train_seconds, "seconds": time.perf_counter() - start})
-            if row["finite"] and (best is None or _score(config, row) > best["score"]):
-                best = {"epoch": epoch + 1, "score": _score(config, row)}
-                best_weights = {f"model.{k}": v.detach().cpu().clone() for k, v in model.state_dict().items()}
-                if folder:
-                    best |= checkpoint.save_tensors(folder, f"best-{epoch + 1:04d}", best_weights)
+        while len(so_far.history) < config.epochs and all(row["finite"] for row in so_far.history):
+            _epoch(config, so_far, model, optimizer, objective, dataset, bar)
             if folder:
-                tensors, scalars = checkpoint.pack(model, optimizer)
-                shared = {"config": config.to_dict(), "fingerprint": fingerprint, "history": history, "best": best}
-                state = checkpoint.write_state(folder, shared | {"scalars": scalars}, tensors, epoch + 1)
+                _save(folder, config, fingerprint, so_far, model, optimizer)
 
-    record = _record(config, dataset, train, model, objective, history, best, environment)
-    if best:
-        best_model = deepcopy(model)
-        best_model.load_state_dict({k.removeprefix("model."): v for k, v in best_weights.items()})
-        record["metrics"]["best"] = _test_metrics(config, best_model, dataset.test)
+    selected = _selected(model, so_far)
+    record = _record(config, dataset, fingerprint, model, selected, objective, so_far, environment)
     if folder:
-        record["checkpoints"] = {"last": state["last"], "best": best}
         results.write_json(folder / "run.json", record)
-    return _finished(record, model, best_weights, folder)
+    return Run(record, model.eval(), selected, folder)
 
 
-def _record(config, dataset, train, model, objective, history, best, environment) -> dict:
-    status, fallen = _status(config, history)
-    x, y = train[:32].images(), train.y[:32]
+def _selected(model: nn.Module, so_far: _Progress) -> nn.Module:
+    """A copy of `model` with the weights of the best epoch (its own if no epoch ended with a finite loss), in eval mode."""
+    selected = deepcopy(model)
+    if so_far.best_weights:
+        selected.load_state_dict(so_far.best_weights)
+    return selected.eval()
+
+
+def _record(config, dataset, fingerprint, model, selected, objective, so_far, environment) -> dict:
+    status, fallen = _status(config, so_far.history)
+    x, y = dataset.train[:32].images(), dataset.train.y[:32]
     last_step = objectives.Step(config.lam, torch.Generator(x.device).manual_seed(0))
-    sizes = {"train": len(train), "val": len(dataset.val), "test": len(dataset.test)}
     return {
         "kind": "training",
         "name": config.name(),
         "status": status,
         "collapse_epochs": fallen,
         "config": checkpoint.canonical(config.to_dict()),
-        "data": {**sizes, "fingerprint": dataset.fingerprint(), "in_shape": list(dataset.in_shape), "classes": list(dataset.classes)},
+        "data": {
+            "fingerprint": fingerprint,
+            "train": len(dataset.train),
+            "val": len(dataset.val),
+            "test": len(dataset.test),
+            "in_shape": list(dataset.in_shape),
+            "classes": list(dataset.classes),
+        },
         "parameters": sum(p.numel() for p in model.parameters()),
         "cost": cost.step_cost(model, lambda twin: objective(twin, x, y, last_step)[0], x),
-        "wall_time_s": sum(row["seconds"] for row in history),
-        "train_time_s": sum(row["train_seconds"] for row in history),
-        "best_epoch": best["epoch"] if best else None,
-        "metrics": {"last": _test_metrics(config, model, dataset.test) if status != "diverged" else None},
-        "history": history,
+        "wall_time_s": sum(row["seconds"] for row in so_far.history),
+        "train_time_s": sum(row["train_seconds"] for row in so_far.history),
+        "best_epoch": so_far.best["epoch"] if so_far.best else None,
+        "metrics": {
+            "last": _test_metrics(config, model, dataset.test) if status != "diverged" else None,
+            "best": _test_metrics(config, selected, dataset.test) if so_far.best else None,
+        },
+        "checkpoints": {"last": so_far.last, "best": so_far.best},
+        "history": so_far.history,
         "environment": environment,
     }
-
-
-def _finished(record: dict, model: nn.Module, best_weights: dict, folder: Path | None) -> Run:
-    best = deepcopy(model)
-    if best_weights:
-        best.load_state_dict({k.removeprefix("model."): v for k, v in best_weights.items()})
-    return Run(record, model.eval(), best.eval(), folder)

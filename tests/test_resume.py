@@ -1,0 +1,141 @@
+"""A training killed with SIGKILL and started again ends as if never stopped. Run as a program, this file does the killing."""
+
+import json
+import os
+import random
+import shutil
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+import torch
+from nets import Normalised, digits, seeded
+
+from deepdefense import objectives, train
+from deepdefense.config import TrainConfig
+
+SMALL = dict(model="mlp", width=0.03, epochs=3, batch_size=40, lr=0.02, val_size=20, val_steps=2, val_eps=0.1)
+CASES = {
+    "adam, gfa-deep": dict(objective="gfa-deep", lam=0.2, warmup=0.7),
+    "sgd, pgd-at, crop": dict(
+        model="cnn", objective="pgd-at", optimizer="sgd", augment="crop", options=dict(eps=0.1, alpha=0.05, attack_steps=2)
+    ),
+    "adam, batch normalisation and dropout": dict(lr=0.01),
+}
+
+
+def fit(case, folder, objective=None):
+    config = TrainConfig(**{**SMALL, **CASES[case]})
+    model = seeded(lambda: Normalised(dropout=0.3)).float() if "dropout" in case else None
+    dataset = digits(train=160, val=40, test=40)
+    return train.fit(config, folder=folder, dataset=dataset, model=model, objective=objective, device="cpu", progress=False)
+
+
+def suicidal(case, step):
+    """The objective of `case`, but its call number `step` is the last thing that the process does."""
+    config = TrainConfig(**{**SMALL, **CASES[case]})
+    inner, calls = objectives.build(config.objective, config.options), iter(range(10**9))
+
+    def objective(*arguments):
+        if next(calls) == step:
+            os.kill(os.getpid(), signal.SIGKILL)
+        return inner(*arguments)
+
+    return objective
+
+
+def kill_at_write(number):
+    """Patch what puts files in place, so that the process dies just before call `number` of them."""
+    calls = iter(range(10**9))
+
+    def wrap(function):
+        def patched(*arguments, **options):
+            if next(calls) == number:
+                os.kill(os.getpid(), signal.SIGKILL)
+            return function(*arguments, **options)
+
+        return patched
+
+    for name in ("fsync", "replace", "unlink"):
+        setattr(os, name, wrap(getattr(os, name)))
+
+
+def in_a_fork(work, delay=None):
+    """Do `work` in a process of its own, killed after `delay` seconds; True if it was killed."""
+    child = os.fork()
+    if child == 0:
+        code = 1
+        try:
+            work()
+            code = 0
+        finally:
+            os._exit(code)
+    if delay is not None:
+        time.sleep(delay)
+        os.kill(child, signal.SIGKILL)
+    status = os.waitpid(child, 0)[1]
+    killed = os.WIFSIGNALED(status) and os.WTERMSIG(status) == signal.SIGKILL
+    assert killed or status == 0, "training failed by itself"
+    return killed
+
+
+def outcome(folder):
+    """What must be equal: the bytes of the weights (by their sums), the history but for its times, and the files."""
+    record = json.loads((folder / "run.json").read_text())
+    history = [{k: v for k, v in row.items() if "seconds" not in k} for row in record["history"]]
+    return {"checkpoints": record["checkpoints"], "history": history, "files": sorted(p.name for p in folder.iterdir())}
+
+
+def main(root):
+    """Every case: uninterrupted, killed within an epoch, killed at random moments; the first also at every write."""
+    found, moments = {}, random.Random(0)
+    for case in CASES:
+        start = time.monotonic()
+        in_a_fork(lambda: fit(case, root / "whole"))
+        duration = time.monotonic() - start
+        found[case] = {"whole": outcome(root / "whole")}
+        plans = {"within an epoch": [lambda: fit(case, root / "cut", suicidal(case, 5))] * 2}
+        plans["at random moments"] = [moments.uniform(0.05, 0.95) * duration for _ in range(4)]
+        if case == next(iter(CASES)):
+            plans |= {f"at write {n}": [lambda n=n: (kill_at_write(n), fit(case, root / "cut"))] for n in range(26)}
+        for name, plan in plans.items():
+            kills = [
+                in_a_fork(step) if callable(step) else in_a_fork(lambda: fit(case, root / "cut"), step) for step in plan
+            ]
+            in_a_fork(lambda: fit(case, root / "cut"))
+            found[case][name] = {"kills": sum(kills), **outcome(root / "cut")}
+            shutil.rmtree(root / "cut")
+        shutil.rmtree(root / "whole")
+    print(json.dumps(found))
+
+
+@pytest.fixture(scope="module")
+def outcomes(tmp_path_factory):
+    command = [sys.executable, __file__, str(tmp_path_factory.mktemp("resume"))]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=600)
+    assert done.returncode == 0, done.stderr
+    return json.loads(done.stdout)
+
+
+@pytest.mark.parametrize("case", list(CASES))
+@pytest.mark.parametrize("moment", ["within an epoch", "at random moments"])
+def test_killed_and_started_again_is_as_if_never_stopped(outcomes, case, moment):
+    whole, cut = outcomes[case]["whole"], dict(outcomes[case][moment])
+    assert len(whole["history"]) == 3 and whole["checkpoints"]["last"]["sha256"]
+    assert cut.pop("kills") >= 1, "nothing was killed"
+    assert cut == whole
+
+
+def test_a_kill_at_any_write_loses_nothing(outcomes):
+    found = outcomes[next(iter(CASES))]
+    cuts = {name: dict(cut) for name, cut in found.items() if name.startswith("at write")}
+    assert sum(cut.pop("kills") for cut in cuts.values()) >= 20
+    assert [name for name, cut in cuts.items() if cut != found["whole"]] == []
+
+
+if __name__ == "__main__":
+    torch.set_num_threads(1)
+    main(Path(sys.argv[1]))
