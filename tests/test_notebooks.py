@@ -7,6 +7,7 @@ from pathlib import Path
 
 import nbformat
 import pytest
+import scoreboard  # tools/scoreboard.py
 
 from deepdefense import paths
 
@@ -73,9 +74,4 @@ def test_lam_reaches_the_run_and_a_second_call_reads_it_back(tmp_path):
 
 
 def test_scoreboard_follows_from_the_records():
-    sys.path.insert(0, str(paths.root() / "tools"))
-    try:
-        import scoreboard as tool
-    finally:
-        sys.path.pop(0)
-    assert (BOOK / "_scoreboard.md").read_text() == tool.text()
+    assert (BOOK / "_scoreboard.md").read_text() == scoreboard.text()

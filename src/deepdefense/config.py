@@ -135,13 +135,13 @@ PROFILES: dict[str, dict] = {
         "shared": dict(
             data="cifar10", model="cnn", train_size=10_000, epochs=20, batch_size=128, lr=1e-3, augment="crop-flip"
         ),
-        "gfa-first": dict(lam=2.0, warmup=1.0),
-        "gfa-deep": dict(lam=0.5, warmup=1.0),
+        "gfa-first": dict(lam=2.7, warmup=1.0),
+        "gfa-deep": dict(lam=0.6, warmup=1.0),
     },
     "paper": {
         "shared": dict(data="cifar10", model="cnn", epochs=100, batch_size=128, lr=1e-3, augment="crop-flip"),
-        "gfa-first": dict(lam=2.0, warmup=1.0),
-        "gfa-deep": dict(lam=0.5, warmup=1.0),
+        "gfa-first": dict(lam=2.7, warmup=1.0),
+        "gfa-deep": dict(lam=0.6, warmup=1.0),
     },
 }
 DEFENCES = ("standard", "gfa-first", "gfa-deep", "pgd-at")

@@ -109,27 +109,30 @@ def attack_run(
     split: Split,
     *,
     eps: float,
+    which: str = "last",
     suite: Mapping[str, Attack] = PAPER_GRADIENT,
     batch_size: int = 500,
     seed: int = 0,
     progress: bool = True,
 ) -> dict:
-    """The attack record of a trained run's selected model on `split`, as JSON; kept in the run's folder.
+    """The attack record of a trained run on `split`, as JSON; kept in the run's folder.
 
-    If the folder holds one made with the same weights, images, eps, suite and seed, that is read back instead.
+    which: "last" takes the weights of the last epoch, "best" those that validation selected.
+    If the folder holds a record with the same weights, images, eps, suite and seed, that is read back instead.
     """
-    settings = {"eps": eps, "n": len(split), "suite": list(suite), "seed": seed, "weights": run.record["checkpoints"]["best"]}
-    path = run.folder / f"attacks-eps{eps:.5f}-n{len(split)}-seed{seed}.json"
+    weights = run.record["checkpoints"][which]
+    settings = {"eps": eps, "n": len(split), "suite": list(suite), "seed": seed, "which": which, "weights": weights}
+    path = run.folder / f"attacks-{which}-eps{eps:.5f}-n{len(split)}-seed{seed}.json"
     if path.exists() and (record := results.read_json(path))["settings"] == settings:
         return record
     x, y = split.images(), split.y
     record = {
         "kind": "attacks",
         "name": run.name,
-        "training": {key: run.record[key] for key in ("name", "config", "status", "data", "best_epoch", "environment")},
+        "training": {key: run.record[key] for key in ("name", "config", "status", "data", "metrics", "environment")},
         "settings": settings,
         **evaluate_attacks(
-            run.best, x, y, eps=eps, suite=suite, batch_size=batch_size, seed=seed, progress=progress
+            {"last": run.last, "best": run.best}[which], x, y, eps=eps, suite=suite, batch_size=batch_size, seed=seed, progress=progress
         ).to_dict(),
         "environment": results.environment(x.device),
     }

@@ -52,9 +52,9 @@ def _overhead(training: Sequence[Mapping]) -> str | None:
 
 def _adversarial_alignment(training: Sequence[Mapping]) -> str | None:
     at_input = {
-        record["config"]["objective"]: next(iter(record["metrics"]["best"]["test_alignment"].values()))
+        record["config"]["objective"]: next(iter(record["metrics"]["last"]["test_alignment"].values()))
         for record in training
-        if record["metrics"].get("best")
+        if record["metrics"]["last"]
     }
     if not {"standard", "pgd-at"} <= at_input.keys():
         return None

@@ -18,7 +18,7 @@ from tqdm import tqdm
 
 from . import checkpoint, cost, data, models, objectives, results
 from .attacks.adaptive import loss_pgd
-from .attacks.guard import frozen
+from .attacks.guard import frozen, seeded
 from .config import TrainConfig
 from .gfa import measure_alignment
 
@@ -115,9 +115,9 @@ def _optimizer(config: TrainConfig, model: nn.Module) -> torch.optim.Optimizer:
     )
 
 
-def _train_epoch(config, epoch, model, optimizer, objective, train, bar) -> dict:
+def _train_epoch(config, epoch, seed, model, optimizer, objective, train, bar) -> dict:
     """One pass over `train`: the mean of what the objective logs, and `finite`. Stops at the first loss that is not finite."""
-    generator = torch.Generator(train.y.device).manual_seed(config.seed * 100_003 + epoch)
+    generator = torch.Generator(train.y.device).manual_seed(seed)
     steps = math.ceil(len(train) / config.batch_size)
     sums: dict[str, torch.Tensor] = {}
     model.train()
@@ -223,7 +223,9 @@ def _save(folder: Path, config: TrainConfig, fingerprint: str, so_far: _Progress
 def _epoch(config: TrainConfig, so_far: _Progress, model, optimizer, objective, dataset, bar) -> None:
     """Train and validate once more, append the row to the history, keep the weights if they are the best so far."""
     epoch, start = len(so_far.history), time.perf_counter()
-    row = {"epoch": epoch + 1, **_train_epoch(config, epoch, model, optimizer, objective, dataset.train, bar)}
+    seed = config.seed * 100_003 + epoch  # no state of a generator outlives an epoch, so none has to be saved
+    with seeded(dataset.train.y.device, seed):  # for what draws globally, such as dropout
+        row = {"epoch": epoch + 1, **_train_epoch(config, epoch, seed, model, optimizer, objective, dataset.train, bar)}
     train_seconds = time.perf_counter() - start
     if row["finite"]:
         row |= {"lam": warmed_lam(config, (epoch + 1) / config.epochs), **_validate(config, model, dataset.val)}

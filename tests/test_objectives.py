@@ -1,0 +1,117 @@
+"""What each objective minimises, what it costs, and that on real images it does what it is for."""
+
+from copy import deepcopy
+from dataclasses import replace
+
+import pytest
+import torch
+from nets import Normalised, digits, global_random_state, images
+
+from deepdefense import attacks, data, models, objectives, train
+from deepdefense.config import TrainConfig
+from deepdefense.cost import step_cost
+from deepdefense.gfa import gfa_terms
+from deepdefense.losses import get_loss
+
+
+def step(lam=0.0):
+    return objectives.Step(lam, torch.Generator().manual_seed(0))
+
+
+@pytest.mark.parametrize("loss", ["mse", "ce"])
+def test_standard_is_the_mean_loss(loss):
+    net, (x, y) = models.build("cnn", (1, 6, 6), 3, width=0.1, seed=0), images()
+    value, log = objectives.build("standard", {"loss": loss})(net, x, y, step())
+    assert torch.equal(value, get_loss(loss)(net(x), y).mean()) and torch.equal(log["task"], value)
+
+
+@pytest.mark.parametrize("layers", ["first", "deep"])
+def test_gfa_is_the_gfa_loss_with_the_lam_of_the_step(layers):
+    net, (x, y) = models.build("cnn", (1, 6, 6), 3, width=0.1, seed=0), images()
+    options = dict(form="abs", reduction="mean", loss="ce", detach_features=True)
+    value, log = objectives.build(f"gfa-{layers}", options)(net, x, y, step(0.3))
+    terms = gfa_terms(net, x, y, lam=0.3, layers=layers, **options)
+    assert torch.equal(value, terms.loss) and torch.equal(log["penalty"], terms.penalty)
+    assert torch.equal(log["alignment"], terms.alignments["body.conv1"].mean())
+
+
+def test_adversarial_training_is_the_loss_at_the_end_of_the_attack():
+    net, (x, y) = Normalised(classes=3).train(), images()
+    twin, seen = deepcopy(net), []
+    common = dict(eps=0.1, alpha=0.03, loss="ce")
+    x_adv = attacks.loss_pgd(twin, x, y, steps=3, keep_best=False, generator=step().generator, **common)
+    net.register_forward_pre_hook(lambda module, args: seen.append((module.training, args[0])))
+    state = global_random_state()
+    value, _ = objectives.build("pgd-at", {"attack_steps": 3, **common})(net, x, y, step())
+    assert global_random_state() == state and net.training and value.requires_grad
+    assert not any(training for training, _ in seen[:-1]), "attacked in eval mode, trained in training mode"
+    assert seen[-1][0] and torch.equal(seen[-1][1], x_adv)
+    assert torch.equal(value, get_loss("ce")(twin(x_adv), y).mean())
+
+
+COSTS = {"standard": 3, "gfa-first": 6, "gfa-deep": 6, "pgd-at": 17}  # forward passes, counted by hand: see below
+
+
+@pytest.mark.parametrize("name", list(COSTS))
+def test_the_arithmetic_of_a_step(name):
+    """Forward F, backward 2F; GFA adds an input gradient and its backward pass; PGD-7 adds 7 · 2F. The first layer's
+    input gradient is not needed by plain training, and tiny layers are counted whole: a tenth of slack."""
+    net = models.build("mlp", (1, 8, 8), 10, seed=0)
+    x, y = images(16, (1, 8, 8), 10)
+    objective = objectives.build(name, {"attack_steps": 7} if name == "pgd-at" else {})
+    before = [p.clone() for p in net.parameters()]
+    cost = step_cost(net, lambda twin: objective(twin, x, y, step(0.5))[0], x)
+    multiplications = sum(2 * p.numel() for p in net.parameters() if p.dim() == 2)
+    assert cost["flops_per_sample"] / cost["forward_passes"] == pytest.approx(multiplications)
+    assert cost["forward_passes"] == pytest.approx(COSTS[name], rel=0.1)
+    assert all(torch.equal(p, q) and p.grad is None for p, q in zip(net.parameters(), before, strict=True))
+
+
+BASE = TrainConfig(model="mlp", width=0.2, epochs=10, batch_size=60, lr=5e-3, val_size=100, val_steps=5, val_eps=0.15)
+
+
+@pytest.fixture(scope="module")
+def trained():
+    """Records of small trainings on the digits, by name."""
+    dataset = digits(train=600, val=150, test=300)
+
+    def record(**settings):
+        return train.fit(replace(BASE, **settings), dataset=dataset, device="cpu", progress=False).record
+
+    runs = {f"gfa-{lam}": record(objective="gfa-first", lam=lam, warmup=0.5) for lam in (0.0, 0.1, 0.5)}
+    runs["deep"] = record(objective="gfa-deep", lam=0.2, warmup=0.5)
+    runs["standard"] = record()
+    runs["pgd-at"] = record(objective="pgd-at", options=dict(eps=0.15, alpha=0.06, attack_steps=4))
+    return runs
+
+
+def aligned(record):
+    return record["metrics"]["last"]["test_alignment"]
+
+
+def test_a_larger_lam_aligns_more_and_keeps_the_accuracy(trained):
+    first = [aligned(trained[f"gfa-{lam}"])["body.fc1"] for lam in (0.0, 0.1, 0.5)]
+    assert first[0] + 0.05 < first[1] and first[1] + 0.1 < first[2], first
+    assert all(run["status"] == "finished" and run["metrics"]["last"]["test_accuracy"] > 0.8 for run in trained.values())
+
+
+def test_deep_aligns_every_layer(trained):
+    for name, value in aligned(trained["deep"]).items():
+        assert value > aligned(trained["standard"])[name] + 0.1, name
+
+
+def test_without_a_penalty_gfa_is_plain_training(trained):
+    rows = [[(row["val_accuracy"], row["train_task"]) for row in trained[n]["history"]] for n in ("gfa-0.0", "standard")]
+    assert rows[0][-1][0] == pytest.approx(rows[1][-1][0], abs=0.03) and rows[0][0][1] == pytest.approx(rows[1][0][1], rel=1e-3)
+
+
+def test_adversarial_training_buys_robustness(trained):
+    robust = {name: trained[name]["history"][-1]["val_robust_accuracy"] for name in ("standard", "pgd-at")}
+    assert robust["pgd-at"] > robust["standard"] + 0.05, robust
+
+
+def test_every_objective_is_documented_and_takes_a_loss():
+    for name, objective in objectives.OBJECTIVES.items():
+        assert objectives.option_defaults(name)["loss"] == "mse", name
+        assert getattr(objective, "func", objective).__module__.startswith("deepdefense.objectives.")
+    assert data.SPECS.keys() >= {"digits"}
