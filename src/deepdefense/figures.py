@@ -7,6 +7,7 @@ import numpy as np
 import pandas as pd
 import seaborn as sns
 from matplotlib.figure import Figure
+from matplotlib.ticker import MaxNLocator
 
 DEFENCE_NAMES = {"standard": "plain", "gfa-first": "GFA-FIRST", "gfa-deep": "GFA-DEEP", "pgd-at": "PGD-7 training"}
 PALETTE = dict(zip(DEFENCE_NAMES, sns.color_palette("colorblind", len(DEFENCE_NAMES)), strict=True))
@@ -21,7 +22,7 @@ def style() -> None:
 def label(record: Mapping) -> str:
     """Name of a run's defence with its λ, as readers see it."""
     config = record["config"]
-    lam = f", λ = {config['lam']:g}" if config["lam"] else ""
+    lam = f", λ = {config['lam']:g}" if config["lam"] or config["objective"].startswith("gfa") else ""
     return DEFENCE_NAMES.get(config["objective"], config["objective"]) + lam
 
 
@@ -114,6 +115,7 @@ def training_curves(records: Sequence[Mapping]) -> Figure:
             fallen = [r for r in rows if r["at_chance"]]
             ax.plot([r["epoch"] for r in fallen], [r[key] for r in fallen], "x", color="black")
         ax.set(title=title, xlabel="epoch")
+        ax.xaxis.set_major_locator(MaxNLocator(integer=True))
         if key != "val_alignment":
             ax.set_ylim(0, 1)
     axes[-1].legend(fontsize=8)
