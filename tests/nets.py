@@ -99,7 +99,7 @@ def digits(train=200, val=50, test=100):
 
 def global_random_state():
     """The state of every global generator of the CPU, comparable with ==."""
-    name, keys, *rest = np.random.get_state()
+    name, keys, *rest = np.random.get_state()  # noqa: NPY002 (the legacy state is what a library might touch)
     return torch.get_rng_state().tolist(), (name, keys.tolist(), rest), random.getstate()
 
 

@@ -54,9 +54,7 @@ def test_accuracy_by_eps_is_the_distribution_of_distances():
 @pytest.mark.parametrize("alpha", [None, 0.02])
 def test_pgd_of_our_own_is_torchattacks_pgd_step_for_step(steps, alpha):
     model, (x, y) = models.build("cnn", (2, 8, 8), 4, width=0.2, seed=1).eval(), images(8, (2, 8, 8), 4)
-    ours = attacks.loss_pgd(
-        model, x, y, eps=0.05, alpha=alpha, steps=steps, loss="ce", random_start=False, keep_best=False
-    )
+    ours = attacks.loss_pgd(model, x, y, eps=0.05, alpha=alpha, steps=steps, loss="ce", random_start=False, keep_best=False)
     theirs = torchattacks.PGD(model, eps=0.05, alpha=alpha or 0.05 / 4, steps=steps, random_start=False)(x, y)
     assert torch.allclose(ours, theirs, atol=1e-6)
     wrapped = attacks.pgd(model, x, y, eps=0.05, alpha=alpha, steps=steps, random_start=False)

@@ -2,32 +2,22 @@
 
 import gc
 import math
-import sys
 import weakref
 from functools import partial
 
 import pytest
 import torch
-from hypothesis import given
+from attack_cases import ATTACKS, every_attack
+from hypothesis import given, settings
 from hypothesis import strategies as st
 from nets import Normalised, Plane, global_random_state, images
 from torch import nn
 
 from deepdefense import attacks, models
 
-ATTACKS = {
-    "fgsm": attacks.fgsm,
-    "pgd": partial(attacks.pgd, steps=3),
-    "pgd without random start": partial(attacks.pgd, steps=3, random_start=False),
-    "apgd": partial(attacks.apgd, steps=5),
-    "apgd with restarts": partial(attacks.apgd, steps=3, restarts=2),
-    "loss_pgd": partial(attacks.loss_pgd, steps=3),
-    "loss_pgd, last iterate": partial(attacks.loss_pgd, steps=3, keep_best=False, loss="mse"),
-}
-every_attack = pytest.mark.parametrize("attack", ATTACKS.values(), ids=list(ATTACKS))
-
 
 @every_attack
+@settings(max_examples=30)
 @given(
     st.floats(0, 1, allow_subnormal=False),
     st.integers(0, 2**31 - 1),
@@ -153,60 +143,6 @@ def test_a_model_without_parameters_and_an_empty_batch(attack):
     model = Plane(torch.tensor([1.0, -2.0, 0.5, 1.0]), -0.2)
     assert attack(model, x, torch.zeros(5, dtype=torch.long), eps=0.1).shape == x.shape
     assert attack(model, x[:0], torch.zeros(0, dtype=torch.long), eps=0.1).shape == (0, 1, 2, 2)
-
-
-@every_attack
-@pytest.mark.parametrize(
-    ("x", "y", "eps", "words"),
-    [
-        (torch.full((2, 1, 6, 6), 1.5), torch.zeros(2).long(), 0.1, ["[0, 1]", "1.5"]),
-        (torch.full((2, 1, 6, 6), -0.1), torch.zeros(2).long(), 0.1, ["[0, 1]", "-0.1"]),
-        (torch.full((2, 1, 6, 6), math.nan), torch.zeros(2).long(), 0.1, ["[0, 1]", "nan"]),
-        (torch.zeros(2, 1, 6, 6, dtype=torch.uint8), torch.zeros(2).long(), 0.1, ["float", "uint8"]),
-        (torch.zeros(6), torch.zeros(6).long(), 0.1, ["(B, ...)", "(6,)"]),
-        (torch.zeros(2, 1, 6, 6), torch.zeros(2).long(), 8, ["eps", "[0, 1]", "8"]),
-        (torch.zeros(2, 1, 6, 6), torch.zeros(2).long(), -0.1, ["eps", "-0.1"]),
-        (torch.zeros(2, 1, 6, 6), torch.zeros(2).long(), math.nan, ["eps", "nan"]),
-        (torch.zeros(2, 1, 6, 6), torch.zeros(2), 0.1, ["class indices", "float32"]),
-        (torch.zeros(2, 1, 6, 6), torch.zeros(2, 1).long(), 0.1, ["2 class indices", "(2, 1)"]),
-        (torch.zeros(2, 1, 6, 6), torch.zeros(3).long(), 0.1, ["2 class indices", "(3,)"]),
-        (torch.zeros(2, 1, 6, 6), torch.tensor([True, False]), 0.1, ["class indices", "bool"]),
-        (torch.zeros(2, 1, 6, 6), torch.tensor([0, 3]), 0.1, ["class indices", "3"]),
-        (torch.zeros(2, 1, 6, 6), torch.tensor([0, -1]), 0.1, ["class indices", "-1"]),
-        (torch.zeros(2, 1, 6, 6), torch.tensor([0, -100]), 0.1, ["class indices", "-100"]),
-    ],
-)
-def test_bad_input_is_one_clear_sentence(attack, x, y, eps, words):
-    with pytest.raises(ValueError) as error:
-        attack(models.build("mlp", (1, 6, 6), 3, width=0.02, seed=0), x, y, eps=eps)
-    assert all(word in str(error.value) for word in words), error.value
-
-
-@pytest.mark.parametrize(
-    ("attack", "options", "word"),
-    [
-        *[(a, dict(steps=steps), "steps") for a in (attacks.pgd, attacks.apgd, attacks.loss_pgd) for steps in (0, -1, 2.5)],
-        *[(a, dict(alpha=alpha), "alpha") for a in (attacks.pgd, attacks.loss_pgd) for alpha in (0, -0.1, math.nan)],
-        (attacks.apgd, dict(restarts=0), "restarts"),
-        (attacks.loss_pgd, dict(loss="dlr"), "loss must be one of mse, ce, margin"),
-    ],
-)
-def test_bad_settings_are_named(attack, options, word):
-    with pytest.raises(ValueError, match=word):
-        attack(models.build("mlp", (1, 6, 6), 3, width=0.02, seed=0), *images(), eps=0.1, **options)
-
-
-def test_something_else_than_a_module_is_refused():
-    with pytest.raises(ValueError, match=r"torch.nn.Module, got function"):
-        attacks.fgsm(lambda x: x.flatten(1), *images(), eps=0.1)
-
-
-@pytest.mark.parametrize("attack", [attacks.fgsm, attacks.pgd, attacks.apgd])
-def test_without_torchattacks_it_says_how_to_install_it(attack, monkeypatch):
-    monkeypatch.setitem(sys.modules, "torchattacks", None)
-    with pytest.raises(ImportError, match=r"pip install --no-deps torchattacks==3\.5\.1"):
-        attack(Normalised(classes=3), *images(), eps=0.1)
-    assert attacks.loss_pgd(Normalised(classes=3), *images(), eps=0.1).shape == (6, 1, 6, 6)
 
 
 @pytest.mark.parametrize("broken", [lambda x: x + 0.2, lambda x: x * math.nan, lambda x: (x + 0.05).clamp(max=2)])

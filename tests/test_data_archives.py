@@ -25,7 +25,7 @@ PARTS = {"train": 10, "test": 4}
 
 
 def labels(part):
-    return np.arange(PARTS[part], dtype=np.uint8) % 10
+    return np.arange(PARTS[part], dtype=np.uint8)
 
 
 def pixels(part, shape):
@@ -65,7 +65,8 @@ def fashion_mnist(server, address, monkeypatch):
     resources, paths = [], []
     for part, prefix in (("train", "train"), ("test", "t10k")):
         images = struct.pack(">4i", 2051, PARTS[part], 28, 28) + pixels(part, (28, 28)).tobytes()
-        for kind, content in (("images-idx3", images), ("labels-idx1", struct.pack(">2i", 2049, PARTS[part]) + labels(part).tobytes())):
+        numbers = struct.pack(">2i", 2049, PARTS[part]) + labels(part).tobytes()
+        for kind, content in (("images-idx3", images), ("labels-idx1", numbers)):
             path = server / f"{prefix}-{kind}-ubyte.gz"
             path.write_bytes(gzip.compress(content))
             paths.append(path)
@@ -196,6 +197,6 @@ def test_a_connection_that_breaks_is_a_clear_error(served, failure, monkeypatch)
 def test_a_folder_that_cannot_be_written_is_named(served, tmp_path):
     blocked = tmp_path / "file"
     blocked.write_text("not a folder")
-    with pytest.raises(data.DataError, match="cannot write to the data folder .*DEEPDEFENSE_DATA"):
+    with pytest.raises(data.DataError, match=r"cannot write to the data folder .*DEEPDEFENSE_DATA"):
         data.load(served[0], blocked / "data")
     assert blocked.read_text() == "not a folder"

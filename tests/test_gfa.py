@@ -32,7 +32,7 @@ def by_hand(net, x, y, *, lam, layers, form, loss, reduction="sum", weights=None
     pairs = [(x, dx), (h, dh)][: len(LAYERS[layers])]
     pairs = [(v.detach() if detach_features else v, g) for v, g in pairs]
     aligned = [(v * g).sum(1) / ((v**2).sum(1).sqrt() * (g**2).sum(1).sqrt()) for v, g in pairs]
-    penalty = sum(w * FORMS[form](a) for w, a in zip(weights or [1, 1], aligned))
+    penalty = sum(w * FORMS[form](a) for w, a in zip(weights or [1] * len(aligned), aligned, strict=True))
     return (task + lam * penalty / (len(pairs) if reduction == "mean" else 1)).mean(), aligned
 
 

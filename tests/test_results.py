@@ -12,7 +12,6 @@ import pytest
 
 from deepdefense import results
 
-
 FULL_DISK = """
 import resource, sys
 from deepdefense import results

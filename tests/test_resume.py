@@ -103,34 +103,38 @@ def finished(case, folder):
     return found
 
 
+def killed_in_all_ways(case, root, moments, writes):
+    """{way: outcome} for `case`: uninterrupted, killed within an epoch, before each of the first `writes`, at random."""
+    whole, cut = root / "whole", root / "cut"
+    start = time.monotonic()
+    in_a_fork(lambda: fit(case, whole))
+    duration = time.monotonic() - start
+    found = {"whole": outcome(whole)}
+    kills = sum([in_a_fork(lambda: fit(case, cut, suicidal(case, 5))) for _ in range(2)])
+    found["within an epoch"] = {"kills": kills, **finished(case, cut)}
+    for number in range(writes):
+        kills = in_a_fork(lambda number=number: (kill_at_write(number), fit(case, cut)))
+        found[f"at write {number}"] = {"kills": int(kills), **finished(case, cut)}
+    kills = 0
+    while kills < 3:
+        if in_a_fork(lambda: fit(case, cut), delay=moments.uniform(0.05, 0.9) * duration):
+            kills += 1
+        else:  # too late, it had ended: again, and sooner
+            shutil.rmtree(cut)
+            duration /= 2
+    found["at random moments"] = {"kills": kills, **finished(case, cut)}
+    shutil.rmtree(whole)
+    return found
+
+
 def main(root):
-    """Every case: uninterrupted, killed within an epoch, killed at random moments; the first also at every write."""
-    found, moments = {}, random.Random(0)
     dataset()
     weight = torch.nn.Parameter(torch.zeros(1))
     weight.grad = torch.zeros(1)
     torch.optim.AdamW([weight]).step()  # loads what takes seconds to load, once for all forks
-    for case in CASES:
-        start = time.monotonic()
-        in_a_fork(lambda: fit(case, root / "whole"))
-        duration = time.monotonic() - start
-        found[case] = {"whole": outcome(root / "whole")}
-        plans = {"within an epoch": [lambda: fit(case, root / "cut", suicidal(case, 5))] * 2}
-        if case == next(iter(CASES)):
-            plans |= {f"at write {n}": [lambda n=n: (kill_at_write(n), fit(case, root / "cut"))] for n in range(26)}
-        for name, plan in plans.items():
-            kills = sum([in_a_fork(step) for step in plan])
-            found[case][name] = {"kills": kills, **finished(case, root / "cut")}
-        kills = 0
-        while kills < 3:
-            if in_a_fork(lambda: fit(case, root / "cut"), delay=moments.uniform(0.05, 0.9) * duration):
-                kills += 1
-            else:  # too late, it had ended: again, and sooner
-                shutil.rmtree(root / "cut")
-                duration /= 2
-        found[case]["at random moments"] = {"kills": kills, **finished(case, root / "cut")}
-        shutil.rmtree(root / "whole")
-    print(json.dumps(found))
+    moments = random.Random(0)
+    writes = {next(iter(CASES)): 26}
+    print(json.dumps({case: killed_in_all_ways(case, root, moments, writes.get(case, 0)) for case in CASES}))
 
 
 @pytest.fixture(scope="module")

@@ -11,7 +11,7 @@ import safetensors.torch
 import torch
 from torch import Tensor, nn
 
-from .results import ResultsError, read_json, write_bytes, write_json
+from .results import ResultsError, clear_partial, read_json, write_bytes, write_json
 
 
 class CheckpointError(RuntimeError):
@@ -20,7 +20,7 @@ class CheckpointError(RuntimeError):
 
 def save_tensors(folder: Path, name: str, tensors: dict[str, Tensor]) -> dict:
     """Write `tensors` as `<name>.safetensors` in `folder`; returns {"file", "sha256"} for the record."""
-    content = safetensors.torch.save({key: t.detach().cpu().contiguous() for key, t in tensors.items()})
+    content = safetensors.torch.save({key: t.detach().cpu().contiguous().clone() for key, t in tensors.items()})
     write_bytes(Path(folder) / f"{name}.safetensors", content)
     return {"file": f"{name}.safetensors", "sha256": hashlib.sha256(content).hexdigest()}
 
@@ -74,11 +74,17 @@ def write_state(folder: Path, state: dict, tensors: dict[str, Tensor], epoch: in
     folder = Path(folder)
     state = canonical({**state, "last": save_tensors(folder, f"last-{epoch:04d}", tensors)})
     write_json(folder / "state.json", {**state, "sha256": _digest(state)})
+    tidy(folder, state)
+    return state
+
+
+def tidy(folder: Path, state: dict) -> None:
+    """Remove tensor files that `state` does not name, and what a kill in the middle of writing left."""
     named = {state["last"]["file"], (state.get("best") or {}).get("file")}
-    for path in folder.glob("*.safetensors"):
+    for path in Path(folder).glob("*.safetensors"):
         if path.name not in named:
             path.unlink()
-    return state
+    clear_partial(folder)
 
 
 def read_state(folder: Path) -> dict | None:
@@ -89,7 +95,7 @@ def read_state(folder: Path) -> dict | None:
     try:
         state = read_json(path)
         whole = state.pop("sha256", None) == _digest(state)
-    except (ResultsError, AttributeError):
+    except ResultsError:
         whole = False
     if not whole:
         raise CheckpointError(f"checkpoint {path} is damaged. Restore it, or delete its folder to train anew.")

@@ -3,12 +3,11 @@
 import difflib
 import hashlib
 import json
-import math
 from collections.abc import Iterable
 from dataclasses import asdict, dataclass, field, fields, replace
 
 from . import data, models, objectives
-from .losses import LOSSES
+from .objectives.options import is_number
 
 OPTIMIZERS = ("sgd", "adam")
 SCHEDULES = ("cosine", "constant")
@@ -19,10 +18,6 @@ SCALINGS = (*models.SCALINGS, "standard")
 def _require(condition: bool, name: str, allowed: str, got) -> None:
     if not condition:
         raise ValueError(f"{name} must be {allowed}; got {got!r}")
-
-
-def _is_number(value) -> bool:
-    return isinstance(value, int | float) and not isinstance(value, bool) and math.isfinite(value)
 
 
 def unknown_name(name: str, allowed: Iterable[str]) -> ValueError:
@@ -82,28 +77,22 @@ class TrainConfig:
         _require(sized, "train_size", "a whole number of at least 1, or None", self.train_size)
         for name, low, high in (("lam", 0, 1e6), ("warmup", 0, 1), ("val_eps", 0, 1), ("weight_decay", 0, 1)):
             value = getattr(self, name)
-            _require(_is_number(value) and low <= value <= high, name, f"a number from {low} to {high:g}", value)
+            _require(is_number(value) and low <= value <= high, name, f"a number from {low} to {high:g}", value)
+            object.__setattr__(self, name, float(value))  # 2 and 2.0 are one run
         for name in ("lr", "width"):
             value = getattr(self, name)
-            _require(_is_number(value) and 0 < value <= 100, name, "a number above 0 and at most 100", value)
+            _require(is_number(value) and 0 < value <= 100, name, "a number above 0 and at most 100", value)
+            object.__setattr__(self, name, float(value))
+        models.check(self.model, width=self.width, activation=self.activation)
         self._check_options()
 
     def _check_options(self):
+        _require(isinstance(self.options, dict), "options", "a dict of the objective's own keywords", self.options)
         defaults = objectives.option_defaults(self.objective)
-        for name, value in self.options.items():
+        for name in self.options:
             if name not in defaults:
                 raise unknown_name(name, defaults)
-            if _is_number(defaults[name]):
-                _require(_is_number(value) and value >= 0, name, "a number of at least 0", value)
-        if "loss" in self.options:
-            loss = self.options["loss"]
-            _require(loss in LOSSES, "loss", f"one of {', '.join(LOSSES)}", loss)
-        if self.objective.startswith("gfa"):
-            from .gfa import FORMS, REDUCTIONS
-
-            for name, allowed in (("form", FORMS), ("reduction", REDUCTIONS)):
-                value = self.options.get(name, defaults[name])
-                _require(value in allowed, name, f"one of {', '.join(allowed)}", value)
+        objectives.check_options(self.objective, self.options)
 
     @property
     def loss(self) -> str:

@@ -7,8 +7,10 @@ import hashlib
 import shutil
 import tempfile
 import zipfile
+import zlib
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
+from http.client import HTTPException
 from pathlib import Path
 
 import numpy as np
@@ -20,6 +22,18 @@ from . import paths
 
 NPZ_KEYS = ("x_train", "y_train", "x_test", "y_test")
 SPLIT_SEED = 20251113  # fixes which training images are validation images; never a hyper-parameter
+
+# What numpy, zipfile, tarfile, gzip, urllib and torchvision raise for files and downloads that are not as they should be.
+READ_ERRORS = (
+    OSError,
+    EOFError,
+    ValueError,
+    KeyError,
+    RuntimeError,  # NotImplementedError too: a damaged zip may ask for an unknown version
+    zipfile.BadZipFile,
+    zlib.error,
+    HTTPException,
+)
 
 
 class DataError(RuntimeError):
@@ -136,19 +150,33 @@ def _digits() -> dict[str, np.ndarray]:
 def _read_npz(path: Path) -> dict[str, np.ndarray]:
     advice = "Delete or replace the file; without it, torchvision's own archive is used."
     try:
-        with np.load(path, allow_pickle=False) as file:
-            missing = [key for key in NPZ_KEYS if key not in file.files]
-            if missing:
-                raise DataError(f"{path} lacks {', '.join(missing)}; it must hold {', '.join(NPZ_KEYS)}. {advice}")
-            return {key: file[key] for key in NPZ_KEYS}
-    except (OSError, EOFError, ValueError, KeyError, zipfile.BadZipFile) as error:
+        with open(path, "rb") as file:
+            if not zipfile.is_zipfile(file):
+                raise ValueError("not a zip file")
+        with np.load(path, allow_pickle=False) as arrays:
+            found = {key: arrays[key] for key in NPZ_KEYS if key in arrays.files}
+    except READ_ERRORS as error:
         raise DataError(f"{path} cannot be read as npz: it is damaged or incomplete ({error}). {advice}") from error
+    missing = [key for key in NPZ_KEYS if key not in found]
+    if missing:
+        raise DataError(f"{path} lacks {', '.join(missing)}; it must hold {', '.join(NPZ_KEYS)}. {advice}")
+    return found
+
+
+def _archives(dataset_class) -> list[tuple[str, str]]:
+    """(path below the data folder, md5) of each file that torchvision downloads for this data set."""
+    if hasattr(dataset_class, "tgz_md5"):
+        return [(dataset_class.filename, dataset_class.tgz_md5)]
+    return [(f"{dataset_class.__name__}/raw/{file}", md5) for file, md5 in dataset_class.resources]
 
 
 def _read_torchvision(name: str, folder: Path) -> dict[str, np.ndarray]:
+    """torchvision's copy: unpacked files in `folder` where it has their checksums, else its archives, else a download."""
     import torchvision
+    from torchvision.datasets.utils import check_integrity
 
     dataset_class = getattr(torchvision.datasets, SPECS[name].torchvision)
+    archives = _archives(dataset_class)
 
     def read(where: Path, download: bool) -> dict[str, np.ndarray]:
         arrays = {}
@@ -157,24 +185,30 @@ def _read_torchvision(name: str, folder: Path) -> dict[str, np.ndarray]:
             arrays[f"x_{part}"], arrays[f"y_{part}"] = np.asarray(split.data), np.asarray(split.targets)
         return arrays
 
+    if hasattr(dataset_class, "tgz_md5"):  # CIFAR-10; of Fashion-MNIST only the archives have checksums
+        try:
+            return read(folder, download=False)
+        except READ_ERRORS:
+            pass  # not there, or not intact: unpack or fetch it
+    intact = [path for path, md5 in archives if check_integrity(folder / path, md5)]
+    complete = len(intact) == len(archives)
     try:
-        return read(folder, download=False)
-    except (RuntimeError, OSError, EOFError, ValueError):
-        pass  # not there, or not intact by its checksums: fetch it
-    try:
-        folder.mkdir(parents=True, exist_ok=True)
-        scratch = Path(tempfile.mkdtemp(prefix=f".{name}-download-", dir=folder))
+        if not complete:
+            folder.mkdir(parents=True, exist_ok=True)
+        scratch = Path(tempfile.mkdtemp(prefix=f".{name}-download-", dir=None if complete else folder))
     except OSError as error:
         raise DataError(f"cannot write to the data folder {folder}: {error.strerror}; set DEEPDEFENSE_DATA") from error
     try:
+        for path in intact:
+            (scratch / path).parent.mkdir(parents=True, exist_ok=True)
+            shutil.copyfile(folder / path, scratch / path)
         arrays = read(scratch, download=True)
-        for item in scratch.iterdir():
-            target = folder / item.name
-            if target.is_dir():
-                shutil.rmtree(target)
-            item.replace(target)
+        for path in [] if complete else [item for item in scratch.rglob("*") if item.is_file()]:
+            target = folder / path.relative_to(scratch)
+            target.parent.mkdir(parents=True, exist_ok=True)
+            path.replace(target)
         return arrays
-    except (RuntimeError, OSError, EOFError, ValueError) as error:
+    except READ_ERRORS as error:
         raise DataError(
             f"{name} is not in {folder} and could not be downloaded ({error}). Connect to the network, or put {name}.npz "
             f"(uint8 arrays {', '.join(NPZ_KEYS)}) or torchvision's archive there, or set DEEPDEFENSE_DATA to its folder."
@@ -189,10 +223,12 @@ def _check(arrays: dict[str, np.ndarray], spec: Spec, where: Path) -> None:
         if x.dtype != np.uint8 or x.shape[1:] != spec.image or len(x) == 0:
             wanted = ", ".join(map(str, spec.image))
             raise DataError(f"{where}: x_{part} must be uint8 of shape (N, {wanted}), got {x.dtype} {x.shape}")
-        if y.shape != x.shape[:1] or y.dtype.kind not in "iu" or y.min() < 0 or y.max() >= len(spec.classes):
+        whole = y.dtype.kind in "iu" and y.shape == x.shape[:1]
+        if not whole or y.min() < 0 or y.max() >= len(spec.classes):
+            values = f" from {y.min()} to {y.max()}" if whole else ""
             raise DataError(
                 f"{where}: y_{part} must be {len(x)} whole numbers from 0 to {len(spec.classes) - 1}, "
-                f"got {y.dtype} {y.shape} from {y.min() if y.size else '-'} to {y.max() if y.size else '-'}"
+                f"got {y.dtype} {y.shape}{values}"
             )
     if len(arrays["x_train"]) <= spec.validation:
         raise DataError(f"{where}: more than {spec.validation} training images are needed, got {len(arrays['x_train'])}")

@@ -17,16 +17,20 @@ def _flat_pair(a: Tensor, b: Tensor) -> tuple[Tensor, Tensor]:
 
 
 def _rescale(v: Tensor) -> Tensor:
-    """(B, D) divided by its largest magnitude, a constant to autograd: keeps squares of 1e-30 from vanishing."""
+    """(B, D) divided by its largest magnitude, a constant to autograd, so that squares neither vanish nor overflow.
+
+    A vector of subnormal numbers becomes zero: the gradient of its direction would not be finite. NaN stays NaN.
+    """
     peak = v.detach().abs().amax(1, keepdim=True)
-    return v / torch.where(peak > 0, peak, torch.ones_like(peak))
+    vanishing = peak < 16 * torch.finfo(v.dtype).tiny
+    return torch.where(vanishing, torch.zeros_like(v), v / torch.where(vanishing, torch.ones_like(peak), peak))
 
 
 def unit(v: Tensor) -> Tensor:
     """Each sample of `v` (B, ...) divided by its L2 norm; a zero vector stays zero (gradient zero too)."""
     flat = _rescale(v.flatten(1))
     norm = flat.norm(dim=1, keepdim=True)
-    return (flat / torch.where(norm > 0, norm, torch.ones_like(norm))).view_as(v)
+    return (flat / torch.where(norm == 0, torch.ones_like(norm), norm)).view_as(v)
 
 
 def alignment(h: Tensor, g: Tensor) -> Tensor:
@@ -37,9 +41,9 @@ def alignment(h: Tensor, g: Tensor) -> Tensor:
     h, g = _flat_pair(h, g)
     h, g = _rescale(h), _rescale(g)
     squared = h.square().sum(1) * g.square().sum(1)
-    defined = squared > 0
-    cosine = (h * g).sum(1) / torch.where(defined, squared, torch.ones_like(squared)).sqrt()
-    return torch.where(defined, cosine, torch.zeros_like(cosine)).clamp(-1, 1)
+    zero = squared == 0
+    cosine = (h * g).sum(1) / torch.where(zero, torch.ones_like(squared), squared).sqrt()
+    return torch.where(zero, torch.zeros_like(cosine), cosine).clamp(-1, 1)
 
 
 def decompose(v: Tensor, x: Tensor) -> tuple[Tensor, Tensor]:
@@ -77,4 +81,6 @@ def tangential_bound(g: Tensor, x: Tensor, eps: float, norm: str = "l2") -> Tens
         raise ValueError(f"norm must be 'l2' or 'linf', got {norm!r}")
     _, tangential = decompose(g, x)
     flat = tangential.flatten(1)
-    return eps * (flat.norm(dim=1) if norm == "l2" else flat.abs().sum(1))
+    if norm == "linf":
+        return eps * flat.abs().sum(1)
+    return eps * flat.abs().amax(1) * _rescale(flat).norm(dim=1)

@@ -3,6 +3,7 @@
 Scaling happens inside. The tap points are the inputs of the weight layers; `model.tap_names` lists them in forward order.
 """
 
+import math
 from collections import OrderedDict
 from collections.abc import Callable, Sequence
 
@@ -82,8 +83,6 @@ def _mlp(in_shape, classes, width, activation) -> nn.Module:
 
 def _resnet18(in_shape, classes, width, activation) -> nn.Module:
     """torchvision's ResNet-18 (He et al. 2016) with the CIFAR stem: a 3×3 stride-1 convolution and no max-pooling."""
-    if width != 1 or activation is not nn.ReLU:
-        raise ValueError("resnet18 comes in width 1 with activation 'relu' only")
     net = torchvision.models.resnet18(weights=None, num_classes=classes)
     net.conv1 = nn.Conv2d(in_shape[0], 64, 3, stride=1, padding=1, bias=False)
     nn.init.kaiming_normal_(net.conv1.weight, mode="fan_out", nonlinearity="relu")  # as torchvision starts its own
@@ -92,6 +91,23 @@ def _resnet18(in_shape, classes, width, activation) -> nn.Module:
 
 
 ARCHITECTURES = {"cnn": _cnn, "mlp": _mlp, "resnet18": _resnet18}
+
+
+def _check_statistics(mean: Sequence[float], std: Sequence[float], channels: int) -> None:
+    if len(mean) not in (1, channels) or len(std) != len(mean) or not min(std) > 0:
+        raise ValueError(f"scaling must give {channels} means and as many deviations above 0; got {mean} and {std}")
+
+
+def check(name: str, *, width: float, activation: str) -> None:
+    """A ValueError in one sentence if there is no such model."""
+    if name not in ARCHITECTURES:
+        raise ValueError(f"model must be one of {', '.join(ARCHITECTURES)}; got {name!r}")
+    if activation not in ACTIVATIONS:
+        raise ValueError(f"activation must be one of {', '.join(ACTIVATIONS)}; got {activation!r}")
+    if not 0 < width < math.inf:
+        raise ValueError(f"width must be a finite number above 0, got {width}")
+    if name == "resnet18" and (width != 1 or activation != "relu"):
+        raise ValueError(f"resnet18 comes in width 1 with activation 'relu' only; got width {width} and {activation!r}")
 
 
 def build(
@@ -111,16 +127,13 @@ def build(
     scaling: "symmetric" to [−1, 1] (the paper's), "unit" for none, or (mean, std) per channel
     seed: initialise from this seed, leaving the global generator as it was; None draws from the global generator
     """
-    if name not in ARCHITECTURES:
-        raise ValueError(f"model must be one of {', '.join(ARCHITECTURES)}; got {name!r}")
-    if activation not in ACTIVATIONS:
-        raise ValueError(f"activation must be one of {', '.join(ACTIVATIONS)}; got {activation!r}")
+    check(name, width=width, activation=activation)
     if len(in_shape) != 3 or min(in_shape) < 1 or classes < 2:
         raise ValueError(f"in_shape must be (C, H, W) and classes at least 2; got {tuple(in_shape)} and {classes}")
-    if not width > 0:
-        raise ValueError(f"width must be above 0, got {width}")
     if isinstance(scaling, str) and scaling not in SCALINGS:
         raise ValueError(f"scaling must be one of {', '.join(SCALINGS)} or a (mean, std) pair; got {scaling!r}")
+    if not isinstance(scaling, str):
+        _check_statistics(*scaling, channels=in_shape[0])
     shift, scale = {"symmetric": ([0.5], [0.5]), "unit": ([0.0], [1.0])}[scaling] if isinstance(scaling, str) else scaling
     with torch.random.fork_rng(devices=[], enabled=seed is not None):
         if seed is not None:

@@ -4,6 +4,7 @@ import ast
 from collections.abc import Iterable, Mapping
 
 from . import config
+from .objectives.options import is_number
 
 
 def _assigned(source: str) -> list[str]:
@@ -12,7 +13,7 @@ def _assigned(source: str) -> list[str]:
     for node in ast.parse(source).body:
         if isinstance(node, ast.Assign):
             targets += node.targets
-        elif isinstance(node, ast.AnnAssign):
+        elif isinstance(node, ast.AnnAssign) and node.value is not None:
             targets.append(node.target)
     return [target.id for target in targets if isinstance(target, ast.Name)]
 
@@ -45,8 +46,7 @@ def check_choice(name: str, value, allowed: Iterable) -> None:
 def check_range(name: str, value, *, above: float | None = None, least: float | None = None, most: float | None = None) -> None:
     """A ValueError naming parameter, value and limits unless `value` is a number within them."""
     words = [f"{word} {limit:g}" for word, limit in (("above", above), ("at least", least), ("at most", most)) if limit is not None]
-    number = isinstance(value, int | float) and not isinstance(value, bool)
-    inside = number and (above is None or value > above) and (least is None or value >= least) and (most is None or value <= most)
+    inside = is_number(value) and (above is None or value > above) and (least is None or value >= least) and (most is None or value <= most)
     if not inside:
         raise ValueError(f"{name} must be a number {' and '.join(words)}; got {value!r}")
 

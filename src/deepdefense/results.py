@@ -43,6 +43,12 @@ def write_bytes(path: str | Path, content: bytes) -> Path:
     return path
 
 
+def clear_partial(folder: str | Path) -> None:
+    """Remove what a kill in the middle of `write_bytes` left in `folder`; for the one process that writes there."""
+    for path in Path(folder).glob(".*.partial"):
+        path.unlink()
+
+
 def write_json(path: str | Path, record: dict) -> Path:
     """Write `record` as readable JSON, atomically. NaN and infinities are refused: say None and why instead."""
     return write_bytes(path, (json.dumps(record, indent=1, allow_nan=False) + "\n").encode())
@@ -51,9 +57,12 @@ def write_json(path: str | Path, record: dict) -> Path:
 def read_json(path: str | Path) -> dict:
     """The record in `path`; ResultsError if it is not there or not whole."""
     try:
-        return json.loads(Path(path).read_text())
+        record = json.loads(Path(path).read_text())
     except (OSError, ValueError) as error:
         raise ResultsError(f"could not read {path}: {error}") from error
+    if not isinstance(record, dict):
+        raise ResultsError(f"could not read {path}: it holds no JSON object")
+    return record
 
 
 def commit() -> str | None:
@@ -104,7 +113,7 @@ def wilson(successes: int, n: int, z: float = 1.96) -> tuple[float, float]:
     p, z2 = successes / n, z * z
     centre = (p + z2 / (2 * n)) / (1 + z2 / n)
     half = z / (1 + z2 / n) * (p * (1 - p) / n + z2 / (4 * n * n)) ** 0.5
-    return max(0.0, centre - half), min(1.0, centre + half)
+    return max(0.0, min(p, centre - half)), min(1.0, max(p, centre + half))  # min and max with p: rounding at 0 and 1
 
 
 def table(records: Iterable[dict], columns: dict[str, str]) -> list[dict]:

@@ -39,7 +39,8 @@ def _attack_gap(attacks: Sequence[Mapping], attack: str) -> str | None:
         return None
     best = max(gfa, key=lambda record: record["attacks"][attack]["accuracy"])
     ours, theirs = (100 * record["attacks"][attack]["accuracy"] for record in (best, trained))
-    return f"{ours - theirs:+.1f} points: {label(best['training'])} {ours:.1f} %, PGD-7 training {theirs:.1f} %"
+    gap = f"{ours - theirs:+.1f}".replace("-", "−")
+    return f"{gap} points ({label(best['training'])}: {ours:.1f} %; PGD-7 training: {theirs:.1f} %)"
 
 
 def _overhead(training: Sequence[Mapping]) -> str | None:
@@ -58,7 +59,8 @@ def _adversarial_alignment(training: Sequence[Mapping]) -> str | None:
     }
     if not {"standard", "pgd-at"} <= at_input.keys():
         return None
-    return f"alignment at the input: plain {at_input['standard']:+.3f}, PGD-7 training {at_input['pgd-at']:+.3f}"
+    plain, trained = (f"{at_input[name]:+.3f}".replace("-", "−") for name in ("standard", "pgd-at"))
+    return f"alignment at the input: plain {plain}, PGD-7 training {trained}"
 
 
 def measured(training: Sequence[Mapping], attacks: Sequence[Mapping]) -> dict[str, str | None]:

@@ -52,15 +52,17 @@ def record(model: nn.Module, names: Sequence[str]) -> Iterator[list[Tap]]:
     caught: list[Tap] = []
 
     def hook(name):
-        def keep(_module, args):
-            if args and all(tap.value is not args[0] for tap in caught):
+        def keep(_module, args, kwargs):
+            value = next(iter([*args, *kwargs.values()]), None)
+            if isinstance(value, Tensor) and all(tap.value is not value for tap in caught):
                 calls = 1 + sum(tap.name.split("#")[0] == name for tap in caught)
-                caught.append(Tap(name if calls == 1 else f"{name}#{calls}", args[0], args[0]._version))
+                caught.append(Tap(name if calls == 1 else f"{name}#{calls}", value, value._version))
 
         return keep
 
     modules = dict(model.named_modules())
-    handles = [modules[name].register_forward_pre_hook(hook(name)) for name in names]
+    targets = [(name, modules[name]) for name in names]  # an unknown name fails before the first hook is set
+    handles = [module.register_forward_pre_hook(hook(name), with_kwargs=True) for name, module in targets]
     try:
         yield caught
     finally:
@@ -75,8 +77,10 @@ def forward(model: nn.Module, x: Tensor, layers: str | Sequence[str]) -> tuple[T
     """
     with record(model, resolve(model, layers)) as caught:
         logits = model(x)
-    if not caught:
-        raise ValueError(f"forward reached none of the layers {layers!r}")
+    reached = {tap.name.split("#")[0] for tap in caught}
+    missed = [] if isinstance(layers, str) else [name for name in layers if name not in reached]
+    if missed or not caught:
+        raise ValueError(f"forward hands no input of its own to {', '.join(map(repr, missed)) or 'any weight layer'}")
     for tap in caught:
         if tap.value._version != tap.version:
             raise ValueError(f"the input of layer {tap.name!r} is changed in place later on; make that operation out of place")

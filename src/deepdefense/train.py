@@ -132,11 +132,12 @@ def _train_epoch(config, epoch, seed, model, optimizer, objective, train, bar) -
         optimizer.zero_grad(set_to_none=True)
         loss.backward()
         optimizer.step()
-        for key, value in {"loss": loss.detach(), **log}.items():
-            sums[key] = sums.get(key, 0.0) + value * len(y)
+        for key, value in {"loss": loss, **log}.items():
+            sums[key] = sums.get(key, 0.0) + torch.as_tensor(value).detach() * len(y)
         bar.update()
     means = {f"train_{key}": float(total) / len(train) for key, total in sums.items()}
-    return {**means, "finite": True} if all(map(math.isfinite, means.values())) else {"finite": False}
+    finite = all(map(math.isfinite, means.values())) and all(p.isfinite().all() for p in model.parameters())
+    return {**means, "finite": True} if finite else {"finite": False}
 
 
 def _validate(config: TrainConfig, model: nn.Module, val: data.Split) -> dict:
@@ -207,7 +208,9 @@ def _restore(folder: Path, config: TrainConfig, fingerprint: str, model, optimiz
             )
     checkpoint.unpack(checkpoint.load_tensors(folder, state["last"]), state["scalars"], model, optimizer)
     best = state["best"]
-    return _Progress(state["history"], best, checkpoint.load_tensors(folder, best) if best else None, state["last"])
+    best_weights = checkpoint.load_tensors(folder, best) if best else None
+    checkpoint.tidy(folder, state)
+    return _Progress(state["history"], best, best_weights, state["last"])
 
 
 def _save(folder: Path, config: TrainConfig, fingerprint: str, so_far: _Progress, model, optimizer) -> None:
@@ -269,6 +272,8 @@ def fit(
 
     so_far = _restore(folder, config, fingerprint, model, optimizer) if folder else _Progress([])
     if folder and (folder / "run.json").exists():
+        if so_far.last is None:
+            raise checkpoint.CheckpointError(f"{folder} holds a finished run's record without its weights; delete it to train anew")
         return Run(results.read_json(folder / "run.json"), model.eval(), _selected(model, so_far), folder)
     steps = math.ceil(len(dataset.train) / config.batch_size)
     with tqdm(

@@ -4,7 +4,13 @@ import torch
 from torch import Tensor, nn
 
 from ..losses import get_loss
-from .guard import check_inputs, check_output, frozen
+from .guard import check_inputs, check_output, check_whole, frozen, step_size
+
+
+def uniform_start(x: Tensor, eps: float, generator: torch.Generator) -> Tensor:
+    """A point drawn uniformly from the L∞ ball of radius eps around each image (not yet cut to [0, 1])."""
+    noise = torch.rand(x.shape, generator=generator, device=x.device, dtype=x.dtype)
+    return x.detach() + eps * (2 * noise - 1)
 
 
 def ascend(
@@ -65,17 +71,13 @@ def loss_pgd(
     generator: source of the random start, on x's device; without one a fresh generator with `seed`
     """
     check_inputs(model, x, y, eps)
-    if steps < 1:
-        raise ValueError(f"steps must be at least 1, got {steps}")
-    alpha = eps / 4 if alpha is None else alpha
+    check_whole(steps=steps)
+    alpha = step_size(alpha, eps)
     if generator is None:
         generator = torch.Generator(x.device).manual_seed(seed)
-    start = x.detach()
-    if random_start:
-        noise = torch.rand(x.shape, generator=generator, device=x.device, dtype=x.dtype)
-        start = start + eps * (2 * noise - 1)
+    start = uniform_start(x, eps, generator) if random_start else x.detach()
     with frozen(model):
         x_adv = ascend(
-            model, x.detach(), y, eps=eps, alpha=alpha, steps=steps, loss=loss, start=start, keep_best=keep_best
+            model, x.detach(), y.long(), eps=eps, alpha=alpha, steps=steps, loss=loss, start=start, keep_best=keep_best
         )
     return check_output(x, x_adv, eps, "PGD")

@@ -8,7 +8,7 @@ from collections.abc import Callable
 import torch
 from torch import Tensor, nn
 
-from .guard import check_inputs, check_output, frozen, seeded
+from .guard import check_inputs, check_output, check_whole, frozen, seeded, step_size
 
 EPS = 8 / 255
 
@@ -46,15 +46,9 @@ def _run(name: str, model: nn.Module, x: Tensor, y: Tensor, eps: float, seed: in
         return x.clone()
     view = _View(model, x.device).eval()
     with frozen(model), seeded(x.device, seed), torch.enable_grad():
-        x_adv = make(_torchattacks(), view)(x.detach(), y)
+        x_adv = make(_torchattacks(), view)(x.detach(), y.long())
     view.release()
     return check_output(x, x_adv, eps, name)
-
-
-def _positive(**numbers: float) -> None:
-    for name, number in numbers.items():
-        if not number > 0:
-            raise ValueError(f"{name} must be above 0, got {number}")
 
 
 def fgsm(model: nn.Module, x: Tensor, y: Tensor, *, eps: float = EPS, seed: int = 0) -> Tensor:
@@ -74,8 +68,9 @@ def pgd(
     seed: int = 0,
 ) -> Tensor:
     """Projected gradient ascent, last iterate (Madry et al. 2018). alpha: step size, eps/4 by default."""
-    alpha = eps / 4 if alpha is None else alpha
-    _positive(steps=steps, alpha=alpha + (eps == 0))
+    check_whole(steps=steps)
+    check_inputs(model, x, y, eps)
+    alpha = step_size(alpha, eps)
     options = dict(eps=eps, alpha=alpha, steps=steps, random_start=random_start)
     return _run("PGD", model, x, y, eps, seed, lambda ta, m: ta.PGD(m, **options))
 
@@ -88,6 +83,6 @@ def apgd(
     Where it finds nothing it returns the clean image: judge it by the model's prediction, not by whether the image moved.
     torchattacks reseeds itself with `seed` on each call, so give each batch its own seed (`evaluate` does).
     """
-    _positive(steps=steps, restarts=restarts)
+    check_whole(steps=steps, restarts=restarts)
     options = dict(norm="Linf", eps=eps, steps=steps, n_restarts=restarts, seed=seed, loss="ce")
     return _run("APGD", model, x, y, eps, seed, lambda ta, m: ta.APGD(m, **options))

@@ -19,12 +19,33 @@ def check_inputs(model: nn.Module, x: Tensor, y: Tensor, eps: float) -> None:
         raise ValueError(f"model must be a torch.nn.Module, got {type(model).__name__}")
     if not x.is_floating_point() or x.dim() < 2:
         raise ValueError(f"x must be a float tensor (B, ...) in [0, 1], got {x.dtype} of shape {tuple(x.shape)}")
-    if y.shape != x.shape[:1] or y.is_floating_point():
+    if y.shape != x.shape[:1] or y.dtype not in (torch.int64, torch.int32, torch.uint8):
         raise ValueError(f"y must hold {len(x)} class indices, got {y.dtype} of shape {tuple(y.shape)}")
     if not 0 <= eps <= 1:
         raise ValueError(f"eps must lie in [0, 1], in units of the image range (8/255 for 8 grey levels); got {eps}")
     if len(x) and not (x.min() >= 0 and x.max() <= 1):
         raise ValueError(f"images must lie in [0, 1]; these range from {x.min():.4g} to {x.max():.4g}")
+    if len(x):
+        with frozen(model), torch.no_grad():
+            classes = model(x[:1]).shape[1]
+        if not (y.min() >= 0 and y.max() < classes):
+            raise ValueError(f"y must hold class indices from 0 to {classes - 1}; these range from {y.min()} to {y.max()}")
+
+
+def check_whole(**numbers: int) -> None:
+    """A ValueError naming the setting unless every one is a whole number of at least 1."""
+    for name, number in numbers.items():
+        if type(number) is not int or number < 1:
+            raise ValueError(f"{name} must be a whole number of at least 1, got {number!r}")
+
+
+def step_size(alpha: float | None, eps: float) -> float:
+    """`alpha`, or eps/4 where it is None; a ValueError unless it is above 0 and at most 1."""
+    if alpha is None:
+        return eps / 4
+    if not 0 < alpha <= 1:
+        raise ValueError(f"alpha must be above 0 and at most 1, in units of the image range; got {alpha}")
+    return alpha
 
 
 @contextmanager

@@ -1,10 +1,12 @@
 """What a step of training minimises: `objective(model, x, y, step, **options) -> (loss, log)`, one file each.
 
 x (B, C, H, W) in [0, 1], already augmented; `loss` is a scalar to differentiate, `log` scalars (tensors) to record.
-To add one: a file with such a function, keyword-only options with defaults, and a line in OBJECTIVES.
+To add one: a file with such a function, its keyword-only options with defaults, OPTIONS with a check for each of them (see
+`options`), and a line in OBJECTIVES.
 """
 
 import inspect
+import sys
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from functools import partial
@@ -39,10 +41,20 @@ def option_defaults(name: str) -> dict:
     return {p.name: p.default for p in parameters if p.kind is p.KEYWORD_ONLY and p.name not in bound}
 
 
+def check_options(name: str, options: Mapping) -> None:
+    """A ValueError naming the option, what is allowed and what was given, unless all of `options` suit the objective."""
+    function = OBJECTIVES[name]
+    checks = sys.modules[getattr(function, "func", function).__module__].OPTIONS
+    for option, value in options.items():
+        if allowed := checks[option](value):
+            raise ValueError(f"{option} must be {allowed}; got {value!r}")
+
+
 def build(name: str, options: Mapping) -> Callable:
     """The objective `name` with its options set: a function (model, x, y, step) -> (loss, log)."""
     allowed = option_defaults(name)
     unknown = [key for key in options if key not in allowed]
     if unknown:
         raise ValueError(f"objective {name!r} has no option {unknown[0]!r}; it takes {', '.join(allowed) or 'none'}")
+    check_options(name, options)
     return partial(OBJECTIVES[name], **options)

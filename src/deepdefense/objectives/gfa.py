@@ -1,6 +1,16 @@
 """Gradient-Feature Alignment as a training objective; `deepdefense.gfa` has the mathematics and the options."""
 
-from ..gfa import gfa_terms
+from ..gfa import FORMS, REDUCTIONS, gfa_terms
+from ..losses import LOSSES
+from .options import numbers_or_none, one_of, yes_or_no
+
+OPTIONS = {
+    "loss": one_of(LOSSES),
+    "form": one_of(FORMS),
+    "reduction": one_of(REDUCTIONS),
+    "weights": numbers_or_none,
+    "detach_features": yes_or_no,
+}
 
 
 def objective(

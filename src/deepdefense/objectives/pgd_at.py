@@ -4,13 +4,17 @@ The attack climbs the loss that is trained on, from a random start, with the mod
 in training mode.
 """
 
-from ..attacks.adaptive import loss_pgd
-from ..losses import get_loss
+from ..attacks.adaptive import ascend, uniform_start
+from ..attacks.guard import frozen
+from ..losses import LOSSES, get_loss
+from .options import number, one_of, whole
+
+OPTIONS = {"loss": one_of(LOSSES), "eps": number(0, 1), "alpha": number(0, 1, above=True), "attack_steps": whole(1)}
 
 
 def objective(model, x, y, step, *, loss="mse", eps=8 / 255, attack_steps=7, alpha=2 / 255):
-    x_adv = loss_pgd(
-        model, x, y, eps=eps, alpha=alpha, steps=attack_steps, loss=loss, keep_best=False, generator=step.generator
-    )
-    value = get_loss(loss)(model(x_adv), y).mean()
+    start = uniform_start(x, eps, step.generator)
+    with frozen(model):
+        x_adv = ascend(model, x, y, eps=eps, alpha=alpha, steps=attack_steps, loss=loss, start=start, keep_best=False)
+    value = get_loss(loss)(model(x_adv.detach()), y).mean()
     return value, {"task": value.detach()}

@@ -1,6 +1,9 @@
 """Plain training: the mean of the loss, nothing else."""
 
-from ..losses import get_loss
+from ..losses import LOSSES, get_loss
+from .options import one_of
+
+OPTIONS = {"loss": one_of(LOSSES)}
 
 
 def objective(model, x, y, step, *, loss="mse"):

@@ -1,0 +1,65 @@
+"""What an attack cannot work with is refused in one sentence, before anything runs."""
+
+import math
+import sys
+
+import pytest
+import torch
+from attack_cases import every_attack
+from nets import Normalised, images
+
+from deepdefense import attacks, models
+
+
+@every_attack
+@pytest.mark.parametrize(
+    ("x", "y", "eps", "words"),
+    [
+        (torch.full((2, 1, 6, 6), 1.5), torch.zeros(2).long(), 0.1, ["[0, 1]", "1.5"]),
+        (torch.full((2, 1, 6, 6), -0.1), torch.zeros(2).long(), 0.1, ["[0, 1]", "-0.1"]),
+        (torch.full((2, 1, 6, 6), math.nan), torch.zeros(2).long(), 0.1, ["[0, 1]", "nan"]),
+        (torch.zeros(2, 1, 6, 6, dtype=torch.uint8), torch.zeros(2).long(), 0.1, ["float", "uint8"]),
+        (torch.zeros(6), torch.zeros(6).long(), 0.1, ["(B, ...)", "(6,)"]),
+        (torch.zeros(2, 1, 6, 6), torch.zeros(2).long(), 8, ["eps", "[0, 1]", "8"]),
+        (torch.zeros(2, 1, 6, 6), torch.zeros(2).long(), -0.1, ["eps", "-0.1"]),
+        (torch.zeros(2, 1, 6, 6), torch.zeros(2).long(), math.nan, ["eps", "nan"]),
+        (torch.zeros(2, 1, 6, 6), torch.zeros(2), 0.1, ["class indices", "float32"]),
+        (torch.zeros(2, 1, 6, 6), torch.zeros(2, 1).long(), 0.1, ["2 class indices", "(2, 1)"]),
+        (torch.zeros(2, 1, 6, 6), torch.zeros(3).long(), 0.1, ["2 class indices", "(3,)"]),
+        (torch.zeros(2, 1, 6, 6), torch.tensor([True, False]), 0.1, ["class indices", "bool"]),
+        (torch.zeros(2, 1, 6, 6), torch.tensor([0, 3]), 0.1, ["class indices", "3"]),
+        (torch.zeros(2, 1, 6, 6), torch.tensor([0, -1]), 0.1, ["class indices", "-1"]),
+        (torch.zeros(2, 1, 6, 6), torch.tensor([0, -100]), 0.1, ["class indices", "-100"]),
+    ],
+)
+def test_bad_input_is_one_clear_sentence(attack, x, y, eps, words):
+    with pytest.raises(ValueError) as error:
+        attack(models.build("mlp", (1, 6, 6), 3, width=0.02, seed=0), x, y, eps=eps)
+    assert all(word in str(error.value) for word in words), error.value
+
+
+@pytest.mark.parametrize(
+    ("attack", "options", "word"),
+    [
+        *[(a, dict(steps=steps), "steps") for a in (attacks.pgd, attacks.apgd, attacks.loss_pgd) for steps in (0, -1, 2.5)],
+        *[(a, dict(alpha=alpha), "alpha") for a in (attacks.pgd, attacks.loss_pgd) for alpha in (0, -0.1, math.nan)],
+        (attacks.apgd, dict(restarts=0), "restarts"),
+        (attacks.loss_pgd, dict(loss="dlr"), "loss must be one of mse, ce, margin"),
+    ],
+)
+def test_bad_settings_are_named(attack, options, word):
+    with pytest.raises(ValueError, match=word):
+        attack(models.build("mlp", (1, 6, 6), 3, width=0.02, seed=0), *images(), eps=0.1, **options)
+
+
+def test_something_else_than_a_module_is_refused():
+    with pytest.raises(ValueError, match=r"torch.nn.Module, got function"):
+        attacks.fgsm(lambda x: x.flatten(1), *images(), eps=0.1)
+
+
+@pytest.mark.parametrize("attack", [attacks.fgsm, attacks.pgd, attacks.apgd])
+def test_without_torchattacks_it_says_how_to_install_it(attack, monkeypatch):
+    monkeypatch.setitem(sys.modules, "torchattacks", None)
+    with pytest.raises(ImportError, match=r"pip install --no-deps torchattacks==3\.5\.1"):
+        attack(Normalised(classes=3), *images(), eps=0.1)
+    assert attacks.loss_pgd(Normalised(classes=3), *images(), eps=0.1).shape == (6, 1, 6, 6)
