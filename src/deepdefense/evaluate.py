@@ -26,6 +26,9 @@ PAPER_GRADIENT: dict[str, Attack] = {
 }
 
 
+TRAINING_FACTS = ("name", "config", "status", "data", "metrics", "environment")  # of a run, kept in its attack records
+
+
 @dataclass(frozen=True)
 class AttackRecord:
     """Per image: was it right before (`clean`) and after each attack (`right[name]`), (N,) bool; and seconds spent."""
@@ -126,14 +129,14 @@ def attack_run(
     if path.exists() and (record := results.read_json(path))["settings"] == settings:
         return record
     x, y = split.images(), split.y
+    model = {"last": run.last, "best": run.best}[which]
+    outcome = evaluate_attacks(model, x, y, eps=eps, suite=suite, batch_size=batch_size, seed=seed, progress=progress)
     record = {
         "kind": "attacks",
         "name": run.name,
-        "training": {key: run.record[key] for key in ("name", "config", "status", "data", "metrics", "environment")},
+        "training": {key: run.record[key] for key in TRAINING_FACTS},
         "settings": settings,
-        **evaluate_attacks(
-            {"last": run.last, "best": run.best}[which], x, y, eps=eps, suite=suite, batch_size=batch_size, seed=seed, progress=progress
-        ).to_dict(),
+        **outcome.to_dict(),
         "environment": results.environment(x.device),
     }
     results.write_json(path, record)

@@ -45,8 +45,11 @@ def check_choice(name: str, value, allowed: Iterable) -> None:
 
 def check_range(name: str, value, *, above: float | None = None, least: float | None = None, most: float | None = None) -> None:
     """A ValueError naming parameter, value and limits unless `value` is a number within them."""
-    words = [f"{word} {limit:g}" for word, limit in (("above", above), ("at least", least), ("at most", most)) if limit is not None]
-    inside = is_number(value) and (above is None or value > above) and (least is None or value >= least) and (most is None or value <= most)
+    limits = [("above", above), ("at least", least), ("at most", most)]
+    words = [f"{word} {limit:g}" for word, limit in limits if limit is not None]
+    inside = is_number(value) and not (
+        (above is not None and value <= above) or (least is not None and value < least) or (most is not None and value > most)
+    )
     if not inside:
         raise ValueError(f"{name} must be a number {' and '.join(words)}; got {value!r}")
 
