@@ -195,7 +195,7 @@ def attack_bars(records: Sequence[Mapping]) -> Figure:
         ax.bar(position, value, width, yerr=error.clip(0), color=colour(training), label=label(training), error_kw={"lw": 1})
     ax.set_xticks(range(len(names)), names)
     ax.set(ylabel=f"accuracy (%), n = {records[0]['n']}", ylim=(0, 100))
-    ax.legend(fontsize=8)
+    fig.legend(fontsize=9, loc="outside upper center", ncols=len(records))
     return fig
 
 
