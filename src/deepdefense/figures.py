@@ -164,7 +164,7 @@ def training_table(records: Sequence[Mapping]) -> pd.DataFrame:
                 "step cost (forward passes)": round(record["cost"]["forward_passes"], 1),
             }
         )
-    return pd.DataFrame(rows)
+    return pd.DataFrame(rows).set_index("defence")
 
 
 def attack_table(records: Sequence[Mapping]) -> pd.DataFrame:
@@ -178,7 +178,7 @@ def attack_table(records: Sequence[Mapping]) -> pd.DataFrame:
         row = {"defence": label(record["training"]), "status": record["training"]["status"], "clean": cell(record["clean"])}
         row |= {name: cell(entry) for name, entry in record["attacks"].items()}
         rows.append(row | {"worst case": cell(record["worst_case"])})
-    return pd.DataFrame(rows)
+    return pd.DataFrame(rows).set_index("defence")
 
 
 def attack_bars(records: Sequence[Mapping]) -> Figure:
@@ -226,7 +226,7 @@ def search_table(records: Sequence[Mapping]) -> pd.DataFrame:
                 "alignment": row["finite"] and round(row["val_alignment"], 2),
             }
         )
-    return pd.DataFrame(rows).sort_values(["defence", "training images", "λ"], ignore_index=True)
+    return pd.DataFrame(rows).sort_values(["defence", "λ"]).set_index("defence")
 
 
 def scale(record: Mapping) -> str:
