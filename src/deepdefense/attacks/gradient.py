@@ -10,7 +10,7 @@ from .libraries import bounded, library, positive
 EPS = 8 / 255
 
 
-def _torchattacks(name: str, model: nn.Module, x: Tensor, y: Tensor, seed: int, **options) -> Tensor:
+def _torchattacks(name: str, model: nn.Module, x: Tensor, y: Tensor, seed: int, /, **options) -> Tensor:
     make = getattr(library("torchattacks"), name)
     return bounded(name, model, x, y, eps=options["eps"], seed=seed, run=lambda view, x, y: make(view, **options)(x, y))
 
