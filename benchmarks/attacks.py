@@ -1,0 +1,284 @@
+"""Seconds and passes per image of each attack, beside the same attack as torchattacks, foolbox and pyautoattack run it.
+
+    python benchmarks/attacks.py                                    # digits, a small CNN trained on the spot
+    python benchmarks/attacks.py --data cifar10 --images 84 --repeats 5 --out attacks.json
+    python benchmarks/attacks.py --model-run data/runs/NAME --only "DeepFool|EAD"
+
+All contestants take turns within each repeat, on the same images (those that the model gets right), so that a busy machine
+slows them all. A pass is one image once through the model, forward or backward, counted by hooks on the model's output; one
+unmeasured turn on four images comes first. Attacks of other libraries run as their users would call them: on the bare model.
+"""
+
+import argparse
+import os
+import platform
+import re
+import statistics
+import sys
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from importlib.metadata import PackageNotFoundError, version
+from pathlib import Path
+
+import torch
+from torch import Tensor, nn
+
+from deepdefense import attacks, data, models, results
+from deepdefense.attacks.guard import distances
+from deepdefense.attacks.libraries import library
+from deepdefense.train import load_model, pick_device, predict
+
+EPS, EPS_L2, QUERIES = 8 / 255, 0.5, 500
+Attack = Callable[[nn.Module, Tensor, Tensor], Tensor]
+
+
+@dataclass(frozen=True)
+class Contestant:
+    """One implementation of an attack; norm: "linf", "l2" or "l1", the one that its distance is told in."""
+
+    attack: str
+    by: str
+    norm: str
+    run: Attack
+
+
+def _ours(name: str, **options) -> Attack:
+    return lambda model, x, y: getattr(attacks, name)(model, x, y, **options)
+
+
+def _torchattacks(name: str, **options) -> Attack:
+    def run(model, x, y):
+        return getattr(library("torchattacks"), name)(model, **options)(x, y)
+
+    return run
+
+
+def _foolbox(name: str, eps: float | None = None, **options) -> Attack:
+    def run(model, x, y):
+        foolbox = library("foolbox")
+        attack = getattr(foolbox.attacks, name)(**options)
+        seen, criterion = foolbox.PyTorchModel(model, (0, 1), device=x.device), foolbox.criteria.Misclassification(y)
+        return attack.run(seen, x, criterion, **({} if eps is None else {"epsilon": eps}))
+
+    return run
+
+
+def _pyautoattack(module: str, name: str, norm: str = "Linf", eps: float = EPS, **options) -> Attack:
+    def run(model, x, y):
+        make = getattr(library(f"pyautoattack.{module}"), name)
+        return make(model, norm=norm, eps=eps, device=x.device, seed=0, **options).perturb(x, y)
+
+    return run
+
+
+def contestants(classes: int) -> list[Contestant]:
+    """Every attack of ours and its likes elsewhere, each with the same number of steps and restarts where it takes one."""
+    wrong = classes - 1
+    apgd, apgdt = dict(n_iter=100, n_restarts=1), dict(n_iter=100, n_restarts=1, n_target_classes=wrong)
+    fabt = dict(n_restarts=1, n_iter=100, targeted=True, n_target_classes=wrong)
+    return [
+        Contestant("FGSM", "ours", "linf", _ours("fgsm", eps=EPS)),
+        Contestant("FGSM", "torchattacks", "linf", _torchattacks("FGSM", eps=EPS)),
+        Contestant("FGSM", "foolbox", "linf", _foolbox("FGSM", eps=EPS)),
+        Contestant("PGD-20", "ours", "linf", _ours("pgd", eps=EPS)),
+        Contestant("PGD-20", "ours, margin", "linf", _ours("loss_pgd", eps=EPS)),
+        Contestant("PGD-20", "torchattacks", "linf", _torchattacks("PGD", eps=EPS, alpha=EPS / 4, steps=20)),
+        Contestant("PGD-20", "foolbox", "linf", _foolbox("LinfPGD", eps=EPS, rel_stepsize=0.25, steps=20)),
+        Contestant("APGD-100", "ours", "linf", _ours("apgd", eps=EPS)),
+        Contestant("APGD-100", "torchattacks", "linf", _torchattacks("APGD", eps=EPS, steps=100)),
+        Contestant("APGD-100", "pyautoattack", "linf", _pyautoattack("autopgd_base", "APGDAttack", **apgd)),
+        Contestant("APGDT-100", "ours", "linf", _ours("apgdt", eps=EPS)),
+        Contestant("APGDT-100", "torchattacks", "linf", _torchattacks("APGDT", eps=EPS, steps=100, n_classes=classes)),
+        Contestant("APGDT-100", "pyautoattack", "linf", _pyautoattack("autopgd_base", "APGDAttack_targeted", **apgdt)),
+        Contestant("FAB-T-100", "ours", "linf", _ours("fab", eps=EPS, targets=wrong)),
+        Contestant("FAB-T-100", "pyautoattack", "linf", _pyautoattack("fab_pt", "FABAttack_PT", **fabt)),
+        Contestant("FAB-100", "torchattacks", "linf", _torchattacks("FAB", eps=EPS, steps=100, n_classes=classes)),
+        Contestant(f"Square-{QUERIES}", "ours", "linf", _ours("square", eps=EPS, queries=QUERIES)),
+        Contestant(f"Square-{QUERIES}", "torchattacks", "linf", _torchattacks("Square", eps=EPS, n_queries=QUERIES)),
+        Contestant(
+            f"Square-{QUERIES}", "pyautoattack", "linf", _pyautoattack("square", "SquareAttack", n_queries=QUERIES)
+        ),
+        Contestant("PGDL2-20", "ours", "l2", _ours("pgd_l2", eps=EPS_L2)),
+        Contestant("PGDL2-20", "torchattacks", "l2", _torchattacks("PGDL2", eps=EPS_L2, alpha=EPS_L2 / 5, steps=20)),
+        Contestant("PGDL2-20", "foolbox", "l2", _foolbox("L2PGD", eps=EPS_L2, rel_stepsize=0.2, steps=20)),
+        Contestant("DeepFool L2", "ours", "l2", _ours("deepfool_l2")),
+        Contestant("DeepFool L2", "torchattacks", "l2", _torchattacks("DeepFool")),
+        Contestant("DeepFool L2", "foolbox", "l2", _foolbox("L2DeepFoolAttack")),
+        Contestant("DeepFool L∞", "ours", "linf", _ours("deepfool_linf")),
+        Contestant("DeepFool L∞", "foolbox", "linf", _foolbox("LinfDeepFoolAttack")),
+        Contestant("DDN-100", "ours", "l2", _ours("ddn")),
+        Contestant("DDN-100", "foolbox", "l2", _foolbox("DDNAttack")),
+        Contestant("FMN-100 L∞", "ours", "linf", _ours("fmn_linf")),
+        Contestant("FMN-100 L∞", "foolbox", "linf", _foolbox("LInfFMNAttack")),
+        Contestant("EADEN 9×100", "ours", "l1", _ours("ead")),
+        Contestant("EADEN 9×100", "torchattacks", "l1", _torchattacks("EADEN")),
+        Contestant("EADEN 9×100", "foolbox", "l1", _foolbox("EADAttack", steps=100, regularization=1e-3)),
+    ]
+
+
+class Passes:
+    """Counts images through a model while active: `forward`, and `backward` through its output."""
+
+    def __init__(self, model: nn.Module):
+        self.model, self.forward, self.backward = model, 0, 0
+
+    def __enter__(self):
+        self._handle = self.model.register_forward_hook(self._seen)
+        return self
+
+    def __exit__(self, *error):
+        self._handle.remove()
+
+    def _seen(self, module, args, out):
+        self.forward += len(out)
+        if out.requires_grad:
+            out.register_hook(lambda gradient: self._back(len(out)))
+
+    def _back(self, images: int) -> None:
+        self.backward += images
+
+
+def _wait(x: Tensor) -> None:
+    if x.is_cuda:
+        torch.cuda.synchronize(x.device)
+
+
+def turn(contestant: Contestant, model: nn.Module, x: Tensor, y: Tensor, seed: int) -> dict:
+    """One measured run: milliseconds and passes per image, share of successes, median distance (None: over half failed)."""
+    torch.manual_seed(seed)
+    with Passes(model) as passes:
+        _wait(x)
+        start = time.perf_counter()
+        x_adv = contestant.run(model, x.clone(), y).detach()
+        _wait(x)
+        seconds = time.perf_counter() - start
+    model.eval()
+    model.zero_grad()
+    success = predict(model, x_adv) != y
+    distance = torch.where(success, distances(x, x_adv, contestant.norm), torch.inf)
+    median = attacks.summary(distance).to_dict()["median"]
+    n = len(x)
+    return {
+        "ms": 1e3 * seconds / n,
+        "forward": passes.forward / n,
+        "backward": passes.backward / n,
+        "success": success.float().mean().item(),
+        "distance": median,
+    }
+
+
+def measure(rows: Sequence[Contestant], model: nn.Module, x: Tensor, y: Tensor, repeats: int) -> list[dict]:
+    """Every contestant `repeats` times, taking turns; one that raises an error is out, and the error is its result."""
+    turns: dict[int, list[dict]] = {i: [] for i in range(len(rows))}
+    errors: dict[int, str] = {}
+    for repeat in range(-1, repeats):
+        for i, contestant in enumerate(rows):
+            if i in errors:
+                continue
+            part = slice(0, 4) if repeat < 0 else slice(None)
+            try:
+                measured = turn(contestant, model, x[part], y[part], max(repeat, 0))
+            except Exception as error:  # a crash of another library is a finding, not the end
+                errors[i] = f"{type(error).__name__}: {error}".splitlines()[0]
+                continue
+            if repeat >= 0:
+                turns[i].append(measured)
+            print(f"\rturn {repeat + 1} of {repeats}: {contestant.attack} ({contestant.by})".ljust(78), end="", file=sys.stderr)
+    print("\r".ljust(79), end="\r", file=sys.stderr)
+    table = []
+    for i, contestant in enumerate(rows):
+        row = {"attack": contestant.attack, "by": contestant.by, "norm": contestant.norm}
+        if i in errors:
+            table.append(row | {"error": errors[i]})
+            continue
+        times = [measured["ms"] for measured in turns[i]]
+        last = {key: value for key, value in turns[i][-1].items() if key != "ms"}
+        table.append(row | {"ms": statistics.median(times), "ms_min": min(times), "ms_max": max(times)} | last)
+    return table
+
+
+def machine(device: torch.device) -> dict:
+    """Where and with what this ran."""
+
+    def installed(package: str) -> str | None:
+        try:
+            return version(package)
+        except PackageNotFoundError:
+            return None
+
+    names = re.findall(r"model name\s*:\s*(.+)", Path("/proc/cpuinfo").read_text()) if Path("/proc/cpuinfo").exists() else []
+    environment = results.environment(device)
+    environment["packages"] |= {package: installed(package) for package in ("foolbox", "pyautoattack")}
+    load = os.getloadavg()[0] if hasattr(os, "getloadavg") else None
+    return environment | {"cpu": names[0] if names else platform.processor(), "cores": os.cpu_count(), "load": load}
+
+
+def small_cnn(name: str, device: torch.device) -> nn.Module:
+    """A CNN at half width, trained for a moment: enough to have boundaries worth attacking."""
+    dataset = data.load(name)
+    model = models.build("cnn", dataset.in_shape, dataset.train.y.max().item() + 1, width=0.5, seed=0).to(device)
+    optimizer = torch.optim.Adam(model.parameters(), lr=2e-3)
+    train, generator = dataset.train[:10_000].to(device), torch.Generator().manual_seed(0)
+    for _ in range(max(1, 60_000 // len(train))):
+        for x, y in data.batches(train, 64, generator=generator):
+            loss = nn.functional.cross_entropy(model(x), y)
+            optimizer.zero_grad()
+            loss.backward()
+            optimizer.step()
+    return model
+
+
+def show(table: Sequence[dict], where: dict) -> None:
+    """The table as text, after the machine."""
+    print("  ".join(f"{key} {where[key]}" for key in ("cpu", "cores", "threads", "device", "load", "date")))
+    print("  ".join(f"{package} {number}" for package, number in where["packages"].items()) + f"  python {where['python']}\n")
+    print(f"{'attack':<13}{'by':<14}{'ms/image':>9}{'min–max':>18}{'forward':>9}{'backward':>10}{'success':>9}  median distance")
+    for row in table:
+        head = f"{row['attack']:<13}{row['by']:<14}"
+        if "error" in row:
+            print(f"{head}{row['error']}")
+            continue
+        spread = f"{row['ms_min']:.2f}–{row['ms_max']:.2f}"
+        far = "∞" if row["distance"] is None else f"{row['distance']:.4f}"
+        passes = f"{row['forward']:>9.1f}{row['backward']:>10.1f}"
+        print(f"{head}{row['ms']:>9.2f}{spread:>18}{passes}{row['success']:>9.1%}  {far} {row['norm']}")
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--data", default="digits", choices=sorted(data.SPECS), help="images to attack (default: digits)")
+    parser.add_argument("--images", type=int, default=84, help="how many, of those that the model gets right (default: 84)")
+    parser.add_argument("--model-run", type=Path, help="folder of a trained run; without it, a small CNN is trained first")
+    parser.add_argument("--repeats", type=int, default=3, help="turns of each contestant (default: 3)")
+    parser.add_argument("--only", default="", help="regular expression: only attacks whose name it matches")
+    parser.add_argument("--device", default="auto", help="cpu, cuda or auto")
+    parser.add_argument("--threads", type=int, default=1, help="threads of torch (default: 1)")
+    parser.add_argument("--out", type=Path, help="write the table and the machine as JSON here")
+    options = parser.parse_args(arguments)
+    if options.images < 1 or options.repeats < 1 or options.threads < 1:
+        parser.error("--images, --repeats and --threads must be 1 or more")
+    torch.set_num_threads(options.threads)
+    device = pick_device(options.device)
+    model = load_model(options.model_run, device=device) if options.model_run else small_cnn(options.data, device)
+    model.eval()
+    test = data.load(options.data).test[: 4 * options.images + 100].to(device)
+    x, y = test.images(), test.y
+    right = (predict(model, x) == y).nonzero().squeeze(1)[: options.images]
+    if len(right) == 0:
+        parser.error(f"the model gets none of {len(y)} test images right")
+    rows = [row for row in contestants(model(x[:1]).shape[1]) if re.search(options.only, row.attack)]
+    if not rows:
+        parser.error(f"no attack's name matches {options.only!r}")
+    where = machine(device)
+    table = measure(rows, model, x[right], y[right], options.repeats)
+    show(table, where)
+    if options.out:
+        settings = {"data": options.data, "images": len(right), "repeats": options.repeats, "model": str(options.model_run or "")}
+        record = {"kind": "benchmark", "name": "attacks", "settings": settings, "environment": where, "attacks": table}
+        results.write_json(options.out, record)
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

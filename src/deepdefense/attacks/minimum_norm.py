@@ -1,0 +1,202 @@
+"""Minimum-norm attacks: the nearest image that the model gets wrong, `attack(model, x, y, *, seed, ...) -> x_adv`.
+
+Where an attack finds nothing, and where the model was wrong from the start, it returns the clean image. Whether an image
+counts as a success is the model's prediction to say, and how far it is, `nearest.minimum_over`'s: no attack is asked.
+DeepFool is our own (one Jacobian a step, finished images leave the batch); DDN, FMN and EAD are foolbox's (Rauber et al.
+2020), EAD without its early stop: that looks at the loss of the whole batch, so that results depend on neighbours.
+"""
+
+from collections.abc import Callable
+from functools import partial
+
+import torch
+from torch import Tensor, nn
+
+from ..losses import margin
+from .guard import AttackError, check_inputs
+from .libraries import View, library, positive, viewed
+
+BEYOND = 1.001  # a success is taken this much farther, out of the reach of rounding in another batch size
+MIN_STEP = 1e-4  # DeepFool's least step: near a curved boundary smaller ones vanish in float32 and the image never crosses
+
+
+def _wrong(view: nn.Module, x: Tensor, y: Tensor) -> Tensor:
+    with torch.no_grad():
+        return view(x).argmax(1) != y
+
+
+def _column(values: Tensor, like: Tensor) -> Tensor:
+    return values.view(-1, *[1] * (like.dim() - 1))
+
+
+def _search(
+    name: str, model: nn.Module, x: Tensor, y: Tensor, seed: int, run: Callable[[View, Tensor, Tensor], Tensor]
+) -> Tensor:
+    """`run(view, x, y)` on the images that are right; its successes by prediction, the clean image everywhere else.
+
+    FMN ends so near a flat boundary that the next forward pass may round it back: a success is taken to `BEYOND` of its way,
+    or left where it is if the model is right there.
+    """
+    check_inputs(model, x, y, 0.0)
+    x_adv = x.detach().clone()
+    if len(x) == 0:
+        return x_adv
+    with viewed(model, x, seed) as view:
+        right = ~_wrong(view, x_adv, y)
+        if right.any():
+            clean, labels = x_adv[right].contiguous(), y[right]
+            found = run(view, clean.clone(), labels).detach().to(x.dtype)
+            best = clean
+            for candidate in (found, torch.lerp(clean, found, BEYOND).clamp(0, 1)):
+                success = _wrong(view, candidate, labels) & candidate.isfinite().flatten(1).all(1)
+                best = torch.where(_column(success, x), candidate, best)
+            x_adv[right] = best
+    if not (x_adv.min() >= 0 and x_adv.max() <= 1):
+        raise AttackError(f"{name} left [0, 1]: values from {x_adv.min():.6g} to {x_adv.max():.6g}")
+    return x_adv
+
+
+def _nearest_face(view: nn.Module, x_adv: Tensor, y: Tensor, rivals: int, dual: int) -> tuple[Tensor, Tensor, Tensor]:
+    """One linearisation of the model at images that are right, against the `rivals` likeliest wrong classes.
+
+    Returns the distance to the nearest class boundary (n,), the gradient of its gap (n, ...) and that gradient's dual norm.
+    """
+    point = x_adv.clone().requires_grad_()
+    logits = view(point)
+    others = logits.detach().scatter(1, y[:, None], -torch.inf).topk(min(rivals, logits.shape[1] - 1)).indices
+    gaps = logits.gather(1, y[:, None]) - logits.gather(1, others)
+    best = torch.full_like(gaps[:, 0], torch.inf).detach()
+    best_norm, best_gradient = torch.ones_like(best), torch.zeros_like(x_adv)
+    for k in range(others.shape[1]):
+        (gradient,) = torch.autograd.grad(gaps[:, k].sum(), point, retain_graph=k + 1 < others.shape[1])
+        norm = gradient.flatten(1).norm(dual, dim=1)
+        distance = torch.where(norm > 0, gaps[:, k].detach() / norm, torch.inf)
+        nearer = distance < best
+        best, best_norm = torch.where(nearer, distance, best), torch.where(nearer, norm, best_norm)
+        best_gradient = torch.where(_column(nearer, gradient), gradient, best_gradient)
+    return best, best_gradient, best_norm
+
+
+def _deepfool(view: nn.Module, x: Tensor, y: Tensor, *, norm: str, steps: int, overshoot: float, rivals: int) -> Tensor:
+    """DeepFool on images that are right. Those that cross the boundary, or see no gradient at all, leave the batch."""
+    x_adv, moved, active = x.clone(), torch.zeros_like(x), torch.arange(len(x), device=x.device)
+    for step in range(steps):
+        if step:
+            active = active[~_wrong(view, x_adv[active], y[active])]
+        if len(active) == 0:
+            break
+        distance, gradient, size = _nearest_face(view, x_adv[active], y[active], rivals, {"l2": 2, "linf": 1}[norm])
+        visible = distance.isfinite()
+        active, distance, gradient, size = active[visible], distance[visible], gradient[visible], size[visible]
+        direction = gradient.sign() if norm == "linf" else gradient / _column(size, gradient)
+        moved[active] -= _column(distance + MIN_STEP, gradient) * direction
+        x_adv[active] = (x[active] + (1 + overshoot) * moved[active]).clamp(0, 1)
+    return x_adv
+
+
+def deepfool_l2(
+    model: nn.Module, x: Tensor, y: Tensor, *, steps: int = 50, overshoot: float = 0.02, rivals: int = 9, seed: int = 0
+) -> Tensor:
+    """DeepFool in L2 (Moosavi-Dezfooli et al. 2016), batched: one forward and `rivals` backward passes a step.
+
+    rivals: how many of the likeliest wrong classes are looked at, all of ten classes by default
+    overshoot: how much farther than the linearised boundary to go. Draws nothing: `seed` has no effect.
+    """
+    positive(steps=steps, rivals=rivals, overshoot=overshoot)
+    options = dict(norm="l2", steps=steps, overshoot=overshoot, rivals=rivals)
+    return _search("DeepFool", model, x, y, seed, lambda view, x, y: _deepfool(view, x, y, **options))
+
+
+def deepfool_linf(
+    model: nn.Module, x: Tensor, y: Tensor, *, steps: int = 50, overshoot: float = 0.02, rivals: int = 9, seed: int = 0
+) -> Tensor:
+    """DeepFool in L∞; parameters as in `deepfool_l2`."""
+    positive(steps=steps, rivals=rivals, overshoot=overshoot)
+    options = dict(norm="linf", steps=steps, overshoot=overshoot, rivals=rivals)
+    return _search("DeepFool", model, x, y, seed, lambda view, x, y: _deepfool(view, x, y, **options))
+
+
+def _almost(y: Tensor, slack: Tensor):
+    """foolbox's criterion "misclassified", met already within `slack` (n,) of the boundary, in logits."""
+    base = library("foolbox").criteria.Misclassification
+
+    class Almost(base):
+        def __call__(self, perturbed, outputs):
+            return type(outputs)(margin(outputs.raw, y) >= -slack)
+
+    return Almost(y)
+
+
+def _foolbox(name: str, model: nn.Module, x: Tensor, y: Tensor, seed: int, slack: float = 0.0, **options) -> Tensor:
+    """foolbox's attack `name`; slack: share of the clean margin within which the boundary counts as reached."""
+    foolbox = library("foolbox")
+    attack = getattr(foolbox.attacks, name)(**options)
+
+    def run(view: View, x: Tensor, y: Tensor) -> Tensor:
+        seen = foolbox.PyTorchModel(view, bounds=(0, 1), device=x.device)
+        with torch.no_grad():
+            near = -slack * margin(view(x), y)
+        return attack.run(seen, x, _almost(y, near) if slack else foolbox.criteria.Misclassification(y))
+
+    return _search(name, model, x, y, seed, run)
+
+
+def ddn(
+    model: nn.Module, x: Tensor, y: Tensor, *, steps: int = 100, init_eps: float = 1.0, gamma: float = 0.05, seed: int = 0
+) -> Tensor:
+    """Decoupled direction and norm, L2 (Rony et al. 2019): cross-entropy steps at a radius that shrinks on success.
+
+    init_eps: first radius; gamma: factor by which it changes. Where the gradient is zero it steps at random, from `seed`.
+    """
+    positive(steps=steps, init_eps=init_eps, gamma=gamma)
+    return _foolbox("DDNAttack", model, x, y, seed, steps=steps, init_epsilon=init_eps, gamma=gamma)
+
+
+def fmn_linf(
+    model: nn.Module, x: Tensor, y: Tensor, *, steps: int = 100, stepsize: float = 1.0, gamma: float = 0.05, seed: int = 0
+) -> Tensor:
+    """Fast minimum norm in L∞ (Pintor et al. 2021), on the margin. Draws nothing: `seed` has no effect.
+
+    stepsize: first length (L2) of a step, falling to a hundredth; gamma: first factor of the radius' change.
+    foolbox's own can come to rest on the boundary, a rounding error before it, and report nothing: here 10⁻⁵ of the clean
+    margin counts as there. There is none in L2: `L2FMNAttack` never projects (it divides a norm by itself).
+    """
+    positive(steps=steps, stepsize=stepsize, gamma=gamma)
+    return _foolbox("LInfFMNAttack", model, x, y, seed, slack=1e-5, steps=steps, max_stepsize=stepsize, gamma=gamma)
+
+
+def ead(
+    model: nn.Module,
+    x: Tensor,
+    y: Tensor,
+    *,
+    rule: str = "en",
+    steps: int = 100,
+    searches: int = 9,
+    beta: float = 1e-3,
+    stepsize: float = 1e-2,
+    const: float = 1e-3,
+    seed: int = 0,
+) -> Tensor:
+    """Elastic-net attack (Chen et al. 2018): ISTA on the margin + β‖δ‖₁ + ‖δ‖₂², with a binary search for their balance.
+
+    rule: which success is kept, the least elastic net ("en") or the least L1 ("l1")
+    steps, searches: 100 steps in each of 9 searches, as torchattacks runs it: 1,800 forward and 900 backward passes
+    (foolbox's own default of 10,000 steps is a hundred times that). Draws nothing: `seed` has no effect.
+    """
+    if rule not in ("en", "l1"):
+        raise ValueError(f"rule must be 'en' or 'l1', got {rule!r}")
+    positive(steps=steps, searches=searches, beta=beta, stepsize=stepsize, const=const)
+    options = dict(steps=steps, binary_search_steps=searches, regularization=beta, initial_stepsize=stepsize)
+    options |= dict(initial_const=const, decision_rule=rule.upper(), abort_early=False)
+    return _foolbox("EADAttack", model, x, y, seed, **options)
+
+
+Attack = Callable[..., Tensor]
+
+MINIMUM: dict[str, dict[str, Attack]] = {
+    "linf": {"DeepFool": deepfool_linf, "FMN": fmn_linf},
+    "l2": {"DeepFool": deepfool_l2, "DDN": ddn},
+    "l1": {"EAD-L1": partial(ead, rule="l1", beta=1e-2)},
+}
+"""The attacks whose per-image minimum answers for each norm (`nearest.minimum_over`)."""

@@ -1,0 +1,62 @@
+"""The benchmark's counts are what they claim, and it runs from end to end."""
+
+import importlib.util
+from pathlib import Path
+
+import piecewise as pw
+import pytest
+import torch
+
+from deepdefense import results
+
+PATH = Path(__file__).resolve().parents[1] / "benchmarks" / "attacks.py"
+
+
+@pytest.fixture(scope="module")
+def benchmark():
+    spec = importlib.util.spec_from_file_location("benchmark_attacks", PATH)
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module
+
+
+def row(benchmark, attack, by):
+    return next(c for c in benchmark.contestants(4) if (c.attack, c.by) == (attack, by))
+
+
+def test_passes_are_counted(benchmark):
+    model, x = pw.affine(), pw.greys(5)
+    y = model(x).argmax(1)
+    for by in ("ours", "torchattacks", "foolbox"):
+        measured = benchmark.turn(row(benchmark, "FGSM", by), model, x, y, 0)
+        assert (measured["forward"], measured["backward"]) == (1, 1)
+    for by in ("ours", "torchattacks"):
+        measured = benchmark.turn(row(benchmark, "PGD-20", by), model, x, y, 0)
+        assert (measured["forward"], measured["backward"]) == (20, 20)
+    measured = benchmark.turn(row(benchmark, "DeepFool L2", "ours"), model, x, y, 0)
+    assert measured["backward"] == 3 and measured["success"] == 1  # one step: a backward pass for each wrong class
+    assert measured["distance"] == pytest.approx(pw.affine_distance(model, x, y, "l2").median().item(), rel=0.05)
+
+
+def test_a_crash_is_a_result(benchmark):
+    def crash(model, x, y):
+        raise RuntimeError("view size\nmore")
+
+    model, x = pw.affine(), pw.greys(5)
+    rows = [benchmark.Contestant("A", "them", "linf", crash), row(benchmark, "FGSM", "ours")]
+    table = benchmark.measure(rows, model, x, torch.zeros(5, dtype=torch.long), 2)
+    assert table[0]["error"] == "RuntimeError: view size" and table[1]["ms_min"] <= table[1]["ms"] <= table[1]["ms_max"]
+
+
+def test_from_end_to_end(benchmark, tmp_path, capsys, monkeypatch):
+    monkeypatch.setattr(benchmark, "small_cnn", lambda name, device: pw.affine(pixels=64, classes=10))
+    out = tmp_path / "attacks.json"
+    threads = torch.get_num_threads()
+    assert benchmark.main(["--images", "3", "--repeats", "1", "--only", "FGSM|DeepFool L2", "--device", "cpu", "--out", str(out)]) == 0
+    torch.set_num_threads(threads)
+    record, text = results.read_json(out), capsys.readouterr().out
+    assert {line["by"] for line in record["attacks"]} == {"ours", "torchattacks", "foolbox"}
+    assert record["environment"]["packages"]["foolbox"] in text and "ms/image" in text
+    with pytest.raises(SystemExit):
+        benchmark.main(["--only", "nothing"])
+    assert "no attack's name matches" in capsys.readouterr().err

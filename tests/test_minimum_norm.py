@@ -1,0 +1,314 @@
+"""Minimum-norm attacks against exact distances, and the minimum over them."""
+
+import math
+from functools import partial
+
+import foolbox
+import piecewise as pw
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from nets import global_random_state
+from torch import nn
+
+from deepdefense import data, models
+from deepdefense.attacks import ddn, deepfool_l2, deepfool_linf, ead, fmn_linf, minimum_over, summary, tighten
+from deepdefense.attacks.guard import distances
+from deepdefense.attacks.minimum_norm import MINIMUM
+
+en, l1 = partial(ead, steps=40, searches=5, const=0.1), partial(ead, rule="l1", beta=1e-2, steps=60, searches=5, const=0.1)
+near_ddn = partial(ddn, init_eps=0.1, steps=60)
+ATTACKS = {
+    "deepfool_l2": ("l2", deepfool_l2),
+    "deepfool_linf": ("linf", deepfool_linf),
+    "ddn": ("l2", near_ddn),
+    "fmn_linf": ("linf", partial(fmn_linf, steps=60)),
+    "ead-en": ("l1", en),
+    "ead-l1": ("l1", l1),
+}
+TINY = {name: (norm, partial(attack, steps=8)) for name, (norm, attack) in ATTACKS.items()}
+
+
+def wrong(model, x, y):
+    with torch.no_grad():
+        return model(x).argmax(1) != y
+
+
+def labelled(model, x):
+    with torch.no_grad():
+        return x, model(x).argmax(1)
+
+
+class Slab(nn.Module):
+    """Class 0 while |u·(x − ½)| ≤ r, class 1 outside: a two-layer ReLU net, at distance (r − |u·(x − ½)|) / ‖u‖."""
+
+    def __init__(self, u, r):
+        super().__init__()
+        self.u, self.r = nn.Parameter(u), r
+
+    def forward(self, x):
+        t = (x.flatten(1) - 0.5) @ self.u
+        return torch.stack([torch.full_like(t, self.r), torch.relu(t) + torch.relu(-t)], 1)
+
+
+class Constant(nn.Module):
+    """Always class 1, with gradients that are exactly zero."""
+
+    def forward(self, x):
+        return 0 * x.flatten(1)[:, :3] + torch.tensor([0.0, 1.0, 0.0])
+
+
+@pytest.mark.parametrize("name", ["deepfool_l2", "deepfool_linf", "fmn_linf"])
+def test_affine_multi_class(name):
+    norm, attack = ATTACKS[name]
+    model = pw.affine()
+    x, y = labelled(model, pw.greys(16))
+    ratio = distances(x, attack(model, x, y), norm) / pw.affine_distance(model, x, y, norm)
+    assert wrong(model, attack(model, x, y), y).all()
+    # The least step of 1e-4 shows on the images that are nearest: it is undone by `tighten`.
+    assert ratio.min() > 1 - 1e-5 and ratio.median() < 1.03
+    tight = distances(x, tighten(model, x, y, attack(model, x, y)), norm) / pw.affine_distance(model, x, y, norm)
+    assert tight.min() > 1 - 1e-5 and tight.max() < 1.01
+
+
+@pytest.mark.parametrize("name", ["deepfool_l2", "deepfool_linf", "ddn", "fmn_linf", "ead-l1"])
+def test_affine_two_classes(name):
+    norm, attack = ATTACKS[name]
+    model = pw.affine(classes=2)
+    x, y = labelled(model, pw.greys(8, seed=1))
+    found = attack(model, x, y)
+    ratio = distances(x, found, norm) / pw.affine_distance(model, x, y, norm)
+    assert wrong(model, found, y).all()
+    assert ratio.min() > 1 - 1e-5 and ratio.median() < 1.03
+    tight = distances(x, tighten(model, x, y, found), norm) / pw.affine_distance(model, x, y, norm)
+    assert tight.median() < 1.02 and tight.max() < 1.05
+
+
+@pytest.mark.parametrize("name", ["deepfool_l2", "deepfool_linf", "ddn", "fmn_linf"])
+def test_slab(name):
+    norm, attack = ATTACKS[name]
+    u = torch.randn(16, generator=torch.Generator().manual_seed(3))
+    model, x = Slab(u, 0.8), pw.greys(12, low=0.4, high=0.6)
+    y = torch.zeros(12, dtype=torch.long)
+    exact = (0.8 - ((x.flatten(1) - 0.5) @ u).abs()) / u.norm(1 if norm == "linf" else 2)
+    found = attack(model, x, y)
+    ratio = distances(x, found, norm) / exact
+    assert wrong(model, found, y).all() and ratio.min() > 1 - 1e-5 and ratio.max() < 1.05
+
+
+@pytest.mark.parametrize(("norm", "attacks"), [("l2", ["deepfool_l2", "ddn"]), ("linf", ["deepfool_linf", "fmn_linf"])])
+def test_relu_nets(norm, attacks):
+    """No attack gets below the exact distance, and the minimum over them comes within 5 % of it in the median."""
+    ratios = []
+    for seed in (1, 2):
+        model = pw.relu_net(seed)
+        x, y = labelled(model, pw.greys(10, (1, 2, 2), 0.1, 0.9, seed))
+        exact = pw.exact_distance(model, x, y, norm)
+        found = minimum_over(model, x, y, {name: ATTACKS[name][1] for name in attacks}, norm)
+        for distance in found.by_attack.values():
+            assert (distance > exact * (1 - 1e-4)).all()
+        ratios.append(found.distance / exact)
+    assert torch.cat(ratios).median() < 1.05
+
+
+def test_exact_distances_agree_with_affine():
+    """The enumeration itself, where hidden units never switch: the net is affine on the box."""
+    net = pw.relu_net(0, inputs=4, hidden=3, classes=3)
+    net.hidden.bias.data += net.hidden.weight.data.abs().sum(1) + 1
+    twin = pw.Affine(
+        net.out.weight.data @ net.hidden.weight.data, net.out.weight.data @ net.hidden.bias.data + net.out.bias.data
+    )
+    x = pw.greys(4, (1, 2, 2), 0.45, 0.55)
+    twin.out.bias.data -= twin(x).mean(0).detach()
+    net.out.bias.data = twin.out.bias.data - net.out.weight.data @ net.hidden.bias.data
+    y = net(x).argmax(1)
+    for norm in ("linf", "l2", "l1"):
+        torch.testing.assert_close(pw.exact_distance(net, x, y, norm).float(), pw.affine_distance(twin, x, y, norm))
+
+
+@settings(max_examples=12)
+@given(seed=st.integers(0, 10_000), scale=st.sampled_from([1e-3, 1.0, 1e4]), dark=st.booleans())
+@pytest.mark.parametrize("name", TINY)
+def test_promises(name, seed, scale, dark):
+    """In [0, 1]; wrong by prediction or else the clean image; model and global random state untouched."""
+    _, attack = TINY[name]
+    model = pw.affine(pixels=9, classes=3, seed=seed, scale=scale).train()
+    model.out.bias.requires_grad_(False)
+    x = pw.greys(4, (1, 3, 3), 0.0, 1.0, seed)
+    x = x.round() if dark else x
+    y = torch.randint(3, (4,), generator=torch.Generator().manual_seed(seed))
+    before, weights, kept = global_random_state(), model.out.weight.clone(), x.clone()
+    found = attack(model, x, y, seed=seed)
+    assert found.min() >= 0 and found.max() <= 1 and found.shape == x.shape and found.dtype == x.dtype
+    still = ~wrong(model, found, y) | wrong(model, x, y)
+    assert torch.equal(found[still], x[still]) and torch.equal(x, kept)
+    assert model.training and model.out.weight.requires_grad and not model.out.bias.requires_grad
+    assert model.out.weight.grad is None and torch.equal(model.out.weight, weights)
+    assert global_random_state() == before and not found.requires_grad
+
+
+@pytest.mark.parametrize("name", TINY)
+def test_constant_model_is_a_failure(name):
+    norm, attack = TINY[name]
+    model, x = Constant(), pw.greys(4)
+    y = torch.tensor([1, 1, 1, 0])
+    assert torch.equal(attack(model, x, y), x)
+    found = minimum_over(model, x, y, {name: attack}, norm)
+    assert found.correct.tolist() == [True, True, True, False] and found.winners() == [None] * 4
+    assert found.distance[:3].isinf().all() and found.distance[3].isnan() and torch.equal(found.x_adv, x)
+    short = summary(found.distance[found.correct])
+    assert short.failed == 1 and short.median == math.inf and short.to_dict()["median"] is None
+
+
+@pytest.mark.parametrize("name", TINY)
+def test_batch_of_one_and_neighbours(name):
+    """An image's result is its own: alone, among others, and beside one that cannot be attacked."""
+    _, attack = TINY[name]
+    model = pw.affine()
+    x, y = labelled(model, pw.greys(5))
+    y[2] = (y[2] + 1) % 4
+    together = attack(model, x, y)
+    alone = torch.cat([attack(model, x[i : i + 1], y[i : i + 1]) for i in range(5)])
+    torch.testing.assert_close(together, alone, atol=2e-4, rtol=0)
+    assert torch.equal(together[2], x[2])
+    assert attack(model, x[:0], y[:0]).shape == (0, 1, 4, 4)
+
+
+@pytest.mark.parametrize("name", ["deepfool_l2", "ddn", "fmn_linf", "ead-l1"])
+def test_float64(name):
+    _, attack = TINY[name]
+    model = pw.affine().double()
+    x, y = labelled(model, pw.greys(3).double())
+    found = attack(model, x, y)
+    assert found.dtype == torch.float64 and wrong(model, found, y).all()
+
+
+def test_fmn_comes_to_rest_on_the_boundary():
+    """foolbox's L∞ FMN stops a rounding error before a flat boundary and reports nothing; ours finds every image."""
+    model = pw.affine()
+    x, y = labelled(model, pw.greys(24))
+    seen = foolbox.PyTorchModel(model.eval(), (0, 1), device="cpu")
+    raw = foolbox.attacks.LInfFMNAttack().run(seen, x, foolbox.criteria.Misclassification(y))
+    assert not wrong(model, raw, y).all()
+    assert wrong(model, fmn_linf(model, x, y), y).all()
+
+
+def test_foolbox_l2_fmn_never_projects():
+    """Its projection divides a norm by itself and so returns what it was given, outside the radius."""
+    x, far = torch.zeros(2, 1, 2, 2), torch.ones(2, 1, 2, 2)
+    ball = foolbox.attacks.L2FMNAttack()
+    import eagerpy
+
+    projected = ball.project(eagerpy.astensor(far), eagerpy.astensor(x), eagerpy.astensor(torch.full((2,), 0.1))).raw
+    assert torch.equal(projected, far) and projected.flatten(1).norm(dim=1).min() > 0.1
+    right = foolbox.attacks.LInfFMNAttack()
+    projected = right.project(eagerpy.astensor(far), eagerpy.astensor(x), eagerpy.astensor(torch.full((2,), 0.1))).raw
+    torch.testing.assert_close(projected.amax(), torch.tensor(0.1))
+
+
+def test_foolbox_ead_fails_as_black_images():
+    x, y = pw.greys(2), torch.tensor([1, 1])
+    seen = foolbox.PyTorchModel(Constant().eval(), (0, 1), device="cpu")
+    raw = foolbox.attacks.EADAttack(steps=3, binary_search_steps=2).run(seen, x, foolbox.criteria.Misclassification(y))
+    assert torch.equal(raw, torch.zeros_like(x))
+    assert torch.equal(ead(Constant(), x, y, steps=3, searches=2), x)
+
+
+@pytest.fixture(scope="module")
+def digits_cnn():
+    digits = data.load("digits")
+    net = models.build("cnn", digits.in_shape, 10, width=0.25, seed=0)
+    optimizer = torch.optim.Adam(net.parameters(), lr=5e-3)
+    generator = torch.Generator().manual_seed(0)
+    for _ in range(8):
+        for x, y in data.batches(digits.train, 64, generator=generator):
+            loss = nn.functional.cross_entropy(net(x), y)
+            optimizer.zero_grad()
+            loss.backward()
+            optimizer.step()
+    part = digits.test[:48]
+    return net.eval(), part.images(), part.y
+
+
+@pytest.mark.parametrize(
+    ("ours", "theirs", "norm"),
+    [(deepfool_l2, foolbox.attacks.L2DeepFoolAttack, "l2"), (deepfool_linf, foolbox.attacks.LinfDeepFoolAttack, "linf")],
+)
+def test_deepfool_agrees_with_foolbox_and_works_less(digits_cnn, ours, theirs, norm):
+    model, x, y = digits_cnn
+    right = ~wrong(model, x, y)
+    x, y, passes = x[right], y[right], [0]
+    handle = model.register_forward_hook(lambda module, args, out: passes.__setitem__(0, passes[0] + len(out)))
+    mine, own = ours(model, x, y), passes[0]
+    raw = theirs().run(foolbox.PyTorchModel(model, (0, 1), device="cpu"), x, foolbox.criteria.Misclassification(y))
+    handle.remove()
+    assert own * 3 < passes[0] - own
+    a, b = distances(x, mine, norm), distances(x, raw, norm)
+    assert wrong(model, mine, y).all() and wrong(model, raw, y).all()
+    assert abs(a.median() / b.median() - 1) < 0.02 and (a / b).max() < 1.05
+
+
+def test_minimum_over_takes_the_nearest_of_each_image(digits_cnn):
+    model, x, y = digits_cnn
+    y = y.clone()
+    y[5] = (model(x[5:6]).argmax(1) + 1) % 10
+    suite = {"DeepFool": deepfool_l2, "DDN": partial(ddn, steps=40)}
+    found = minimum_over(model, x, y, suite, "l2", batch_size=20)
+    assert not found.correct[5] and found.distance[5].isnan() and found.winners()[5] is None
+    rows = torch.stack(list(found.by_attack.values()))[:, found.correct]
+    assert torch.equal(rows.amin(0), found.distance[found.correct])
+    assert sum(found.wins().values()) == found.correct.sum()
+    torch.testing.assert_close(distances(x, found.x_adv, "l2")[found.correct], found.distance[found.correct])
+    assert wrong(model, found.x_adv[found.correct], y[found.correct]).all()
+    loose = minimum_over(model, x, y, suite, "l2", batch_size=48, bisections=0)
+    ratio = (found.distance / loose.distance)[found.correct]
+    assert ratio.max() < 1.002 and ratio.median() < 1  # the bisection only brings them nearer, to its own precision
+
+
+def test_tighten_leaves_failures_and_finds_the_boundary():
+    model = pw.affine(classes=2)
+    x, y = labelled(model, pw.greys(4))
+    far = torch.where((model.out.weight[1] > model.out.weight[0]).view(1, 1, 4, 4), 1 - y.view(-1, 1, 1, 1), y.view(-1, 1, 1, 1))
+    far = far.to(x).expand_as(x).clone()
+    assert wrong(model, far, y).all()
+    far[3] = x[3]
+    near = tighten(model, x, y, far, steps=12)
+    assert torch.equal(near[3], x[3])
+    gap = pw.affine_distance(model, near, 1 - y, "l2") / distances(x, far, "l2").clamp_min(1e-9)
+    assert wrong(model, near[:3], y[:3]).all() and (gap[:3] < 3 * 2**-12).all()
+
+
+def test_summary_counts_failures():
+    short = summary(torch.tensor([3.0, math.inf, 1.0, 2.0]))
+    assert (short.n, short.median, short.failed) == (4, 2.0, 0.25)
+    assert short.quantiles == {0.1: 1.0, 0.25: 1.0, 0.5: 2.0, 0.75: 3.0, 0.9: math.inf}
+    assert summary(torch.tensor([1.0, math.inf, math.inf])).median == math.inf
+    for bad in (torch.tensor([1.0, math.nan]), torch.tensor([-1.0]), torch.tensor([])):
+        with pytest.raises(ValueError, match="distances"):
+            summary(bad)
+    with pytest.raises(ValueError, match="quantiles"):
+        summary(torch.ones(2), quantiles=(0.0,))
+
+
+@given(st.lists(st.floats(0, 10) | st.just(math.inf), min_size=1, max_size=20), st.floats(0.01, 1))
+def test_quantile_is_the_least_that_covers_its_share(values, q):
+    distance = torch.tensor(values, dtype=torch.float64)
+    answer = summary(distance, quantiles=(q,)).quantiles[q]
+    assert answer in distance.tolist()
+    assert (distance <= answer).double().mean() >= q - 1e-12 and (distance < answer).double().mean() < q
+
+
+def test_bad_input_is_named():
+    model, x = pw.affine(), pw.greys(2)
+    y = model(x).argmax(1)
+    with pytest.raises(ValueError, match=r"lie in \[0, 1\]"):
+        deepfool_l2(model, x + 1, y)
+    with pytest.raises(ValueError, match="steps must be above 0"):
+        ddn(model, x, y, steps=0)
+    with pytest.raises(ValueError, match="rule must be"):
+        ead(model, x, y, rule="l2")
+    with pytest.raises(ValueError, match="norm must be"):
+        minimum_over(model, x, y, MINIMUM["l2"], "L2")
+    with pytest.raises(ValueError, match="needs an attack"):
+        minimum_over(model, x, y, {}, "l2")
