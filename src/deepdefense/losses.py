@@ -24,7 +24,25 @@ def margin(logits: Tensor, y: Tensor) -> Tensor:
     return wrong - right
 
 
-LOSSES: dict[str, Callable[[Tensor, Tensor], Tensor]] = {"mse": mse, "ce": ce, "margin": margin}
+def dlr(logits: Tensor, y: Tensor) -> Tensor:
+    """Difference of logits ratio, (largest wrong − right) / (first − third largest), to be maximised (Croce & Hein 2020).
+
+    The same for any positive multiple of the logits and any shift; above 0 exactly when the sample is misclassified.
+    Where the three largest logits are equal the ratio has no meaning; it is then the margin itself. Needs K ≥ 3 classes.
+    """
+    if logits.shape[1] < 3:
+        raise ValueError(f"the loss 'dlr' needs at least 3 classes, got {logits.shape[1]}; take 'margin' instead")
+    largest = logits.topk(3, dim=1).values
+    spread = largest[:, 0] - largest[:, 2]
+    return margin(logits, y) / torch.where(spread > 0, spread, torch.ones_like(spread))
+
+
+def targeted_margin(logits: Tensor, y: Tensor, target: Tensor) -> Tensor:
+    """Logit of the class `target` (B,) minus that of the right one, to be maximised (Gowal et al. 2019)."""
+    return (logits.gather(1, target[:, None]) - logits.gather(1, y[:, None])).squeeze(1)
+
+
+LOSSES: dict[str, Callable[[Tensor, Tensor], Tensor]] = {"mse": mse, "ce": ce, "margin": margin, "dlr": dlr}
 
 
 def get_loss(name: str) -> Callable[[Tensor, Tensor], Tensor]:

@@ -6,16 +6,24 @@ labels to move away from, eps in the same units; x_adv in [0, 1] (checked). Ever
 and gradients and the global random state as they were, and leaves it to the model's prediction to say what succeeded.
 """
 
-from .adaptive import loss_pgd
+from .adaptive import ScaledLogits, loss_pgd, scaled_pgd
+from .decision import rays
+from .features import feature_pgd
+from .gfa_adaptive import orthogonal_pgd
 from .gradient import apgd, fgsm, pgd
 from .guard import AttackError
 from .minimum_norm import ddn, deepfool_l2, deepfool_linf, ead, fmn_linf
+from .multitargeted import multi_targeted_pgd
 from .nearest import Minimum, Summary, minimum_over, summary, tighten
 from .paper import apgdt, fab, pgd_l2, square
+from .suite_adaptive import suite_adaptive
+from .transfer import SmoothActivations, smooth_pgd, transfer
 
 __all__ = [
     "AttackError",
     "Minimum",
+    "ScaledLogits",
+    "SmoothActivations",
     "Summary",
     "apgd",
     "apgdt",
@@ -24,13 +32,21 @@ __all__ = [
     "deepfool_linf",
     "ead",
     "fab",
+    "feature_pgd",
     "fgsm",
     "fmn_linf",
     "loss_pgd",
     "minimum_over",
+    "multi_targeted_pgd",
+    "orthogonal_pgd",
     "pgd",
     "pgd_l2",
+    "rays",
+    "scaled_pgd",
+    "smooth_pgd",
     "square",
+    "suite_adaptive",
     "summary",
     "tighten",
+    "transfer",
 ]

@@ -1,54 +1,46 @@
-"""PGD on a loss of one's choice, keeping the best iterate: what a cross-entropy attack misses on a net trained otherwise."""
+"""PGD on a loss of one's choice, keeping the best iterate: what a cross-entropy attack misses on a net trained otherwise.
+
+Logit scaling belongs here too: the same attack on the model with its logits multiplied, which undoes a saturated softmax.
+"""
+
+from collections.abc import Sequence
 
 import torch
 from torch import Tensor, nn
 
 from ..losses import get_loss
+from .ascent import Ascent, climb, loss_score, uniform_start, worst_of
 from .guard import check_inputs, check_output, check_whole, frozen, step_size
 
-
-def uniform_start(x: Tensor, eps: float, generator: torch.Generator) -> Tensor:
-    """A point drawn uniformly from the L∞ ball of radius eps around each image (not yet cut to [0, 1])."""
-    noise = torch.rand(x.shape, generator=generator, device=x.device, dtype=x.dtype)
-    return x.detach() + eps * (2 * noise - 1)
+FACTORS = tuple(10.0**k for k in range(-3, 4))
 
 
-def ascend(
+def trace_pgd(
     model: nn.Module,
     x: Tensor,
     y: Tensor,
     *,
     eps: float,
-    alpha: float,
-    steps: int,
-    loss: str,
-    start: Tensor,
-    keep_best: bool,
-) -> Tensor:
-    """The bare L∞ ascent from `start`, for a model that is frozen already. Returns the last or the best iterate."""
+    steps: int = 20,
+    alpha: float | None = None,
+    loss: str = "margin",
+    random_start: bool = True,
+    score_last: bool = True,
+    generator: torch.Generator | None = None,
+    seed: int = 0,
+) -> Ascent:
+    """`loss_pgd` with everything that it met: last and best iterate, the loss and whether it fooled at each step."""
+    check_inputs(model, x, y, eps)
+    check_whole(steps=steps)
     objective = get_loss(loss)
-    low, high = (x - eps).clamp(min=0), (x + eps).clamp(max=1)
-    x_adv = torch.minimum(torch.maximum(start, low), high)
-    best, best_value = x_adv, torch.full((len(x),), -torch.inf, dtype=x.dtype, device=x.device)
-
-    def keep(candidate: Tensor, value: Tensor) -> None:
-        nonlocal best, best_value
-        better = value > best_value
-        best = torch.where(better.view(-1, *[1] * (x.dim() - 1)), candidate, best)
-        best_value = torch.where(better, value, best_value)
-
-    for _ in range(steps):
-        x_adv = x_adv.detach().requires_grad_()
-        with torch.enable_grad():
-            value = objective(model(x_adv), y)
-            (gradient,) = torch.autograd.grad(value.sum(), x_adv)
-        if keep_best:
-            keep(x_adv.detach(), value.detach())
-        x_adv = torch.minimum(torch.maximum(x_adv.detach() + alpha * gradient.sign(), low), high)
-    if keep_best:
-        with torch.no_grad():
-            keep(x_adv, objective(model(x_adv), y))
-    return best if keep_best else x_adv
+    alpha = step_size(alpha, eps)
+    if generator is None:
+        generator = torch.Generator(x.device).manual_seed(seed)
+    x = x.detach()
+    start = uniform_start(x, eps, generator) if random_start else x
+    with frozen(model):
+        score = loss_score(model, y, objective)
+        return climb(score, x, eps=eps, sizes=[alpha] * steps, start=start, score_last=score_last)
 
 
 def loss_pgd(
@@ -65,19 +57,52 @@ def loss_pgd(
     generator: torch.Generator | None = None,
     seed: int = 0,
 ) -> Tensor:
-    """L∞ PGD that maximises `loss` ("margin", "ce" or "mse") per sample and returns the best iterate, (B, C, H, W).
+    """L∞ PGD that maximises `loss` ("margin", "ce", "mse" or "dlr") per sample and returns the best iterate, (B, C, H, W).
 
+    The best iterate is one that fools the model, where there is one, and else that of the highest loss.
     alpha: step size, eps/4 by default; keep_best=False gives the last iterate (Madry et al. 2018, for training)
     generator: source of the random start, on x's device; without one a fresh generator with `seed`
     """
+    options = dict(eps=eps, steps=steps, alpha=alpha, loss=loss, random_start=random_start, generator=generator, seed=seed)
+    ascent = trace_pgd(model, x, y, score_last=keep_best, **options)
+    return check_output(x, ascent.best if keep_best else ascent.last, eps, "PGD")
+
+
+class ScaledLogits(nn.Module):
+    """`model` with its logits multiplied by `factor`: the same predictions, another softmax."""
+
+    def __init__(self, model: nn.Module, factor: float):
+        super().__init__()
+        if not factor > 0:
+            raise ValueError(f"factor must be above 0, got {factor}")
+        self.model, self.factor = model, factor
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.factor * self.model(x)
+
+
+def scaled_pgd(
+    model: nn.Module,
+    x: Tensor,
+    y: Tensor,
+    *,
+    eps: float = 8 / 255,
+    steps: int = 20,
+    factors: Sequence[float] = FACTORS,
+    loss: str = "ce",
+    seed: int = 0,
+) -> Tensor:
+    """L∞ PGD on the logits times each of `factors`, 10⁻³ … 10³ by default; the worst per image (Carlini & Wagner 2016).
+
+    Cross-entropy has no gradient where the softmax is saturated; a small factor gives it back.
+    """
     check_inputs(model, x, y, eps)
     check_whole(steps=steps)
-    alpha = step_size(alpha, eps)
-    if generator is None:
-        generator = torch.Generator(x.device).manual_seed(seed)
-    start = uniform_start(x, eps, generator) if random_start else x.detach()
+    scaled = [ScaledLogits(model, factor) for factor in factors]
+
+    def attempt(surrogate: nn.Module):
+        return lambda index: loss_pgd(surrogate, x[index], y[index], eps=eps, steps=steps, loss=loss, seed=seed)
+
     with frozen(model):
-        x_adv = ascend(
-            model, x.detach(), y.long(), eps=eps, alpha=alpha, steps=steps, loss=loss, start=start, keep_best=keep_best
-        )
-    return check_output(x, x_adv, eps, "PGD")
+        x_adv = worst_of(model, x.detach(), y, [attempt(surrogate) for surrogate in scaled])
+    return check_output(x, x_adv, eps, "scaled PGD")

@@ -4,7 +4,7 @@ The attack climbs the loss that is trained on, from a random start, with the mod
 in training mode.
 """
 
-from ..attacks.adaptive import ascend, uniform_start
+from ..attacks.ascent import climb, loss_score, uniform_start
 from ..attacks.guard import frozen
 from ..losses import LOSSES, get_loss
 from .options import number, one_of, whole
@@ -15,6 +15,7 @@ OPTIONS = {"loss": one_of(LOSSES), "eps": number(0, 1), "alpha": number(0, 1, ab
 def objective(model, x, y, step, *, loss="mse", eps=8 / 255, attack_steps=7, alpha=2 / 255):
     start = uniform_start(x, eps, step.generator)
     with frozen(model):
-        x_adv = ascend(model, x, y, eps=eps, alpha=alpha, steps=attack_steps, loss=loss, start=start, keep_best=False)
-    value = get_loss(loss)(model(x_adv.detach()), y).mean()
+        score = loss_score(model, y, get_loss(loss))
+        x_adv = climb(score, x, eps=eps, sizes=[alpha] * attack_steps, start=start, score_last=False).last
+    value = get_loss(loss)(model(x_adv), y).mean()
     return value, {"task": value.detach()}

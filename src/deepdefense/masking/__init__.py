@@ -1,0 +1,16 @@
+"""Is a robustness number real, or are the gradients masked? Nine checks of one model, each with a verdict, numbers and data.
+
+    from deepdefense import masking
+    found = masking.report(model, x, y, eps=8 / 255)
+    for check in found.checks:
+        print(check.number, check.title, check.verdict, check.reason)
+
+`deepdefense.figures_masking.figure(check)` draws a check. Sources: Athalye et al. 2018, Carlini et al. 2019, Tramèr et al.
+2020, Pintor et al. 2022, Zimmermann et al. 2022.
+"""
+
+from .binarisation import binarisation_test
+from .protocol import report
+from .verdict import Check, MaskingReport
+
+__all__ = ["Check", "MaskingReport", "binarisation_test", "report"]

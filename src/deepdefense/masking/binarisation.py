@@ -1,0 +1,179 @@
+"""Check 7, the binarisation test (Zimmermann et al. 2022, "Increasing Confidence in Adversarial Robustness Evaluations").
+
+For one image at a time the last weight layer is replaced by a readout with two classes that tells random points inside the
+eps-ball (class 0, and the image itself) from one random point on its surface (class 1). That point is an adversarial example by
+construction. An attack that misses class 1 is too weak for this model's features, whatever the model's robustness is.
+"""
+
+import warnings
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from sklearn.exceptions import ConvergenceWarning
+from sklearn.linear_model import LogisticRegression
+from torch import Tensor, nn
+
+from .. import taps
+from ..attacks.guard import check_inputs, frozen, seeded
+from .subject import Attack, Subject, predict
+from .verdict import Check, falls_short, make, skipped
+
+WANTED = 0.95  # share of readouts that a sound attack solves
+TOO_EASY = 0.5  # share that random guessing may solve, for the test to say anything
+FEWEST = 10  # readouts, for the test to say anything
+INNER_RADIUS = 0.8  # inner points lie within this times eps
+CLOSENESS = 0.9  # where the readout's threshold lies between the inner points (0) and the surface point (1)
+SCORE = 5.0  # the readout is scaled so that the image lies this far below the threshold
+TITLE = "Attacks find what is there by construction"
+
+
+def last_layer(model: nn.Module, x: Tensor) -> str | None:
+    """Name of the weight layer that runs last, or None if the model has none."""
+    if not taps.tap_names(model):
+        return None
+    with frozen(model), torch.no_grad():
+        return taps.forward(model, x[:1], "deep")[1][-1].name.split("#")[0]
+
+
+class Binarised(nn.Module):
+    """`model` with its last weight layer `layer` replaced by w·features − threshold: logits (0, that score), so K = 2."""
+
+    def __init__(self, model: nn.Module, layer: str, w: Tensor, threshold: Tensor):
+        super().__init__()
+        self.model, self.layer, self.w, self.threshold = model, layer, w, threshold
+
+    def features(self, x: Tensor) -> Tensor:
+        return taps.forward(self.model, x, [self.layer])[1][-1].value.flatten(1)
+
+    def forward(self, x: Tensor) -> Tensor:
+        score = self.features(x) @ self.w - self.threshold
+        return torch.stack([torch.zeros_like(score), score], 1)
+
+
+@dataclass(frozen=True)
+class Binarisation:
+    """Result: how many images were asked for, how many gave a readout, and how many of those each attack solved."""
+
+    images: int
+    readouts: int
+    solved: dict[str, int]
+    guessed: int
+    any_attack: int
+
+
+def _noise(x: Tensor, count: int, generator: torch.Generator) -> Tensor:
+    """(count, *x.shape) random signs"""
+    return 2.0 * torch.randint(2, (count, *x.shape), generator=generator, device=x.device).to(x.dtype) - 1
+
+
+def _inner(x: Tensor, eps: float, count: int, generator: torch.Generator) -> Tensor:
+    """Points of the ball of radius INNER_RADIUS · eps around the image x (C, H, W): half uniform, half corners of smaller balls."""
+    noise = 2 * torch.rand(count, *x.shape, generator=generator, device=x.device, dtype=x.dtype) - 1
+    half = count // 2
+    radius = torch.rand(half, *[1] * x.dim(), generator=generator, device=x.device, dtype=x.dtype)
+    noise[:half] = radius * _noise(x, half, generator)
+    return (x + INNER_RADIUS * eps * noise).clamp(0, 1)
+
+
+@torch.no_grad()
+def readout(model: nn.Module, layer: str, x: Tensor, *, eps: float, inner: int, generator: torch.Generator) -> Binarised | None:
+    """A readout for the image x (1, C, H, W), or None where no plane separates its surface point from the inner points."""
+    surface = (x + eps * _noise(x[0], 1, generator)).clamp(0, 1)
+    points = torch.cat([x, _inner(x[0], eps, inner, generator), surface])
+    with frozen(model):
+        features = taps.forward(model, points, [layer])[1][-1].value.flatten(1).double()
+    centre, scale = features.mean(0), features.std(0)
+    live = scale > 1e-9 * scale.max()
+    if not live.any():
+        return None
+    scale = torch.where(live, scale, torch.full_like(scale, torch.inf))
+    standard = ((features - centre) / scale).cpu().numpy()
+    label = np.zeros(len(points), dtype=int)
+    label[-1] = 1
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", ConvergenceWarning)  # what counts is the separation, tested below
+        fitted = LogisticRegression(C=1e4, class_weight="balanced", max_iter=300).fit(standard, label)
+    w = torch.from_numpy(fitted.coef_[0]).to(features) / scale
+    score = features @ w
+    inside, outside = score[:-1].max(), score[-1]
+    if not outside > inside:
+        return None
+    threshold = inside + CLOSENESS * (outside - inside)
+    unit = SCORE / (threshold - score[0])
+    made = Binarised(model, layer, (unit * w).to(x.dtype), (unit * threshold).to(x.dtype))
+    with frozen(made):
+        found = made(points).argmax(1)
+    return made if found[-1] == 1 and not found[:-1].any() else None  # holds in the model's own precision
+
+
+def binarisation_test(
+    model: nn.Module,
+    x: Tensor,
+    attacks: Mapping[str, Attack],
+    *,
+    eps: float,
+    inner: int = 500,
+    guesses: int = 200,
+    seed: int = 0,
+) -> Binarisation:
+    """The test for each image of x (N, C, H, W) in [0, 1] and each of `attacks`; ValueError for a model without weight layer.
+
+    inner: random points inside the ball that a readout must give class 0; guesses: random points of the ball, half uniform
+    and half corners, that stand for an attack which guesses
+    """
+    y = torch.zeros(len(x), dtype=torch.long, device=x.device)
+    check_inputs(model, x, y, eps)
+    layer = last_layer(model, x)
+    if layer is None:
+        raise ValueError("the model has no linear or convolution layer that a readout could replace")
+    generator = torch.Generator(x.device).manual_seed(seed)
+    solved, guessed, any_attack, readouts = dict.fromkeys(attacks, 0), 0, 0, 0
+    with seeded(x.device, seed):
+        for number, image in enumerate(x.detach().split(1)):
+            binary = readout(model, layer, image, eps=eps, inner=inner, generator=generator)
+            if binary is None:
+                continue
+            readouts += 1
+            found = []
+            for name, attack in attacks.items():
+                x_adv = attack(binary, image, y[:1], eps=eps, seed=seed * 10_007 + number)
+                found.append(bool(predict(binary, x_adv, 1).item() == 1))
+                solved[name] += found[-1]
+            any_attack += any(found)
+            noise = 2 * torch.rand(guesses, *image.shape[1:], generator=generator, device=x.device, dtype=x.dtype) - 1
+            noise[: guesses // 2] = _noise(image[0], guesses // 2, generator)
+            guessed += bool((predict(binary, (image + eps * noise).clamp(0, 1), guesses) == 1).any())
+    return Binarisation(len(x), readouts, solved, guessed, any_attack)
+
+
+def check_binarisation(subject: Subject, attacks: Mapping[str, Attack], *, images: int, inner: int, guesses: int) -> Check:
+    """Check 7: an adversarial example that is there by construction is found (Zimmermann et al. 2022). By each attack, and by any.
+
+    Fails if fewer readouts are solved by the white-box attacks together than a true share of 95 % explains (the binomial tail
+    is below 1 %). Not applicable with fewer than 10 readouts, or, if the attacks solve them, where random guessing solves
+    more than half as well.
+    """
+    if last_layer(subject.model, subject.x) is None:
+        return skipped(check_binarisation, 7, TITLE, "The model has no weight layer that a readout could replace.")
+    found = binarisation_test(
+        subject.model, subject.x[:images], attacks, eps=subject.eps, inner=inner, guesses=guesses, seed=subject.seed
+    )
+    n = found.readouts
+    if n < FEWEST:
+        reason = f"Only {n} of {found.images} images gave a readout that separates inner points from the surface point."
+        return skipped(check_binarisation, 7, TITLE, reason)
+    short = falls_short(found.any_attack, n, WANTED)
+    if found.guessed > TOO_EASY * n and not short:
+        reason = f"Random guessing solves {found.guessed} of {n} readouts, so that solving them says nothing."
+        return skipped(check_binarisation, 7, TITLE, reason)
+    numbers = {"solved by any attack": found.any_attack, "solved by guessing": found.guessed, "readouts": n}
+    weak = [name for name, count in found.solved.items() if falls_short(count, n, WANTED)]
+    failures = [f"the attacks together solve {found.any_attack} of {n} readouts that have a solution by construction"] * short
+    fine = f"The attacks together solve {found.any_attack} of {n} readouts, guessing {found.guessed}."
+    if weak:
+        fine += f" Too weak alone: {', '.join(weak)}."
+    rates = {name: count / n for name, count in found.solved.items()}
+    data = {"success": {**rates, "random guessing": found.guessed / n}, "weak": weak, "wanted": WANTED, "images": found.images}
+    return make(check_binarisation, 7, TITLE, failures, fine, numbers, data)

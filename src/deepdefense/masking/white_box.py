@@ -1,0 +1,213 @@
+"""Checks 1, 2 and 6: do white-box attacks behave as they must when gradients tell the truth?"""
+
+from copy import deepcopy
+from functools import partial
+
+import torch
+from torch import Tensor
+
+from ..attacks.adaptive import FACTORS, ScaledLogits, loss_pgd, trace_pgd
+from ..attacks.guard import frozen
+from ..attacks.multitargeted import multi_targeted_pgd
+from ..losses import get_loss
+from .subject import Subject, predict
+from .verdict import LITTLE, NEVER, Check, exceeds, make
+
+SMALL_SWEEP = (0.25, 0.5, 1.0, 2.0, 4.0)  # times eps
+LAST_RADIUS = 0.5  # half the range: every image can be made grey
+
+
+def check_strength(subject: Subject) -> Check:
+    """Check 1: more attack, more success. PGD on cross-entropy against one step, twice the steps, three restarts, other eps.
+
+    Fails if FGSM breaks images that PGD does not, if accuracy rises from one eps to the next larger one, or if images survive
+    eps = 0.5, each time more than a true share of 1 % explains; or if twice the steps, or two restarts more, break more
+    than a true share of 5 % explains. "Explains": the binomial tail over the n images is at least 1 %.
+    """
+    n, steps = len(subject), subject.steps
+    pgd = partial(loss_pgd, loss="ce", steps=steps)
+    once = subject.broken(pgd)
+    one_step = subject.broken(partial(loss_pgd, loss="ce", steps=1, alpha=subject.eps, random_start=False))
+    doubled = subject.broken(partial(pgd, steps=2 * steps))
+    restarted = once | subject.broken(pgd, seed=1) | subject.broken(pgd, seed=2)
+    radii = sorted({min(factor * subject.eps, LAST_RADIUS) for factor in SMALL_SWEEP} | {LAST_RADIUS})
+    broken = [once if radius == subject.eps else subject.broken(pgd, eps=radius) for radius in radii]
+    counts = [int(mask.sum()) for mask in broken]
+    rises = [max(0, before - after) for before, after in zip(counts, counts[1:], strict=False)]
+    numbers = {
+        "broken by PGD": int(once.sum()),
+        "broken by FGSM and not by PGD": int((one_step & ~once).sum()),
+        "broken by twice the steps only": int((doubled & ~once).sum()),
+        "broken by restarts only": int((restarted & ~once).sum()),
+        "largest rise of accuracy with eps": max(rises),
+        "left at eps 0.5": n - counts[-1],
+        "n": n,
+    }
+    tests = {
+        "broken by FGSM and not by PGD": ("FGSM breaks {} of {} images that PGD does not", NEVER),
+        "broken by twice the steps only": ("twice the steps break {} of {} images more", LITTLE),
+        "broken by restarts only": ("two more restarts break {} of {} images more", LITTLE),
+        "largest rise of accuracy with eps": ("a larger eps leaves {} of {} images more", NEVER),
+        "left at eps 0.5": ("{} of {} images survive eps = 0.5", NEVER),
+    }
+    failures = [text.format(numbers[key], n) for key, (text, allowed) in tests.items() if exceeds(numbers[key], n, allowed)]
+    data = {
+        "eps": radii,
+        "accuracy": [1 - count / n for count in counts],
+        "variants": {
+            "FGSM": 1 - one_step.float().mean().item(),
+            f"PGD-{steps}": 1 - once.float().mean().item(),
+            f"PGD-{2 * steps}": 1 - doubled.float().mean().item(),
+            "3 restarts": 1 - restarted.float().mean().item(),
+        },
+    }
+    fine = "Stronger attacks and larger radii break more images, little is gained past PGD, and none survive eps = 0.5."
+    return make(check_strength, 1, "More attack, more success", failures, fine, numbers, data)
+
+
+def _gradient_norms(subject: Subject, loss: str) -> Tensor:
+    """L2 norm of each image's input gradient of `loss`, (n,)."""
+    norms = []
+    with frozen(subject.model):
+        for x, y in zip(subject.x.split(subject.batch_size), subject.y.split(subject.batch_size), strict=True):
+            x = x.clone().requires_grad_()
+            with torch.enable_grad():
+                value = get_loss(loss)(subject.model(x), y).sum()
+                (gradient,) = torch.autograd.grad(value, x, allow_unused=True) if value.requires_grad else (None,)
+            norms.append(torch.zeros(len(y), device=y.device) if gradient is None else gradient.flatten(1).norm(dim=1))
+    return torch.cat(norms)
+
+
+def _losses(subject: Subject) -> list[str]:
+    classes = _classes(subject)
+    return list(dict.fromkeys(["ce", "margin", *(["dlr"] if classes > 2 else []), subject.loss]))
+
+
+@torch.no_grad()
+def _classes(subject: Subject) -> int:
+    with frozen(subject.model):
+        return subject.model(subject.x[:1]).shape[1]
+
+
+def _double_copy(subject: Subject) -> torch.nn.Module | str:
+    """The model in float64, or why there is none."""
+    try:
+        copy = deepcopy(subject.model).double()
+        predict(copy, subject.x[:1].double(), 1)
+        return copy
+    except (RuntimeError, TypeError) as error:
+        return str(error).split("\n")[0]
+
+
+def check_invariance(subject: Subject) -> Check:
+    """Check 2: what must not matter does not. PGD on cross-entropy with logits × 10⁻³ … 10³, in float64, on other losses.
+
+    Fails if, compared image by image, a scale or float64 breaks images that the logits as they are do not, or one loss
+    breaks images that another does not (both ways), more than a true share of 5 % explains; if images have an input
+    gradient of exactly zero in cross-entropy or in the training loss, more than a true share of 1 % explains; or if two
+    passes over the same images give other logits. "Explains": the binomial tail over the n images is at least 1 %.
+    """
+    n, pgd = len(subject), partial(loss_pgd, steps=subject.steps)
+    losses = _losses(subject)
+    by_loss = {loss: subject.broken(partial(pgd, loss=loss)) for loss in losses}
+    base = by_loss["ce"]
+    by_scale = {f"{factor:g}": subject.broken(partial(_on_scaled, factor=factor, steps=subject.steps)) for factor in FACTORS}
+    gains = {scale: int((mask & ~base).sum()) for scale, mask in by_scale.items()}
+    best_scale = max(gains, key=gains.get)
+    double = _double_copy(subject)
+    in_double = None if isinstance(double, str) else subject.broken_in_float64(double, partial(pgd, loss="ce"))
+    pairs = {(a, b): int((by_loss[a] & ~by_loss[b]).sum()) for a in losses for b in losses if a != b}
+    better, worse = max(pairs, key=pairs.get)
+    norms = {loss: _gradient_norms(subject, loss) for loss in dict.fromkeys(["ce", subject.loss])}
+    zero = {loss: int((norm == 0).sum()) for loss, norm in norms.items()}
+    repeat = _repeat_difference(subject)
+    numbers = {
+        "broken by a scale only": gains[best_scale],
+        "best scale": float(best_scale),
+        "broken in float64 only": None if in_double is None else int((in_double & ~base).sum()),
+        "broken by one loss and not by another": pairs[better, worse],
+        "zero gradients": max(zero.values()),
+        "largest difference of two passes": repeat,
+        "n": n,
+    }
+    failures = []
+    if exceeds(gains[best_scale], n, LITTLE):
+        failures.append(f"logits × {best_scale} break {gains[best_scale]} of {n} images that the logits as they are do not")
+    if in_double is not None and exceeds(numbers["broken in float64 only"], n, LITTLE):
+        failures.append(f"float64 breaks {numbers['broken in float64 only']} of {n} images that float32 does not")
+    if exceeds(pairs[better, worse], n, LITTLE):
+        failures.append(f"PGD on {better} breaks {pairs[better, worse]} of {n} images that PGD on {worse} does not")
+    for loss, count in zero.items():
+        if exceeds(count, n, NEVER):
+            failures.append(f"{count} of {n} images have an input gradient of exactly zero in {loss}")
+    if repeat > 0:
+        failures.append(f"two passes over the same images differ by up to {repeat:.2g} of the logits' size")
+    data = {
+        "scale": [float(scale) for scale in by_scale],
+        "scale accuracy": [1 - mask.float().mean().item() for mask in by_scale.values()],
+        "loss accuracy": {loss: 1 - mask.float().mean().item() for loss, mask in by_loss.items()},
+        "float64 accuracy": None if in_double is None else 1 - in_double.float().mean().item(),
+        "float64 missing": double if isinstance(double, str) else None,
+        "gradient norms": norms,
+    }
+    fine = "Scale, precision and choice of the loss matter little, gradients are there, and two passes agree."
+    if isinstance(double, str):
+        fine += f" Float64 was not tried: {double}."
+    return make(check_invariance, 2, "Scale, precision and loss do not matter", failures, fine, numbers, data)
+
+
+def _on_scaled(model, x: Tensor, y: Tensor, *, eps: float, factor: float, steps: int, seed: int) -> Tensor:
+    return loss_pgd(ScaledLogits(model, factor), x, y, eps=eps, steps=steps, loss="ce", seed=seed)
+
+
+@torch.no_grad()
+def _repeat_difference(subject: Subject) -> float:
+    """Largest difference between two passes over the same images, relative to the largest logit; rounding counts as 0."""
+    x = subject.x[: subject.batch_size]
+    with frozen(subject.model):
+        first, second = subject.model(x), subject.model(x)
+    difference = ((first - second).abs().max() / first.abs().max().clamp(min=1e-12)).item()
+    return difference if difference > 1e-4 else 0.0
+
+
+def check_convergence(subject: Subject, *, restarts: int, targets: int | None) -> Check:
+    """Check 6: the attack has converged, and reports what it finds. Multi-targeted PGD with restarts; loss curves.
+
+    Fails if multi-targeted PGD with restarts breaks images that no white-box attack does, or if PGD on cross-entropy passes
+    through a mistake and ends on a right answer (a silent success), more than a true share of 5 % of the images explains.
+    "Explains": the binomial tail over the n images is at least 1 %.
+    """
+    n = len(subject)
+    survived = subject.survived
+    many = subject.broken(partial(multi_targeted_pgd, steps=subject.steps, restarts=restarts, targets=targets))
+    values, fooled = [], []
+    for number, part in enumerate(torch.arange(n, device=subject.y.device).split(subject.batch_size)):
+        seed = subject.seed * 10_007 + number
+        found = trace_pgd(
+            subject.model, subject.x[part], subject.y[part], eps=subject.eps, steps=subject.steps, loss="ce", seed=seed
+        )
+        values.append(found.values)
+        fooled.append(found.fooled)
+    value, fool = torch.cat(values, 1), torch.cat(fooled, 1)
+    silent = int((fool.any(0) & ~fool[-1]).sum())
+    quantiles = torch.quantile(value.double(), torch.tensor([0.25, 0.5, 0.75], dtype=torch.double, device=value.device), dim=1)
+    numbers = {
+        "broken by multi-targeted restarts only": int((many & survived).sum()),
+        "silent successes": silent,
+        "images whose loss never rises": int((value.amax(0) <= value[0]).sum()),
+        "n": n,
+    }
+    failures = []
+    if exceeds(numbers["broken by multi-targeted restarts only"], n, LITTLE):
+        count = numbers["broken by multi-targeted restarts only"]
+        failures.append(f"multi-targeted PGD with {restarts} restarts breaks {count} of {n} images that no white-box attack does")
+    if exceeds(silent, n, LITTLE):
+        failures.append(f"PGD passes through a mistake and ends on a right answer on {silent} of {n} images")
+    data = {
+        "loss quartiles": quantiles,
+        "fooled share": fool.double().mean(1),
+        "fooled so far": (fool.cumsum(0) > 0).double().mean(1),
+        "accuracy": {"white-box": survived.float().mean().item(), "multi-targeted": 1 - many.float().mean().item()},
+    }
+    fine = "Targets and restarts find little that the white-box attacks miss, and PGD ends on the mistakes that it meets."
+    return make(check_convergence, 6, "Converged, without silent successes", failures, fine, numbers, data)

@@ -1,0 +1,161 @@
+"""Networks to attack in a defence's stead: trained plainly, adversarially, or to imitate it; or the defence without itself.
+
+Each function leaves the network that it is given as it was and returns a trained copy in eval mode. Images (N, C, H, W) in
+[0, 1], labels (N,); the global random state is kept; the result depends on `seed`.
+"""
+
+from collections.abc import Callable
+from copy import deepcopy
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from .attacks.adaptive import loss_pgd
+from .attacks.guard import check_inputs, frozen, seeded
+from .losses import get_loss
+
+BatchLoss = Callable[[nn.Module, Tensor, Tensor], Tensor]
+
+
+def _trained(
+    network: nn.Module, x: Tensor, y: Tensor, batch_loss: BatchLoss, *, steps: int, lr: float, batch_size: int, seed: int
+) -> nn.Module:
+    """A copy of `network` after `steps` steps of Adam, lr falling to 0 along a cosine, on batches drawn at random."""
+    check_inputs(network, x, y, 0)
+    if type(steps) is not int or steps < 1:
+        raise ValueError(f"steps must be a whole number of at least 1, got {steps!r}")
+    if len(x) == 0:
+        raise ValueError("no images to train on")
+    with seeded(x.device, seed), torch.enable_grad():
+        copy = deepcopy(network).train()
+        for parameter in copy.parameters():
+            parameter.requires_grad_()
+            parameter.grad = None
+        optimizer = torch.optim.Adam(copy.parameters(), lr=lr)
+        schedule = torch.optim.lr_scheduler.CosineAnnealingLR(optimizer, steps)
+        for _ in range(steps):
+            index = torch.randint(len(x), (min(batch_size, len(x)),), device=x.device)
+            loss = batch_loss(copy, x[index], y[index])
+            if not torch.isfinite(loss.detach()):
+                raise ValueError(f"the loss of a substitute became {loss.item()}; take a lower lr than {lr:g}")
+            optimizer.zero_grad(set_to_none=True)
+            loss.backward()
+            optimizer.step()
+            schedule.step()
+    optimizer.zero_grad(set_to_none=True)
+    return copy.eval()
+
+
+def plain(
+    network: nn.Module,
+    x_train: Tensor,
+    y_train: Tensor,
+    *,
+    steps: int = 500,
+    loss: str = "ce",
+    lr: float = 1e-3,
+    batch_size: int = 128,
+    seed: int = 0,
+) -> nn.Module:
+    """`network` trained on without any defence. Given a fresh network, that is a plain substitute."""
+    objective = get_loss(loss)
+
+    def batch_loss(copy: nn.Module, x: Tensor, y: Tensor) -> Tensor:
+        return objective(copy(x), y).mean()
+
+    return _trained(network, x_train, y_train, batch_loss, steps=steps, lr=lr, batch_size=batch_size, seed=seed)
+
+
+def undefended(
+    model: nn.Module,
+    x_train: Tensor,
+    y_train: Tensor,
+    *,
+    steps: int = 200,
+    loss: str = "ce",
+    lr: float = 3e-4,
+    batch_size: int = 128,
+    seed: int = 0,
+) -> nn.Module:
+    """The defended `model`'s own weights, fine-tuned for a few steps without the defence.
+
+    What the defence did to the gradients wears off before the features do, so its attacks fit the model well.
+    """
+    return plain(model, x_train, y_train, steps=steps, loss=loss, lr=lr, batch_size=batch_size, seed=seed)
+
+
+def adversarial(
+    network: nn.Module,
+    x_train: Tensor,
+    y_train: Tensor,
+    *,
+    eps: float,
+    steps: int = 500,
+    attack_steps: int = 7,
+    loss: str = "ce",
+    lr: float = 1e-3,
+    batch_size: int = 128,
+    seed: int = 0,
+) -> nn.Module:
+    """`network` after adversarial training with L∞ PGD (Madry et al. 2018)."""
+    objective = get_loss(loss)
+    generator = torch.Generator(x_train.device).manual_seed(seed)
+
+    def batch_loss(copy: nn.Module, x: Tensor, y: Tensor) -> Tensor:
+        x_adv = loss_pgd(
+            copy, x, y, eps=eps, steps=attack_steps, loss=loss, keep_best=False, generator=generator
+        )
+        return objective(copy(x_adv), y).mean()
+
+    return _trained(network, x_train, y_train, batch_loss, steps=steps, lr=lr, batch_size=batch_size, seed=seed)
+
+
+def distilled(
+    model: nn.Module,
+    network: nn.Module,
+    x_train: Tensor,
+    *,
+    steps: int = 500,
+    noise: float = 0.1,
+    lr: float = 1e-3,
+    batch_size: int = 128,
+    seed: int = 0,
+) -> nn.Module:
+    """`network` trained to give `model`'s class probabilities, on images with uniform noise of ±`noise` added.
+
+    The noise shows the model around the images, where attacks go. Kullback–Leibler divergence of softmax(logits).
+    """
+
+    def batch_loss(copy: nn.Module, x: Tensor, _: Tensor) -> Tensor:
+        x = (x + noise * (2 * torch.rand_like(x) - 1)).clamp(0, 1)
+        with frozen(model), torch.no_grad():
+            target = F.log_softmax(model(x), 1)
+        return F.kl_div(F.log_softmax(copy(x), 1), target, log_target=True, reduction="batchmean")
+
+    y = torch.zeros(len(x_train), dtype=torch.long, device=x_train.device)
+    return _trained(network, x_train, y, batch_loss, steps=steps, lr=lr, batch_size=batch_size, seed=seed)
+
+
+def standard_set(
+    model: nn.Module,
+    make: Callable[[], nn.Module],
+    x_train: Tensor,
+    y_train: Tensor,
+    *,
+    eps: float,
+    steps: int = 500,
+    lr: float = 1e-3,
+    seed: int = 0,
+) -> dict[str, nn.Module]:
+    """Three substitutes for `model`, each from a fresh network of `make()`: plain, adversarially trained, distilled."""
+    shared = dict(steps=steps, lr=lr, seed=seed)
+    fresh = []
+    for number in range(3):
+        with seeded(x_train.device, seed + number):
+            fresh.append(make().to(x_train.device))
+    return {
+        "plain": plain(fresh[0], x_train, y_train, **shared),
+        "adversarially trained": adversarial(fresh[1], x_train, y_train, eps=eps, **shared),
+        "distilled": distilled(model, fresh[2], x_train, **shared),
+    }
