@@ -5,7 +5,8 @@ x and within [0, 1] (checked), leaves the model's mode, parameters and gradients
 """
 
 from .adaptive import loss_pgd
+from .autoattack import apgd_ce, apgd_t, fab_t, square
 from .gradient import apgd, fgsm, pgd
 from .guard import AttackError
 
-__all__ = ["AttackError", "apgd", "fgsm", "loss_pgd", "pgd"]
+__all__ = ["AttackError", "apgd", "apgd_ce", "apgd_t", "fab_t", "fgsm", "loss_pgd", "pgd", "square"]

@@ -86,7 +86,7 @@ def apgd(
     """Auto-PGD on cross-entropy (Croce & Hein 2020), 100 steps as its authors run it (torchattacks' default is 10).
 
     Where it finds nothing it returns the clean image: judge it by the model's prediction, not by whether the image moved.
-    torchattacks reseeds itself with `seed` on each call, so give each batch its own seed (`evaluate` does).
+    torchattacks reseeds itself with `seed` on each call, so give each batch its own seed (`protocol` does).
     """
     _positive(steps=steps, restarts=restarts)
     options = dict(norm="Linf", eps=eps, steps=steps, n_restarts=restarts, seed=seed, loss="ce")
