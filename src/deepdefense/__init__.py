@@ -2,10 +2,15 @@
 
 Images are in [0, 1] at every public boundary; scaling lives inside the models. `eps` is always in those units (8/255).
 
->>> from deepdefense import data, models, gfa, train, attacks
+>>> from deepdefense import data, models, gfa, train, attacks, evaluate
 """
 
 from importlib.metadata import PackageNotFoundError, version
+
+from .protocol import evaluate
+from .report import Report
+
+__all__ = ["Report", "evaluate"]
 
 try:
     __version__ = version("deepdefense")

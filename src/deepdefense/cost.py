@@ -1,7 +1,9 @@
-"""Work counted, not timed: floating-point operations of convolutions and matrix products, in any pass."""
+"""Work counted, not timed: floating-point operations of convolutions and matrix products; passes through a model."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from copy import deepcopy
+from dataclasses import dataclass
 
 from torch import Tensor, nn
 from torch.utils._python_dispatch import TorchDispatchMode
@@ -38,3 +40,34 @@ def step_cost(model: nn.Module, step: Callable[[nn.Module], Tensor], x: Tensor) 
     with FlopCount() as whole:
         step(twin).backward()
     return {"flops_per_sample": whole.total / len(x), "forward_passes": whole.total / forward.total}
+
+
+@dataclass
+class Passes:
+    """Images that went through a model, forwards and backwards."""
+
+    forward: int = 0
+    backward: int = 0
+
+
+@contextmanager
+def count_passes(model: nn.Module) -> Iterator[Passes]:
+    """Count the images that pass through `model` while active, with hooks on its output; copies of it count as well.
+
+    A backward pass is counted when a gradient reaches the logits: a Jacobian taken in one vectorised call counts once.
+    """
+    passes = Passes()
+
+    def came_back(cotangent: Tensor) -> None:
+        passes.backward += len(cotangent)
+
+    def went_through(_module, _inputs, output: Tensor) -> None:
+        passes.forward += len(output)
+        if output.requires_grad:
+            output.register_hook(came_back)
+
+    handle = model.register_forward_hook(went_through)
+    try:
+        yield passes
+    finally:
+        handle.remove()

@@ -176,14 +176,14 @@ def attack_table(records: Sequence[Mapping]) -> pd.DataFrame:
     rows = []
     for record in records:
         row = {"defence": label(record["training"]), "status": record["training"]["status"], "clean": cell(record["clean"])}
-        row |= {name: cell(entry) for name, entry in record["attacks"].items()}
+        row |= {name.split("/")[-1]: cell(entry) for name, entry in record["attacks"].items()}
         rows.append(row | {"worst case": cell(record["worst_case"])})
     return pd.DataFrame(rows).set_index("defence")
 
 
 def attack_bars(records: Sequence[Mapping]) -> Figure:
     """Accuracy clean and under each attack, one group an attack, one bar a run, 95 % Wilson intervals over images."""
-    names = ["clean", *records[0]["attacks"], "worst case"]
+    names = ["clean", *(name.split("/")[-1] for name in records[0]["attacks"]), "worst case"]
     fig, ax = plt.subplots(figsize=(9, 3.6))
     width = 0.8 / len(records)
     for index, record in enumerate(records):

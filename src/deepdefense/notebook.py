@@ -1,9 +1,14 @@
 """What the notebooks need and a library does not: their parameters checked before any work, small tables shown plainly."""
 
 import ast
+import importlib
+import importlib.util
 from collections.abc import Iterable, Mapping
+from pathlib import Path
 
-from . import config
+from torch import Tensor, nn
+
+from . import config, data, paths, results, suites
 from .objectives.options import is_number
 
 
@@ -65,3 +70,67 @@ def show_status(record: Mapping) -> None:
         print(f"This run was at chance level after epoch(s) {fallen}, and recovered.")
     else:
         print("This run ended normally: finite loss, accuracy above chance.")
+
+
+def finished_runs(folder: Path | None = None) -> list[str]:
+    """Names of the finished runs in `folder` (default: data/runs)."""
+    folder = paths.runs_root() if folder is None else folder
+    return sorted(path.parent.name for path in folder.glob("*/run.json"))
+
+
+def check_suites(names: str | None) -> list[str] | None:
+    """The suites named in "a,b,c"; None stays None (all there are); a ValueError names one that does not exist."""
+    chosen = names if names is None else [name.strip() for name in str(names).split(",")]
+    for name in chosen or []:
+        check_choice("suites", name, suites.SUITES)
+    return chosen
+
+
+def check_run(name: str, folder: Path | None = None) -> Path:
+    """The folder of the finished run `name`; a ValueError that lists the finished runs if there is no such one."""
+    folder = paths.runs_root() if folder is None else folder
+    if not isinstance(name, str) or name not in finished_runs(folder):
+        there = ", ".join(finished_runs(folder)) or "none"
+        raise ValueError(f"run must name a finished run in {folder}; got {name!r}. There are: {there}")
+    results.read_json(folder / name / "run.json")
+    return folder / name
+
+
+def load_defence(module: str) -> tuple[nn.Module, Tensor, Tensor, str]:
+    """(model, x, y, name of the data) from "module:callable" or "path/to/file.py:callable".
+
+    The callable takes no argument and returns (model, x, y), or (model, name of a data set) for its test images.
+    """
+    if not isinstance(module, str) or module.count(":") != 1 or not all(module.split(":")):
+        raise ValueError(f"module must be 'module:callable' or 'file.py:callable', got {module!r}")
+    where, name = module.split(":")
+    made = getattr(_import(where, module), name, None)
+    if not callable(made):
+        raise ValueError(f"module {module!r}: {where} has no function {name!r}")
+    result = made()
+    if not isinstance(result, tuple) or len(result) not in (2, 3) or not isinstance(result[0], nn.Module):
+        shape = f"a tuple of {len(result)}" if isinstance(result, tuple) else type(result).__name__
+        raise ValueError(f"module {module!r} must return (model, x, y) or (model, name of a data set), not {shape}")
+    if len(result) == 3:
+        model, x, y = result
+        if not isinstance(x, Tensor) or not isinstance(y, Tensor):
+            raise ValueError(f"module {module!r}: x and y must be tensors, got {type(x).__name__} and {type(y).__name__}")
+        return model, x, y, "own images"
+    model, dataset = result
+    check_choice(f"module {module!r}: the data set", dataset, data.SPECS)
+    test = data.load(dataset).test
+    device = next((parameter.device for parameter in model.parameters()), "cpu")
+    return model, test.images().to(device), test.y.to(device), dataset
+
+
+def _import(where: str, module: str):
+    try:
+        if not where.endswith(".py"):
+            return importlib.import_module(where)
+        path = Path(where).expanduser().resolve()
+        spec = importlib.util.spec_from_file_location(path.stem, path)
+        loaded = importlib.util.module_from_spec(spec)
+        spec.loader.exec_module(loaded)
+        return loaded
+    except (ImportError, FileNotFoundError) as error:
+        raise ValueError(f"module {module!r} cannot be imported: {error}") from error

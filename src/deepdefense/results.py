@@ -14,7 +14,8 @@ import torch
 
 from . import paths
 
-PACKAGES = ("torch", "torchvision", "torchattacks", "numpy", "scikit-learn", "safetensors")
+ATTACK_PACKAGES = ("torchattacks", "pyautoattack", "foolbox")
+PACKAGES = ("torch", "torchvision", *ATTACK_PACKAGES, "numpy", "scikit-learn", "safetensors", "pyarrow")
 
 
 class ResultsError(RuntimeError):

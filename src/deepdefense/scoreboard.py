@@ -30,15 +30,22 @@ CLAIMS = (
 )
 
 
+def _under(record: Mapping, attack: str) -> float | None:
+    """Accuracy of a run under the paper's `attack`, in percent; None where it was not run."""
+    entry = next((row for key, row in record["attacks"].items() if key.split("/")[-1] == attack), None)
+    return entry and 100 * entry["accuracy"]
+
+
 def _attack_gap(attacks: Sequence[Mapping], attack: str) -> str | None:
     """Best GFA run minus adversarial training, in points, under `attack`; None without both."""
+    attacks = [record for record in attacks if _under(record, attack) is not None]
     by_objective = {record["training"]["config"]["objective"]: record for record in attacks}
     trained = by_objective.get("pgd-at")
     gfa = [record for name, record in by_objective.items() if name.startswith("gfa")]
     if trained is None or not gfa:
         return None
-    best = max(gfa, key=lambda record: record["attacks"][attack]["accuracy"])
-    ours, theirs = (100 * record["attacks"][attack]["accuracy"] for record in (best, trained))
+    best = max(gfa, key=lambda record: _under(record, attack))
+    ours, theirs = (_under(record, attack) for record in (best, trained))
     gap = f"{ours - theirs:+.1f}".replace("-", "−")
     return f"{gap} points ({label(best['training'])}: {ours:.1f} %; PGD-7 training: {theirs:.1f} %)"
 

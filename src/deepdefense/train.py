@@ -91,6 +91,14 @@ def load_model(folder: str | Path, which: str = "best", device: str = "auto") ->
     return model.to(pick_device(device)).eval()
 
 
+def load_run(folder: str | Path, device: str = "auto") -> Run:
+    """The finished run in `folder`: its record, its last and its selected model."""
+    record = results.read_json(Path(folder) / "run.json")
+    last = load_model(folder, "last", device)
+    best = load_model(folder, "best", device) if record["checkpoints"]["best"] else deepcopy(last)
+    return Run(record, last, best, Path(folder))
+
+
 def learning_rate(config: TrainConfig, progress: float) -> float:
     """Learning rate when the share `progress` in [0, 1] of all steps is done: cosine to 0, or constant."""
     return config.lr * (0.5 * (1 + math.cos(math.pi * progress)) if config.schedule == "cosine" else 1.0)

@@ -7,6 +7,7 @@ and gradients and the global random state as they were, and leaves it to the mod
 """
 
 from .adaptive import ScaledLogits, loss_pgd, scaled_pgd
+from .autoattack import apgd_ce, apgd_t, fab_t, square
 from .decision import rays
 from .features import feature_pgd
 from .gfa_adaptive import orthogonal_pgd
@@ -15,7 +16,7 @@ from .guard import AttackError
 from .minimum_norm import ddn, deepfool_l2, deepfool_linf, ead, fmn_linf
 from .multitargeted import multi_targeted_pgd
 from .nearest import Minimum, Summary, minimum_over, summary, tighten
-from .paper import apgdt, fab, pgd_l2, square
+from .paper import apgdt, pgd_l2
 from .suite_adaptive import suite_adaptive
 from .transfer import SmoothActivations, smooth_pgd, transfer
 
@@ -26,12 +27,14 @@ __all__ = [
     "SmoothActivations",
     "Summary",
     "apgd",
+    "apgd_ce",
+    "apgd_t",
     "apgdt",
     "ddn",
     "deepfool_l2",
     "deepfool_linf",
     "ead",
-    "fab",
+    "fab_t",
     "feature_pgd",
     "fgsm",
     "fmn_linf",

@@ -45,7 +45,7 @@ def apgd(
     """Auto-PGD on cross-entropy (Croce & Hein 2020), 100 steps as its authors run it (torchattacks' default is 10).
 
     Where it finds nothing it returns the clean image: judge it by the model's prediction, not by whether the image moved.
-    torchattacks reseeds itself with `seed` on each call, so give each batch its own seed (`evaluate` does).
+    torchattacks reseeds itself with `seed` on each call, so give each batch its own seed (`protocol` does).
     """
     check_whole(steps=steps, restarts=restarts)
     return _torchattacks("APGD", model, x, y, seed, norm="Linf", eps=eps, steps=steps, n_restarts=restarts, seed=seed)

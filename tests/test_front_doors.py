@@ -1,0 +1,149 @@
+"""What the chapters rest on: defences by name, finished runs by name, tables and figures of a report."""
+
+import json
+import sys
+from dataclasses import replace
+
+import matplotlib
+import numpy as np
+import pytest
+import torch
+from defences import small_images, steepest
+from nets import digits, global_random_state
+
+from deepdefense import attacks, config, data, evaluate, examples, figures_report, notebook, protocol, scoreboard, train
+
+matplotlib.use("Agg")
+
+FILE = """
+import torch
+from torch import nn
+class Net(nn.Module):
+    def forward(self, x):
+        return x.flatten(1)[:, :4]
+def whole():
+    return Net(), torch.rand(3, 1, 5, 5), torch.zeros(3, dtype=torch.long)
+def named():
+    return Net(), "digits"
+def unknown():
+    return Net(), "imagenet"
+def alone():
+    return Net()
+def lists():
+    return Net(), [1], [2]
+def swapped():
+    return torch.rand(3, 1, 5, 5), torch.zeros(3), Net()
+number = 3
+"""
+
+
+@pytest.fixture
+def file(tmp_path):
+    path = tmp_path / "my_defence.py"
+    path.write_text(FILE)
+    return path
+
+
+def test_a_defence_from_a_file_and_from_a_module(file, monkeypatch):
+    model, x, y, name = notebook.load_defence(f"{file}:whole")
+    assert x.shape == (3, 1, 5, 5) and len(y) == 3 and name == "own images" and model(x).shape == (3, 4)
+    monkeypatch.syspath_prepend(str(file.parent))
+    model, x, y, name = notebook.load_defence("my_defence:named")
+    test = data.load("digits").test
+    assert name == "digits" and torch.equal(x, test.images()) and torch.equal(y, test.y)
+    sys.modules.pop("my_defence")
+
+
+@pytest.mark.parametrize(
+    ("module", "said"),
+    [
+        ("my_defence", "must be 'module:callable' or 'file.py:callable', got 'my_defence'"),
+        (":f", "must be 'module:callable'"),
+        (3, "must be 'module:callable'"),
+        ("no_such_module:f", "cannot be imported: No module named 'no_such_module'"),
+        ("no/such/file.py:f", "cannot be imported: .*No such file"),
+        ("FILE:missing", "has no function 'missing'"),
+        ("FILE:number", "has no function 'number'"),
+        ("FILE:alone", "must return .* not Net"),
+        ("FILE:lists", "x and y must be tensors, got list and list"),
+        ("FILE:swapped", "must return .* not a tuple of 3"),
+        ("FILE:unknown", "the data set must be one of cifar10, fashion_mnist, digits; got 'imagenet'"),
+    ],
+)
+def test_what_is_no_defence(file, module, said):
+    with pytest.raises(ValueError, match=said):
+        notebook.load_defence(module.replace("FILE", str(file)) if isinstance(module, str) else module)
+
+
+def test_the_example_is_the_same_each_time_and_learns():
+    before = global_random_state()
+    (model, x, y), (again, _, _) = examples.plain_digits(), examples.plain_digits()
+    assert global_random_state() == before and x.shape == (360, 1, 8, 8) and not model.training
+    assert all(torch.equal(a, b) for a, b in zip(model.state_dict().values(), again.state_dict().values(), strict=True))
+    with torch.no_grad():
+        assert (model(x).argmax(1) == y).float().mean() > 0.9
+
+
+def test_a_finished_run_by_name(tmp_path):
+    run_config = replace(config.make("smoke", "standard"), epochs=1, width=0.25, val_size=20, val_steps=1)
+    folder = tmp_path / "a-run"
+    trained = train.fit(run_config, folder=folder, dataset=digits(), progress=False)
+    assert notebook.finished_runs(tmp_path) == ["a-run"] and notebook.check_run("a-run", tmp_path) == folder
+    with pytest.raises(ValueError, match=r"run must name a finished run in .*; got 'b-run'. There are: a-run"):
+        notebook.check_run("b-run", tmp_path)
+    loaded = train.load_run(folder)
+    x = digits().test.images()
+    assert torch.equal(loaded.best(x), trained.best(x)) and torch.equal(loaded.last(x), trained.last(x))
+    assert loaded.record == trained.record and not loaded.best.training
+    suites = {"paper": {"FGSM": attacks.fgsm, "APGD-100": attacks.fgsm}}
+    report = protocol.attack_run(loaded, digits().test[:30], eps=0.1, suites=suites, progress=False)
+    summary = report.summary()
+    assert summary["training"]["config"] == trained.record["config"] and summary["robustbench"]["dataset"] == "digits"
+    kept = folder / "report-linf-eps0.10000-n30-seed0" / "report.json"
+    assert json.loads(kept.read_text()) == summary
+    assert list(figures_report.runs_table([summary, summary])["defence"]) == ["plain", "plain"]
+    assert figures_report.runs_bars([summary]).axes[0].get_ylabel() == "accuracy (%), n = 30"
+    gfa = json.loads(json.dumps(summary))
+    gfa["training"]["config"]["objective"] = "gfa-first"
+    gfa["attacks"]["paper/APGD-100"]["accuracy"] = 0.75
+    summary["training"]["config"]["objective"] = "pgd-at"
+    summary["attacks"]["paper/APGD-100"]["accuracy"] = 0.5
+    assert scoreboard.measured([], [gfa, summary])["C1"].startswith("+25.0 points")
+
+
+@pytest.fixture(scope="module")
+def report():
+    model, x, y = small_images(12)
+    suites = {"own": {"FGSM": attacks.fgsm, "idle": lambda model, x, y, *, eps, seed=0: x}, "near": {"steepest": steepest}}
+    return evaluate(model, x, y, eps=8 / 255, suites=suites, progress=False, about={"name": "small"})
+
+
+def test_tables_of_a_report(report):
+    summary = report.summary()
+    text = figures_report.headline(summary)
+    assert "12 images, L∞ eps = 8/255, seed 0" in text and "clean accuracy 91.7 [64.6, 98.5] %" in text
+    assert f"robust accuracy {100 * report.robust().mean():.1f} [" in text and "3 attacks" in text
+    table = figures_report.report_table(summary)
+    assert list(table["attack"]) == ["FGSM", "idle", "steepest"] and list(table["images"]) == [11] * 3
+    assert list(table["broken"]) == [row["succeeded"] for row in summary["attacks"].values()] and table["broken"][1] == 0
+    assert list(table["forward passes"])[:2] == [1, 0] and table["median distance"][0] == ""
+    assert float(table["median distance"][2]) == pytest.approx(np.sort(report.distance("near/steepest"))[5], rel=1e-2)
+    suites = figures_report.suites_table(summary)
+    assert list(suites[""]) == ["clean", "own", "near", "worst case over all"]
+    assert len(figures_report.warnings_table(summary)) == 0
+    bench = figures_report.robustbench_table(summary).set_index("field")["value"]
+    assert bench["clean_acc"] == "91.67" and bench["name"] == "small" and "reported" not in bench
+
+
+def test_figures_of_a_report(report):
+    summary = report.summary()
+    bars = figures_report.report_bars(summary).axes[0]
+    masks = [report.clean, *map(report.robust, report.outcomes), report.robust()]
+    assert [bar.get_width() for bar in bars.patches] == pytest.approx([100 * mask.mean() for mask in masks])
+    image = figures_report.broken_by(report).axes[0].images[0].get_array()
+    assert image.shape == (3, 11) and image[0].sum() == report.outcomes["own/FGSM"].success.sum() and image[1].sum() == 0
+    lines = {line.get_label(): line for line in figures_report.distance_curves(report).axes[0].lines}
+    x, y = lines["minimum over all"].get_data()
+    assert y[0] == pytest.approx(100 * report.clean.mean()) and y[-1] == 0 and (np.diff(y) <= 0).all()
+    bounded = replace(report, outcomes={key: o for key, o in report.outcomes.items() if o.bounded})
+    assert figures_report.distance_curves(bounded) is None
