@@ -101,12 +101,12 @@ def steepest(model, x, y, *, seed=0):
     """Of minimum norm: along the margin's gradient to the boundary and a little beyond, which a linear model takes one step for
     and a bent one a few; the clean image where that fails."""
     x_adv, fooled = x.clone(), torch.zeros(len(x), dtype=torch.bool)
-    for _ in range(10):
+    for _ in range(15):
         x_adv.requires_grad_()
         z = model(x_adv)
         gap = z.gather(1, y[:, None]).squeeze(1) - z.scatter(1, y[:, None], -torch.inf).amax(1)
         (g,) = torch.autograd.grad(gap.sum(), x_adv)
         fooled = z.argmax(1) != y
-        step = (1.001 * gap.detach() / g.flatten(1).square().sum(1)).masked_fill(fooled, 0).view(-1, 1, 1, 1) * g
+        step = (1.02 * gap.detach() / g.flatten(1).square().sum(1)).masked_fill(fooled, 0).view(-1, 1, 1, 1) * g
         x_adv = (x_adv.detach() - step).clamp(0, 1)
     return torch.where(fooled.view(-1, 1, 1, 1), x_adv, x)

@@ -8,7 +8,7 @@ import torchattacks
 from nets import Plane, images
 
 from deepdefense import attacks, models
-from deepdefense.evaluate import accuracy_by_eps, evaluate_attacks, robust_accuracy
+from deepdefense.protocol import accuracy_by_eps, evaluate, robust_accuracy
 from deepdefense.losses import get_loss
 
 ON_A_PLANE = {
@@ -31,15 +31,19 @@ def plane(seed=0, n=60):
     return Plane(w, b), x, (score > 0).long(), score.abs() / w.abs().sum()
 
 
+def report(model, x, y, eps, suite, **options):
+    return evaluate(model, x, y, eps=eps, suites={"own": suite}, progress=False, **options)
+
+
 @pytest.mark.parametrize("name", list(ON_A_PLANE))
-@pytest.mark.parametrize("eps", [0.0, 0.03, 0.06, 0.1, 0.2])
+@pytest.mark.parametrize("eps", [0.03, 0.06, 0.1, 0.2])
 def test_robust_exactly_where_the_boundary_is_farther_than_eps(name, eps):
     for seed in range(3):
         model, x, y, distance = plane(seed)
         sure = (distance - eps).abs() > 1e-4
-        assert sure.float().mean() > 0.9 and (eps == 0 or (distance[sure] < eps).any())
-        record = evaluate_attacks(model, x, y, eps=eps, suite={name: ON_A_PLANE[name]}, batch_size=25)
-        assert record.clean.all() and torch.equal(record.robust(name)[sure], distance[sure] > eps)
+        assert sure.float().mean() > 0.9 and (distance[sure] < eps).any()
+        found = report(model, x, y, eps, {name: ON_A_PLANE[name]}, chunk=25)
+        assert found.clean.all() and torch.equal(torch.from_numpy(found.robust())[sure], distance[sure] > eps)
 
 
 def test_accuracy_by_eps_is_the_distribution_of_distances():
@@ -97,10 +101,10 @@ def test_two_batches_get_noise_of_their_own():
             seen.append(attack(*args, **options))
             return seen[-1]
 
-        evaluate_attacks(model, twice, labels, eps=0.9, suite={"spy": spy}, batch_size=6, seed=5)
+        report(model, twice, labels, 0.9, {"spy": spy}, chunk=6, seed=5)
         assert len(seen) == 2 and not torch.equal(*seen)
         first = seen.copy()
-        evaluate_attacks(model, twice, labels, eps=0.9, suite={"spy": spy}, batch_size=6, seed=5)
+        report(model, twice, labels, 0.9, {"spy": spy}, chunk=6, seed=5)
         assert all(torch.equal(a, b) for a, b in zip(first, seen[2:], strict=True)), "and it is repeatable"
 
 
@@ -110,26 +114,13 @@ def test_images_already_wrong_are_not_robust_and_not_attacked():
     labels = torch.where(wrong, 1 - y, y)
     seen = []
 
-    def spy(_model, x, _y, **_options):
+    def spy(_model, x, _y, *, eps, seed):
         seen.append(len(x))
         return x
 
-    record = evaluate_attacks(model, x, labels, eps=0.05, suite={"none": spy, "fgsm": attacks.fgsm}, batch_size=15)
-    assert torch.equal(record.clean, ~wrong) and torch.equal(record.robust("none"), ~wrong)
+    found = report(model, x, labels, 0.05, {"none": spy, "fgsm": attacks.fgsm}, chunk=15)
+    assert torch.equal(torch.from_numpy(found.clean), ~wrong)
+    assert torch.equal(torch.from_numpy(found.robust("own/none")), ~wrong)
     assert sum(seen) == (~wrong).sum() and max(seen) == 15
-    assert torch.equal(record.robust(), ~wrong & (distance > 0.05))
+    assert torch.equal(torch.from_numpy(found.robust()), ~wrong & (distance > 0.05))
     assert robust_accuracy(model, x, 1 - y, attacks.fgsm, eps=0.05) == 0.0
-    with pytest.raises(ValueError, match="no images"):
-        evaluate_attacks(model, x[:0], y[:0], eps=0.05)
-
-
-def test_the_record_says_it_per_image_and_as_intervals():
-    model, x, y, _ = plane()
-    suite = {"weak": partial(attacks.fgsm), "strong": lambda m, x, y, *, eps, seed: attacks.fgsm(m, x, y, eps=3 * eps)}
-    out = evaluate_attacks(model, x, y, eps=0.03, suite=suite).to_dict()
-    assert out["n"] == 60 and out["eps"] == 0.03 and out["clean"]["accuracy"] == 1
-    worst = ["1" if "0" not in pair else "0" for pair in zip(*(out["attacks"][k]["per_image"] for k in suite), strict=True)]
-    assert out["worst_case"]["per_image"] == "".join(worst) != out["attacks"]["weak"]["per_image"]
-    for row in (out["clean"], out["worst_case"], *out["attacks"].values()):
-        assert row["accuracy"] == pytest.approx(row["per_image"].count("1") / 60)
-        assert 0 <= row["low"] <= row["accuracy"] <= row["high"] <= 1 and row["high"] - row["low"] < 0.26

@@ -21,6 +21,7 @@ from deepdefense import attacks, protocol, results
 from deepdefense.attacks import AttackError, autoattack
 from deepdefense.attacks.guard import check_output
 from deepdefense.cost import count_passes
+from deepdefense.losses import margin
 from deepdefense.pieces import Pieces, fingerprint, model_fingerprint
 from deepdefense.report import Report
 from deepdefense.slices import Sliced, in_slices
@@ -61,7 +62,7 @@ def test_linear_model_exactly():
     for key in ("own/FGSM", "own/PGD"):
         assert (report.robust(key) == right & (distance > eps).numpy())[clear].all()
     l2 = model.distance(x, y, "l2").numpy()
-    assert np.allclose(report.distance("own/near", "l2"), 1.001 * l2[right], rtol=1e-6)
+    assert np.allclose(report.distance("own/near", "l2"), 1.02 * l2[right], rtol=1e-6)
     assert report.summary()["attacks"]["own/near"]["distance"]["median"] is not None
     summary = report.summary()
     assert summary["worst_case"]["accuracy"] == report.robust().mean() == (right & (distance > eps).numpy()).mean()
@@ -114,27 +115,49 @@ def test_minimum_norm_counts_within_eps_only_and_failures_are_infinite():
     assert quartiles["q75"] is None and quartiles["q25"] == pytest.approx(np.sort(outcome.linf)[2])
 
 
-@pytest.mark.parametrize("double", [True, False])
-def test_same_for_every_batch_size(tmp_path, double):
-    """Bit for bit in double precision; in single precision the same images broken, distances up to rounding."""
+def corners(model, x, y, *, eps, seed=0):
+    """The worst of four corners of the ball, drawn with a step that is exact in binary."""
+    best, value = x, torch.full((len(x),), -torch.inf, dtype=x.dtype)
+    for _ in range(4):
+        candidate = (x + eps * torch.randint(0, 2, x.shape).to(x.dtype).mul(2).sub(1)).clamp(0, 1)
+        loss = margin(model(candidate), y)
+        best = torch.where((loss > value).view(-1, 1, 1, 1), candidate, best)
+        value = torch.maximum(loss, value)
+    return best
+
+
+def test_same_for_every_batch_size_bit_for_bit(tmp_path):
+    """A model without rounding (whole weights, images in steps of 1/64): the files are the same whatever the batch size."""
+    model = Linear(classes=4)
+    with torch.no_grad():
+        model.W.mul_(2).round_()
+        model.b.copy_(-model.W.sum(1) / 2)
+    x = (around_grey(14, spread=0.3) * 64).round() / 64
+    x, y = labelled(model, x, wrong=(3,))
+    pgd = partial(attacks.loss_pgd, steps=6, random_start=False)
+    suites = {"own": {"FGSM": attacks.fgsm, "PGD": pgd, "corners": corners}}
+    records = {}
+    for size in (1, 2, 3, 5, 50):
+        report = evaluate(model, x, y, eps=1 / 32, suites=suites, batch_size=size, folder=tmp_path / str(size))
+        assert 0 < report.robust().sum() < 13 and 0 < report.outcomes["own/corners"].success.sum()
+        summary = without_time(report.summary())
+        assert summary.pop("sliced_to") == (size if size < 5 else None)
+        records[size] = (tmp_path / str(size) / "report.parquet").read_bytes(), summary
+    assert all(record == records[50] for record in records.values())
+
+
+def test_same_for_every_batch_size_but_for_rounding():
+    """A net in single precision: the same images broken, the same distances up to rounding, the same work."""
     model, x, y = small_images(14)
-    if double:
-        model, x = model.double(), x.double()
-    suites = [{"own": FEW["own"]}, "standard"]
-    reports = [evaluate(model, x, y, suites=suites, batch_size=size, folder=tmp_path / str(size)) for size in (1, 2, 3, 5, 50)]
-    whole = reports[-1]
+    suites = [{"own": {"FGSM": attacks.fgsm, "PGD": partial(attacks.loss_pgd, steps=4)}}, "standard"]
+    whole, sliced = (evaluate(model, x, y, suites=suites, batch_size=size) for size in (50, 2))
     assert 0 < whole.robust().sum() < whole.clean.sum()
-    for size, report in zip((1, 2, 3, 5), reports, strict=False):
-        for key, outcome in report.outcomes.items():
-            other = whole.outcomes[key]
-            assert (outcome.attacked == other.attacked).all() and (outcome.success == other.success).all()
-            counted = ("images", "forward", "backward")
-            assert [outcome.cost[c] for c in counted] == [other.cost[c] for c in counted]
-            for name in ("linf", "l2", "loss"):
-                assert np.allclose(getattr(outcome, name), getattr(other, name), atol=1e-5, equal_nan=True)
-        if double or size == 5:
-            files = [(tmp_path / str(s) / "report.parquet").read_bytes() for s in (size, 50)]
-            assert files[0] == files[1] and without_time(report.summary()) == without_time(whole.summary())
+    for key, outcome in sliced.outcomes.items():
+        other = whole.outcomes[key]
+        assert (outcome.attacked == other.attacked).all() and (outcome.success == other.success).all()
+        assert all(outcome.cost[count] == other.cost[count] for count in ("images", "forward", "backward"))
+        for name in ("linf", "l2", "loss"):
+            assert np.allclose(getattr(outcome, name), getattr(other, name), atol=1e-4, equal_nan=True)
 
 
 def test_seed_and_chunk_decide_and_other_seeds_differ():
@@ -214,7 +237,7 @@ def test_parquet_and_json(tmp_path):
             assert column[2] is None and column[6] is None and (key.startswith("standard") or column.count(None) == 2)
         for success, distance, loss in zip(*(table[f"{key}/{f}"] for f in ("success", "linf", "loss")), strict=True):
             if success is not None:
-                assert (distance <= 8 / 255 + 1e-6) == success and (loss > 0) == (distance < np.inf)
+                assert (distance <= 8 / 255 + 1e-6) == success and (loss >= 0) == (distance < np.inf)
     record = json.loads((tmp_path / "report.json").read_text())
     assert record == report.summary() and record["n"] == 9 and record["kind"] == "attacks" and record["name"] == "small"
     assert {"commit", "date", "packages", "device"} <= set(record["environment"])
@@ -432,9 +455,9 @@ def test_bad_settings(options, said):
 
 def test_every_suite_of_the_norm_by_default():
     model, _, _ = small_images(4)
-    assert {"paper", "standard", "adaptive"} <= set(protocol.choose(None, model, "linf"))
-    assert "standard" in protocol.choose(None, model, "l2")
-    for members in protocol.choose(None, model, "linf").values():
+    assert {"paper", "standard", "adaptive"} <= set(protocol.choose(None, model, x, "linf"))
+    assert "standard" in protocol.choose(None, model, x, "l2")
+    for members in protocol.choose(None, model, x, "linf").values():
         assert all(callable(attack) for attack in members.values())
 
 

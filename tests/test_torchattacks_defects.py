@@ -12,7 +12,7 @@ import torchattacks
 from nets import Normalised, global_random_state
 from torch import nn
 
-from deepdefense import attacks, evaluate
+from deepdefense import attacks, protocol
 from deepdefense.attacks.guard import distances
 from deepdefense.attacks.paper import BOUNDED, BOUNDED_L2, MINIMUM_NORM, SUITE_PAPER, UNUSABLE
 
@@ -190,7 +190,7 @@ def test_the_evaluator_gives_each_batch_a_seed_of_its_own():
         seeds.append(seed)
         return x
 
-    evaluate.robust_accuracy(model, x, y, attack, eps=0.1, batch_size=3)
+    protocol.robust_accuracy(model, x, y, attack, eps=0.1, chunk=3)
     assert len(seeds) == 3 == len(set(seeds))
 
 
@@ -202,8 +202,8 @@ def test_failure_is_the_clean_image_and_success_is_the_prediction(name):
     raw.n_target_classes = 3
     assert torch.equal(raw(x, y), x)
     assert torch.equal(small(name, eps=1e-5)(model, x, y), x)
-    assert evaluate.robust_accuracy(model, x, y, small(name), eps=1e-5) == 1.0
-    assert evaluate.robust_accuracy(model, x, y, small(name), eps=0.5) < 0.5
+    assert protocol.robust_accuracy(model, x, y, small(name), eps=1e-5) == 1.0
+    assert protocol.robust_accuracy(model, x, y, small(name), eps=0.5) < 0.5
 
 
 @pytest.mark.parametrize("name", ["APGD", "APGDT"])

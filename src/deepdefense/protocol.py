@@ -1,7 +1,7 @@
 """From a model and images to a report: every attack of every suite on every image that the model gets right.
 
 The robust accuracy is the per-image worst case over all suites. An attack is always given the same images together, `chunk`
-of them, with a seed of their own; how many pass through the model at a time (`batch_size`) bounds the memory and nothing else.
+of them, with a seed of their own; how many pass through the model at a time (`batch_size`) bounds the memory and draws nothing.
 No attack is taken at its word: success is the model's answer to the image it returned, and that image's distance.
 """
 
@@ -207,7 +207,8 @@ def evaluate(
     folder: results go there, each finished chunk at once; the same call after a kill goes on and ends with the same files
     seed, chunk: with them every number is fixed, whatever the batch size. chunk: images that an attack is given together
     batch_size: most images that pass through the model at a time, the chunk by default; less costs another forward pass a
-    gradient. Only the model's own rounding can differ then. allow_random: let a non-deterministic model in; the report says so
+    gradient, and then the model's own rounding is different, which an attack of many steps can amplify
+    allow_random: let a non-deterministic model in; the report says so
     about: more entries for the summary, such as RobustBench's name, dataset, architecture, reported
     """
     batch_size = chunk if batch_size is None else batch_size
@@ -249,6 +250,7 @@ def evaluate(
                     warnings.append({"part": f"{name}/{key}", "kind": "NaN logits", "message": message, "times": undefined})
     about = {
         **(about or {}), **identity, "suites_run": list(chosen), "deterministic": deterministic,
+        "sliced_to": batch_size if batch_size < chunk else None,
         "warnings": _own_warnings(deterministic) + warnings, **pieces.notes,
     }  # fmt: skip
     report = Report(y.cpu().numpy(), prediction.cpu().numpy(), outcomes, about)

@@ -148,7 +148,7 @@ class Report:
         return {
             **{name: self.about.get(name) for name in ROBUSTBENCH},
             "threat_model": THREAT_MODELS[self.about["norm"]],
-            "eps": _eps_words(self.about["eps"]),
+            "eps": _eps_words(self.about["eps"], self.about["norm"]),
             "clean_acc": percent["clean"],
             "reported": self.about.get("reported"),
             "autoattack_acc": standard,
@@ -203,9 +203,9 @@ def _quantiles(distance: np.ndarray) -> dict[str, float | None]:
 QUARTILES: Mapping[str, float] = {"q25": 0.25, "median": 0.5, "q75": 0.75}
 
 
-def _eps_words(eps: float) -> str:
+def _eps_words(eps: float, norm: str) -> str:
     levels = round(255 * eps)
-    return f"{levels}/255" if abs(eps - levels / 255) < 1e-9 else f"{eps:g}"
+    return f"{levels}/255" if norm == "linf" and 1 <= levels <= 32 and abs(eps - levels / 255) < 1e-9 else f"{eps:g}"
 
 
 def _filled(column: pa.ChunkedArray, missing) -> np.ndarray:
