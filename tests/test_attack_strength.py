@@ -97,8 +97,8 @@ def test_two_batches_get_noise_of_their_own():
     for attack in (attacks.pgd, partial(attacks.apgd, steps=2), attacks.loss_pgd):
         seen = []
 
-        def spy(*args, attack=attack, seen=seen, **options):
-            seen.append(attack(*args, **options))
+        def spy(model, x, y, *, eps, seed, attack=attack, seen=seen):
+            seen.append(attack(model, x, y, eps=eps, seed=seed))
             return seen[-1]
 
         report(model, twice, labels, 0.9, {"spy": spy}, chunk=6, seed=5)

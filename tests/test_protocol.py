@@ -250,8 +250,9 @@ def test_parquet_and_json(tmp_path):
     assert bench["external"] == (f"{100 * worst:.2f}" if worst < standard else None)
     assert bench["unreliable"] is False and bench["flagged"] == []
     row = record["attacks"]["own/FGSM"]
-    assert row["attacked"] == 7 and row["forward_passes_per_image"] == row["backward_passes_per_image"] == 1
-    assert record["attacks"]["own/PGD"]["forward_passes_per_image"] == 9
+    chunks = len(range(0, 7, row_chunk := record["chunk"]))  # each call of an attack asks the model once for its classes
+    assert row["attacked"] == 7 and row["backward_passes_per_image"] == 1 and row_chunk > 0
+    assert row["cost"]["forward"] == 7 + chunks and record["attacks"]["own/PGD"]["cost"]["forward"] == 9 * 7 + chunks
     assert row["settings"] == "deepdefense.attacks.gradient.fgsm()"
     assert record["attacks"]["own/PGD"]["settings"] == "deepdefense.attacks.adaptive.loss_pgd(steps=8)"
     back = Report.read(tmp_path)
@@ -395,7 +396,7 @@ def test_other_settings_of_an_attack_are_another_attack(tmp_path):
     for steps in (1, 3):
         suites = {"own": {"PGD": partial(attacks.loss_pgd, steps=steps)}}
         report = evaluate(model, x, y, suites=suites, folder=tmp_path)
-        assert report.outcomes["own/PGD"].cost["forward"] == (steps + 1) * 5
+        assert report.outcomes["own/PGD"].cost["forward"] == (steps + 1) * 5 + len(range(0, 5, report.about["chunk"]))
 
 
 def test_damaged_piece(tmp_path):
@@ -438,10 +439,10 @@ def test_passes_are_counted():
         (dict(chunk=0), "chunk must be a whole number of at least 1"),
         (dict(batch_size=1.5), "batch_size must be a whole number"),
         (dict(seed=-1), "seed must be a whole number"),
-        (dict(suites="papr"), "suite must be one of paper, standard"),
+        (dict(suites="papr"), "suite must be one of gradient, paper, standard"),
         (dict(suites=["standard", "standard"]), "'standard' is given twice"),
         (dict(suites={"standard": {"FGSM": attacks.fgsm}}), "give a suite of your own another name"),
-        (dict(suites="paper", norm="l2"), "suite 'paper' has no attacks for norm 'l2'"),
+        (dict(suites="adaptive", norm="l2"), "suite 'adaptive' has no attacks for norm 'l2'"),
         (dict(suites={"own": {"a/b": attacks.fgsm}}), "no '/'"),
         (dict(suites={"own": {"f": lambda model, x, y: x}}), r"own/f must be a function \(model, x, y, \*, eps, seed\)"),
         (dict(suites={"own": {}}), "'own' has no attacks"),
@@ -454,7 +455,7 @@ def test_bad_settings(options, said):
 
 
 def test_every_suite_of_the_norm_by_default():
-    model, _, _ = small_images(4)
+    model, x, _ = small_images(4)
     assert {"paper", "standard", "adaptive"} <= set(protocol.choose(None, model, x, "linf"))
     assert "standard" in protocol.choose(None, model, x, "l2")
     for members in protocol.choose(None, model, x, "linf").values():

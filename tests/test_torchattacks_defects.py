@@ -14,7 +14,7 @@ from torch import nn
 
 from deepdefense import attacks, protocol
 from deepdefense.attacks.guard import distances
-from deepdefense.attacks.paper import BOUNDED, BOUNDED_L2, MINIMUM_NORM, SUITE_PAPER, UNUSABLE
+from deepdefense.attacks.paper import BOUNDED, BOUNDED_L2, MINIMUM_NORM, SUITE_PAPER, UNUSABLE, fab
 
 # Every attack of the paper's list at a size for tests.
 SMALL = {
@@ -282,7 +282,7 @@ def test_l2(name):
     model, x, y = case(classes=2)
     exact = pw.affine_distance(model, x, y, "l2")
     eps = float(exact.sort().values[3:5].mean())
-    attack = partial(attacks.fab, norm="l2", steps=30) if name == "FAB" else partial(attacks.pgd_l2, steps=30)
+    attack = partial(fab, norm="l2", steps=30) if name == "FAB" else partial(attacks.pgd_l2, steps=30)
     x_adv = attack(model, x, y, eps=eps)
     assert distances(x, x_adv, "l2").max() <= eps + 1e-6
     clear = (exact / eps - 1).abs() > 0.05
