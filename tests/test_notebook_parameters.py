@@ -99,3 +99,9 @@ def test_numbers_in_range(value, limits):
 def test_the_status_of_a_run_is_said_in_words(status, epochs, words, capsys):
     notebook.show_status({"status": status, "collapse_epochs": epochs})
     assert words in capsys.readouterr().out
+
+
+def test_without_history_the_plain_values_are_the_parameters():
+    """nbval executes cells without storing them."""
+    namespace = {"In": [""], "Out": {}, "lam": 0.1, "profile": "smoke", "weights": None, "_i": "", "ast": object(), "exit": print}
+    assert notebook.parameters(namespace) == {"lam": 0.1, "profile": "smoke", "weights": None}

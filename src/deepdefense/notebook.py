@@ -28,8 +28,12 @@ def parameters(namespace: Mapping, *, extra: Iterable[str] = ()) -> dict:
 
     papermill only warns of an unknown `-p` name and goes on with the defaults; here it is a ValueError that names the
     parameter and the allowed ones. `extra`: names allowed though the notebook's own cell does not assign them.
-    namespace: the notebook's `globals()`; its `In` holds the cells run so far, papermill's injected one included.
+    namespace: the notebook's `globals()`; its `In` holds the cells run so far, papermill's injected one included. Where the
+    kernel keeps no history (nbval), there is no injected cell either: the plain values in the namespace are the parameters.
     """
+    if not any(cell.strip() for cell in namespace["In"]):
+        plain = (bool, int, float, str, list, type(None))
+        return {name: v for name, v in namespace.items() if not name.startswith("_") and name != "In" and isinstance(v, plain)}
     cells = [cell for cell in namespace["In"] if cell.lstrip().startswith("# Parameters")]
     if not cells:
         raise ValueError("run the parameters cell first; it starts with the line '# Parameters'")

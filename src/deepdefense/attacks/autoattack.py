@@ -86,7 +86,6 @@ PARTS = tuple(MAKERS)
 
 
 def _check(model: nn.Module, x: Tensor, y: Tensor, eps: float, norm: str) -> None:
-    check_inputs(model, x, y, 0.0)
     if norm not in AUTHORS_NORM:
         raise ValueError(f"norm must be one of {', '.join(AUTHORS_NORM)}; got {norm!r}")
     if not (eps > 0 and (norm != "linf" or eps <= 1)):
@@ -95,6 +94,7 @@ def _check(model: nn.Module, x: Tensor, y: Tensor, eps: float, norm: str) -> Non
         raise ValueError(f"AutoAttack needs images (B, C, H, W), got shape {tuple(x.shape)}")
     if norm == "l2" and min(x.shape[2:]) < 5:
         raise ValueError(f"Square in L2 needs images of at least 5 × 5 pixels, got {tuple(x.shape[2:])}")
+    check_inputs(model, x, y, 0.0)
 
 
 def _perturb(part: str, model, x, y, eps, norm, seed, log, **settings) -> Tensor:
@@ -111,6 +111,9 @@ def _perturb(part: str, model, x, y, eps, norm, seed, log, **settings) -> Tensor
 
 
 def _bounded(part: str, model, x, y, eps, norm, seed, **settings) -> Tensor:
+    if eps == 0:  # as for the other attacks, a ball that holds nothing but the image
+        check_inputs(model, x, y, 0.0)
+        return x.detach().clone()
     _check(model, x, y, eps, norm)
     if any(not value >= 1 for value in settings.values()):
         raise ValueError(f"{', '.join(settings)} must be at least 1, got {', '.join(map(str, settings.values()))}")

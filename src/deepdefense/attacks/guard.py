@@ -26,7 +26,7 @@ def check_inputs(model: nn.Module, x: Tensor, y: Tensor, eps: float) -> None:
     if len(x) and not (x.min() >= 0 and x.max() <= 1):
         raise ValueError(f"images must lie in [0, 1]; these range from {x.min():.4g} to {x.max():.4g}")
     if len(x):
-        with frozen(model), torch.no_grad():
+        with frozen(model), seeded(x.device, 0), torch.no_grad():
             classes = model(x[:1]).shape[1]
         if not (y.min() >= 0 and y.max() < classes):
             raise ValueError(f"y must hold class indices from 0 to {classes - 1}; these range from {y.min()} to {y.max()}")
