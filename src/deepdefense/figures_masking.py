@@ -7,6 +7,7 @@ from collections.abc import Mapping, Sequence
 
 import matplotlib.pyplot as plt
 import numpy as np
+import pandas as pd
 import seaborn as sns
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
@@ -175,3 +176,9 @@ def verdicts(report) -> Figure:
     ax.set(xlim=(0, 1), ylim=(len(checks) - 0.5, -0.5))
     ax.axis("off")
     return fig
+
+
+def checks_table(report) -> pd.DataFrame:
+    """One row a check of a masking report: its number, what it asks, the verdict and the reason."""
+    rows = [{"check": c.number, "question": c.title, "verdict": c.verdict, "reason": c.reason} for c in report.checks]
+    return pd.DataFrame(rows).set_index("check")

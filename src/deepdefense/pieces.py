@@ -78,6 +78,6 @@ class Pieces:
 def _read(path: Path) -> Piece:
     try:
         with safetensors.safe_open(path, "pt") as file:
-            return {key: file.get_tensor(key) for key in file.keys()}, json.loads(file.metadata()["facts"])  # noqa: SIM118
+            return {key: file.get_tensor(key) for key in file.keys()}, json.loads(file.metadata()["facts"])
     except (safetensors.SafetensorError, OSError, KeyError, TypeError, ValueError) as error:
         raise results.ResultsError(f"{path} is damaged ({error}); delete it, and it is computed again") from error
