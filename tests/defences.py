@@ -9,7 +9,8 @@ from deepdefense import attacks
 
 
 class Linear(nn.Module):
-    """K classes, logits W x + b: the distance to class k is (z_y − z_k) / ‖w_y − w_k‖, with the norm dual to that of the ball."""
+    """K classes, logits W x + b: the distance to class k is (z_y − z_k) / ‖w_y − w_k‖, with the norm dual to that of
+    the ball."""
 
     def __init__(self, shape=(1, 5, 5), classes=4, seed=0, dtype=torch.float64):
         super().__init__()
@@ -44,8 +45,9 @@ class Small(nn.Module):
 
 
 class Masked(nn.Module):
-    """`model` behind a step: "round" quantises the image and so has zero gradient, "noise" adds noise, "probabilities" ends in
-    softmax, "detached" has no gradient at all, "nan" answers NaN to bright images, "batch" mixes the images of a batch."""
+    """`model` behind a step: "round" quantises the image and so has zero gradient, "noise" adds noise,
+    "probabilities" ends in softmax, "detached" has no gradient at all, "nan" answers NaN to bright images, "batch"
+    mixes the images of a batch."""
 
     def __init__(self, model, step, scale=1.0):
         super().__init__()
@@ -98,8 +100,8 @@ def slow(model, x, y, *, eps, seed=0):
 
 
 def steepest(model, x, y, *, seed=0):
-    """Of minimum norm: along the margin's gradient to the boundary and a little beyond, which a linear model takes one step for
-    and a bent one a few; the clean image where that fails."""
+    """Of minimum norm: along the margin's gradient to the boundary and a little beyond, which a linear model takes
+    one step for and a bent one a few; the clean image where that fails."""
     x_adv, fooled = x.clone(), torch.zeros(len(x), dtype=torch.bool)
     for _ in range(15):
         x_adv.requires_grad_()

@@ -63,7 +63,14 @@ def test_same_settings_as_the_authors(norm):
     common = autoattack._common(norm, 0.1, 4, torch.zeros(1))
     for part, name in PARTS.items():
         their, our = vars(getattr(theirs, name)), vars(autoattack.MAKERS[part](None, common, 10, None))
-        own = {"model", "predict", "logger", "device", "targeted", "y_target"}  # the authors set `targeted` when they run FAB-T
+        own = {
+            "model",
+            "predict",
+            "logger",
+            "device",
+            "targeted",
+            "y_target",
+        }  # the authors set `targeted` when they run FAB-T
         assert {k: v for k, v in our.items() if k not in own} == {k: v for k, v in their.items() if k not in own}
     assert autoattack.MAKERS["FAB-T"](None, common, 10, None).targeted
 
@@ -119,7 +126,9 @@ def test_model_and_random_state_stay(tmp_path):
     attacks.square(model, x, y, eps=0.02, queries=5)
     assert state == global_random_state() and torch.equal(x, x_before) and sys.gettrace() is tracer
     assert all(torch.equal(value, before[name]) for name, value in model.state_dict().items())
-    assert model.training and model.conv.training and not model.head.bias.requires_grad and model.conv.weight.requires_grad
+    assert (
+        model.training and model.conv.training and not model.head.bias.requires_grad and model.conv.weight.requires_grad
+    )
     assert all((parameter.grad == 1).all() for parameter in model.parameters()) and hooks(model) == 0
 
 
@@ -154,7 +163,8 @@ class Dynamic(Small):
 
 
 def test_one_dynamic_model_does_not_mark_the_next():
-    """The authors count calls over the life of the process, so that every later model is called dynamic; the suite does not."""
+    """The authors count calls over the life of the process, so that every later model is called dynamic; the suite
+    does not."""
     model, x, y = small_images(4)
     kinds = {"dynamic" in text for text in autoattack._model_warnings(Dynamic(), x, y)}
     assert kinds == {True}
@@ -181,7 +191,9 @@ def test_warnings_become_part_of_the_result(step, scale, kinds, capsys, caplog):
     assert kinds == {warning["kind"] for warning in result.warnings}
     if step == "round":
         zero = next(warning for warning in result.warnings if warning["kind"] == "zero gradient")
-        assert zero["part"] == "APGD-T" and zero["times"] == 18 and "zero gradient" in zero["message"]  # 9 targets, 2 batches
+        assert (
+            zero["part"] == "APGD-T" and zero["times"] == 18 and "zero gradient" in zero["message"]
+        )  # 9 targets, 2 batches
     said = capsys.readouterr()
     assert said.out == "" and said.err == "" and not caplog.records
 
@@ -250,7 +262,9 @@ def test_a_model_that_returns_its_input_is_not_written_into():
     double=st.booleans(),
 )
 def test_parts_stay_in_the_ball(part, norm, eps, seed, double):
-    attack = {"APGD-CE": attacks.apgd_ce, "APGD-T": attacks.apgd_t, "FAB-T": attacks.fab_t, "Square": attacks.square}[part]
+    attack = {"APGD-CE": attacks.apgd_ce, "APGD-T": attacks.apgd_t, "FAB-T": attacks.fab_t, "Square": attacks.square}[
+        part
+    ]
     model, x, y = small_images(3)
     if double:
         model, x = model.double(), x.double()

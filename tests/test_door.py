@@ -5,7 +5,7 @@ import torch
 from defences import Linear, Masked, around_grey, labelled, small_images
 from nets import Normalised, global_random_state, hooks
 
-from deepdefense import door, evaluate
+from deepdefense import attacks, door, evaluate
 
 MODEL, X, Y = small_images(6)
 
@@ -15,7 +15,11 @@ IMAGES = {
     "bytes": ((X * 255).byte(), Y, "got torch.uint8; divide by 255"),
     "half": (X.half(), Y, "float32 or float64"),
     "none": (X[:0], Y[:0], "there are no images"),
-    "grey levels": (X * 255, Y, r"must lie in \[0, 1\]; these range from .* Put scaling and normalisation inside the model"),
+    "grey levels": (
+        X * 255,
+        Y,
+        r"must lie in \[0, 1\]; these range from .* Put scaling and normalisation inside the model",
+    ),
     "symmetric": (2 * X - 1, Y, r"must lie in \[0, 1\]"),
     "NaN": (torch.where(X > 0.99, torch.nan, X), Y, "x holds NaN"),
     "short": (X, Y[:5], "one label for each of the 6 images"),
@@ -43,12 +47,21 @@ def fails(z):
 
 MODELS = {
     "function": (MODEL.forward, "model must be a torch.nn.Module, got method"),
-    "raises": (Returns(fails), r"failed on images of shape \(6, 3, 6, 6\) and type torch.float32: RuntimeError: expected scalar"),
+    "raises": (
+        Returns(fails),
+        r"failed on images of shape \(6, 3, 6, 6\) and type torch.float32: RuntimeError: expected scalar",
+    ),
     "tuple": (Returns(lambda z: (z, z)), "must return a tensor of logits, got tuple"),
-    "scores": (Returns(lambda z: z[:, 0]), r"must return logits \(N, K\) with K at least 2: for 6 images it gave shape \(6,\)"),
+    "scores": (
+        Returns(lambda z: z[:, 0]),
+        r"must return logits \(N, K\) with K at least 2: for 6 images it gave shape \(6,\)",
+    ),
     "one image": (Returns(lambda z: z[:1]), r"gave shape \(1, 10\)"),
     "classes": (Returns(lambda z: (z > 0).long()), "floating-point logits, got torch.int64"),
-    "probabilities": (Masked(MODEL, "probabilities"), "returns probabilities .* attacks need the logits before the softmax"),
+    "probabilities": (
+        Masked(MODEL, "probabilities"),
+        "returns probabilities .* attacks need the logits before the softmax",
+    ),
     "NaN": (Masked(MODEL, "nan"), "NaN or infinite for [1-6] of 6 clean images"),
     "noise": (Masked(MODEL, "noise"), "not deterministic: two passes .* allow_random=True"),
     "batch": (Masked(MODEL, "batch"), "depends on the other images of its batch"),
@@ -79,7 +92,17 @@ def test_nan_far_down_the_list_is_found():
     x = 0.9 * torch.rand(150, 3, 6, 6, generator=torch.Generator().manual_seed(0))
     x[140, 0, 0, 0] = 0.98
     with pytest.raises(door.DoorError, match="NaN or infinite for 1 of 150"):
-        evaluate(Masked(MODEL, "nan"), x, torch.zeros(150, dtype=torch.long), eps=0.1, suites="standard", progress=False)
+        evaluate(
+            Masked(MODEL, "nan"), x, torch.zeros(150, dtype=torch.long), eps=0.1, suites="standard", progress=False
+        )
+
+
+def test_a_model_that_mixes_its_batch_may_be_given_single_images():
+    mixing = Masked(MODEL, "batch")
+    report = evaluate(mixing, X, Y, eps=0.1, suites={"own": {"FGSM": attacks.fgsm}}, batch_size=1, progress=False)
+    with torch.no_grad():
+        alone = torch.cat([mixing(image[None]) for image in X]).argmax(1)
+    assert report.prediction.tolist() == alone.tolist()
 
 
 def test_random_models_come_in_by_a_keyword():

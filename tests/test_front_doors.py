@@ -114,7 +114,10 @@ def test_a_finished_run_by_name(tmp_path):
 @pytest.fixture(scope="module")
 def report():
     model, x, y = small_images(12)
-    suites = {"own": {"FGSM": attacks.fgsm, "idle": lambda model, x, y, *, eps, seed=0: x}, "near": {"steepest": steepest}}
+    suites = {
+        "own": {"FGSM": attacks.fgsm, "idle": lambda model, x, y, *, eps, seed=0: x},
+        "near": {"steepest": steepest},
+    }
     return evaluate(model, x, y, eps=8 / 255, suites=suites, progress=False, about={"name": "small"})
 
 
@@ -141,7 +144,9 @@ def test_figures_of_a_report(report):
     masks = [report.clean, *map(report.robust, report.outcomes), report.robust()]
     assert [bar.get_width() for bar in bars.patches] == pytest.approx([100 * mask.mean() for mask in masks])
     image = figures_report.broken_by(report).axes[0].images[0].get_array()
-    assert image.shape == (3, 11) and image[0].sum() == report.outcomes["own/FGSM"].success.sum() and image[1].sum() == 0
+    assert (
+        image.shape == (3, 11) and image[0].sum() == report.outcomes["own/FGSM"].success.sum() and image[1].sum() == 0
+    )
     lines = {line.get_label(): line for line in figures_report.distance_curves(report).axes[0].lines}
     x, y = lines["minimum over all"].get_data()
     never = np.isinf(report.distance("near/steepest")).sum()

@@ -49,7 +49,8 @@ def without_time(summary):
 
 
 def test_linear_model_exactly():
-    """Robust exactly where the boundary is farther than eps; a minimum-norm attack's distance is that to the boundary."""
+    """Robust exactly where the boundary is farther than eps; a minimum-norm attack's distance is that to the
+    boundary."""
     model = Linear(classes=2)
     x, y = labelled(model, around_grey(20), wrong=(4, 9))
     distance = model.distance(x, model(x).argmax(1), "linf")
@@ -109,7 +110,9 @@ def test_minimum_norm_counts_within_eps_only_and_failures_are_infinite():
 
     report = evaluate(model, x, y, eps=float(np.median(distance)), suites={"near": {"some": some}}, chunk=10)
     outcome = report.outcomes["near/some"]
-    assert np.isinf(outcome.linf[::2]).all() and np.isfinite(outcome.linf[1::2]).all() and not outcome.success[::2].any()
+    assert (
+        np.isinf(outcome.linf[::2]).all() and np.isfinite(outcome.linf[1::2]).all() and not outcome.success[::2].any()
+    )
     assert (outcome.success == (outcome.linf <= report.about["eps"] + 1e-6)).all()
     quartiles = report.summary()["attacks"]["near/some"]["distance"]
     assert quartiles["q75"] is None and quartiles["q25"] == pytest.approx(np.sort(outcome.linf)[2])
@@ -246,7 +249,9 @@ def test_parquet_and_json(tmp_path):
     worst = report.robust().mean()
     bench = record["robustbench"]
     assert bench["clean_acc"] == "77.78" and bench["eps"] == "8/255" and bench["threat_model"] == "Linf"
-    assert bench["autoattack_acc"] == f"{100 * standard:.2f}" and bench["reported"] == "71.2" and bench["venue"] == "here"
+    assert (
+        bench["autoattack_acc"] == f"{100 * standard:.2f}" and bench["reported"] == "71.2" and bench["venue"] == "here"
+    )
     assert bench["external"] == (f"{100 * worst:.2f}" if worst < standard else None)
     assert bench["unreliable"] is False and bench["flagged"] == []
     row = record["attacks"]["own/FGSM"]
@@ -347,7 +352,8 @@ torch.set_num_threads(1)
 from defences import slow, small_images
 from deepdefense import attacks, evaluate
 model, x, y = small_images(14)
-evaluate(model, x, y, eps=0.02, suites={{"own": {{"FGSM": attacks.fgsm, "slow": slow}}}}, chunk=2, folder={folder!r}, progress=False)
+evaluate(model, x, y, eps=0.02, suites={{"own": {{"FGSM": attacks.fgsm, "slow": slow}}}}, chunk=2, folder={folder!r},
+progress=False)
 """
 
 
@@ -374,13 +380,19 @@ def test_killed_and_resumed_gives_the_same_files(tmp_path):
     assert files[0] == files[1] and without_time(resumed.summary()) == without_time(whole.summary())
     kept = [(folder / name).read_bytes() for name in ("report.parquet", "report.json")]
     evaluate(model, x, y, suites=suites, chunk=2, folder=folder)
-    assert kept == [(folder / name).read_bytes() for name in ("report.parquet", "report.json")], "read back, not repeated"
+    assert kept == [(folder / name).read_bytes() for name in ("report.parquet", "report.json")], (
+        "read back, not repeated"
+    )
 
 
 def test_folder_of_another_evaluation(tmp_path):
     model, x, y = small_images(6)
     evaluate(model, x, y, folder=tmp_path)
-    for change, said in (({"eps": 0.03}, "eps = 0.02, not 0.03"), ({"seed": 1}, "seed = 0, not 1"), ({"chunk": 4}, "chunk = 5")):
+    for change, said in (
+        ({"eps": 0.03}, "eps = 0.02, not 0.03"),
+        ({"seed": 1}, "seed = 0, not 1"),
+        ({"chunk": 4}, "chunk = 5"),
+    ):
         with pytest.raises(ValueError, match=f"holds results with {said}"):
             evaluate(model, x, y, folder=tmp_path, **change)
     with pytest.raises(ValueError, match="holds results with images ="):
@@ -405,7 +417,7 @@ def test_damaged_piece(tmp_path):
     path = tmp_path / "part" / "0.safetensors"
     assert pieces.get("part/0", None)[1] == {"fact": 1}
     path.write_bytes(path.read_bytes()[:-1])
-    with pytest.raises(results.ResultsError, match="is damaged .* delete it"):
+    with pytest.raises(results.ResultsError, match=r"is damaged .* delete it"):
         pieces.get("part/0", None)
     path.unlink()
     assert pieces.get("part/0", lambda: ({"t": torch.arange(4)}, {}))[0]["t"].tolist() == [0, 1, 2, 3]
@@ -444,7 +456,10 @@ def test_passes_are_counted():
         (dict(suites={"standard": {"FGSM": attacks.fgsm}}), "give a suite of your own another name"),
         (dict(suites="adaptive", norm="l2"), "suite 'adaptive' has no attacks for norm 'l2'"),
         (dict(suites={"own": {"a/b": attacks.fgsm}}), "no '/'"),
-        (dict(suites={"own": {"f": lambda model, x, y: x}}), r"own/f must be a function \(model, x, y, \*, eps, seed\)"),
+        (
+            dict(suites={"own": {"f": lambda model, x, y: x}}),
+            r"own/f must be a function \(model, x, y, \*, eps, seed\)",
+        ),
         (dict(suites={"own": {}}), "'own' has no attacks"),
     ],
 )

@@ -1,7 +1,7 @@
 """Defences to try the chapter "Test your own defence" on: functions without arguments that return what it evaluates.
 
-Such a function returns (model, x, y): any nn.Module from images in [0, 1] to logits, images (N, C, H, W) and labels (N,); or
-(model, name) with the name of a data set, whose test images are then used.
+Such a function returns (model, x, y): any nn.Module from images in [0, 1] to logits, images (N, C, H, W) and labels
+(N,); or (model, name) with the name of a data set, whose test images are then used.
 """
 
 from pathlib import Path
@@ -29,7 +29,8 @@ def plain_digits() -> tuple[nn.Module, Tensor, Tensor]:
 
 
 def trained_resnet18() -> tuple[nn.Module, str]:
-    """The adversarially trained CIFAR-10 ResNet-18 that the package pyautoattack carries: a model that no one here trained."""
+    """The adversarially trained CIFAR-10 ResNet-18 that the package pyautoattack carries: a model that no one here
+    trained."""
     import pyautoattack
     from pyautoattack.examples.resnet import ResNet18
 

@@ -16,6 +16,7 @@ PALETTE = dict(zip(DEFENCE_NAMES, sns.color_palette("colorblind", len(DEFENCE_NA
 def style() -> None:
     """Set the look of all figures of a page."""
     sns.set_theme(context="notebook", style="whitegrid", palette="colorblind")
+    pd.set_option("display.max_colwidth", None)
     plt.rcParams.update({"figure.dpi": 110, "savefig.dpi": 110, "axes.titlesize": "medium", "figure.constrained_layout.use": True})
 
 

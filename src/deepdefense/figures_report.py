@@ -1,4 +1,5 @@
-"""Pictures and tables of one evaluation report, and of several side by side. They read reports and never run a model."""
+"""Pictures and tables of one evaluation report, and of several side by side. They read reports and never run a
+model."""
 
 from collections.abc import Mapping, Sequence
 
@@ -22,7 +23,8 @@ def _percent(entry: Mapping) -> str:
 def headline(summary: Mapping) -> str:
     """The result in two lines: what was measured, how, and on how many images."""
     lines = [
-        f"{summary['n']} images, {NORM_NAMES[summary['norm']]} eps = {summary['robustbench']['eps']}, seed {summary['seed']}",
+        f"{summary['n']} images, {NORM_NAMES[summary['norm']]} eps = {summary['robustbench']['eps']}, "
+        f"seed {summary['seed']}",
         f"clean accuracy {_percent(summary['clean'])} %, robust accuracy {_percent(summary['worst_case'])} % "
         f"(per-image worst case over {len(summary['attacks'])} attacks; 95 % intervals over images)",
     ]
@@ -87,13 +89,16 @@ def report_bars(summary: Mapping) -> Figure:
 
 
 def broken_by(report: Report) -> Figure:
-    """Which attack breaks which image: one column an image that is right from the start, ordered by how many break it."""
+    """Which attack breaks which image: one column an image that is right from the start, ordered by how many break
+    it."""
     right = np.flatnonzero(report.clean)
     broke = np.array([np.where(o.attacked, o.success, np.nan)[right] for o in report.outcomes.values()], dtype=float)
     order = np.argsort(-np.nansum(broke, 0), kind="stable")
     fig, ax = plt.subplots(figsize=(7, 0.28 * len(broke) + 1))
     shades = plt.matplotlib.colors.ListedColormap(["#d9d9d9", "#b2182b"])
-    ax.imshow(np.ma.masked_invalid(broke[:, order]), aspect="auto", interpolation="nearest", cmap=shades, vmin=0, vmax=1)
+    ax.imshow(
+        np.ma.masked_invalid(broke[:, order]), aspect="auto", interpolation="nearest", cmap=shades, vmin=0, vmax=1
+    )
     ax.set_yticks(range(len(broke)), [key.replace("/", ": ") for key in report.outcomes])
     ax.set(xlabel=f"images right from the start ({len(right)}); red: broken, grey: not, white: not tried")
     ax.grid(False)
@@ -101,7 +106,8 @@ def broken_by(report: Report) -> Figure:
 
 
 def distance_curves(report: Report) -> Figure | None:
-    """Share of all images still right against the distance that each minimum-norm attack needs, and for their minimum."""
+    """Share of all images still right against the distance that each minimum-norm attack needs, and for their
+    minimum."""
     keys = [key for key, outcome in report.outcomes.items() if not outcome.bounded]
     if not keys:
         return None
@@ -132,7 +138,8 @@ def runs_table(summaries: Sequence[Mapping]) -> pd.DataFrame:
 
 
 def runs_bars(summaries: Sequence[Mapping]) -> Figure:
-    """Accuracy of several runs, clean, in the worst case of each suite and over all, with 95 % intervals over images."""
+    """Accuracy of several runs, clean, in the worst case of each suite and over all, with 95 % intervals over
+    images."""
     names = ["clean", *summaries[0]["suites"], "worst case"]
     fig, ax = plt.subplots(figsize=(8, 3.6))
     width = 0.8 / len(summaries)
@@ -142,7 +149,15 @@ def runs_bars(summaries: Sequence[Mapping]) -> Figure:
         error = np.array([[v - 100 * e["low"], 100 * e["high"] - v] for v, e in zip(value, entries, strict=True)]).T
         position = np.arange(len(names)) + (index - (len(summaries) - 1) / 2) * width
         training = summary["training"]
-        ax.bar(position, value, width, yerr=error.clip(0), color=colour(training), label=label(training), error_kw={"lw": 1})
+        ax.bar(
+            position,
+            value,
+            width,
+            yerr=error.clip(0),
+            color=colour(training),
+            label=label(training),
+            error_kw={"lw": 1},
+        )
     ax.set_xticks(range(len(names)), names)
     ax.set(ylabel=f"accuracy (%), n = {summaries[0]['n']}", ylim=(0, 100))
     ax.legend(fontsize=8)

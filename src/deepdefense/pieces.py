@@ -1,7 +1,8 @@
 """A long computation in pieces, each kept as soon as it is done: in a folder, where a killed run goes on, or in memory.
 
-A piece is tensors and a few facts, one safetensors file, written whole or not at all. The folder's `settings.json` says what
-the pieces belong to, so that pieces of another model, of other images or of other settings are never mixed in.
+A piece is tensors and a few facts, one safetensors file, written whole or not at all. The folder's `settings.json`
+says what the pieces belong to, so that pieces of another model, of other images or of other settings are never mixed
+in.
 """
 
 import hashlib
@@ -29,7 +30,8 @@ def fingerprint(*tensors: Tensor) -> str:
 
 
 def model_fingerprint(model: nn.Module) -> str:
-    """Sixteen hexadecimal digits that change with any parameter or buffer of `model`, or with its classes of modules."""
+    """Sixteen hexadecimal digits that change with any parameter or buffer of `model`, or with its classes of
+    modules."""
     while isinstance(model, Sliced):
         model = model.model
     classes = [(name, type(module).__qualname__) for name, module in model.named_modules()]
@@ -42,7 +44,8 @@ class Pieces:
     """The pieces of one computation. folder: where they are kept; None keeps them in memory.
 
     settings: what the computation is, as JSON; a folder that holds pieces of another one is a ValueError
-    notes: kept beside the settings when the folder is begun and never compared; afterwards `self.notes` is what was kept
+    notes: kept beside the settings when the folder is begun and never compared; afterwards `self.notes` is what was
+    kept
     """
 
     def __init__(self, folder: str | Path | None, settings: dict, notes: dict | None = None):
@@ -64,7 +67,8 @@ class Pieces:
         self.notes = kept["notes"]
 
     def get(self, name: str, compute: Callable[[], Piece]) -> Piece:
-        """The piece called `name` (a relative path): read if it is there, else computed and kept. Tensors are on the CPU."""
+        """The piece called `name` (a relative path): read if it is there, else computed and kept. Tensors are on the
+        CPU."""
         path = None if self.folder is None else self.folder / f"{name}.safetensors"
         if path is not None and path.exists():
             return _read(path)

@@ -59,7 +59,9 @@ def choose(suites: Sequence | Mapping | None, model: nn.Module, x: Tensor, norm:
         own = isinstance(item, Mapping)
         for name, members in (item if own else {item: suite(item, model, x, norm)}).items():
             if own and name == STANDARD:
-                raise ValueError(f"{STANDARD!r} is AutoAttack as its authors run it; give a suite of your own another name")
+                raise ValueError(
+                    f"{STANDARD!r} is AutoAttack as its authors run it; give a suite of your own another name"
+                )
             if name in chosen:
                 raise ValueError(f"suite {name!r} is given twice")
             if not members:
@@ -70,7 +72,9 @@ def choose(suites: Sequence | Mapping | None, model: nn.Module, x: Tensor, norm:
             if "/" in name + key:
                 raise ValueError(f"the names of suites and attacks must hold no '/', got {name!r} and {key!r}")
             if not callable(attack) or "seed" not in inspect.signature(attack).parameters:
-                raise ValueError(f"{name}/{key} must be a function (model, x, y, *, eps, seed) -> x_adv, or without eps")
+                raise ValueError(
+                    f"{name}/{key} must be a function (model, x, y, *, eps, seed) -> x_adv, or without eps"
+                )
     return chosen
 
 
@@ -80,7 +84,7 @@ def _logits(model: nn.Module, x: Tensor, chunk: int, seed: int) -> Tensor:
 
 
 def _attack_chunk(model, attack: Attack, name: str, x: Tensor, y: Tensor, eps: float, norm: str, seed: int):
-    """One attack on one chunk, as a piece: what the model says to the images that came back, and how far away they are."""
+    """One attack on one chunk, as a piece: the model's answers to the images that came back, and their distances."""
     bounded = takes_eps(attack)
     start = time.perf_counter()
     with frozen(model), seeded(x.device, seed), torch.enable_grad(), count_passes(model) as passes:
@@ -143,7 +147,9 @@ def run_attack(
         if bar is not None:
             bar.update(len(part))
     numbers = {key: array.numpy() for key, array in arrays.items()}
-    return Outcome(attacked.cpu().numpy(), **numbers, cost=cost, settings=settings, bounded=takes_eps(attack)), undefined
+    return Outcome(
+        attacked.cpu().numpy(), **numbers, cost=cost, settings=settings, bounded=takes_eps(attack)
+    ), undefined
 
 
 def _standard(model, members, x, y, clean_loss, *, eps, norm, seed, chunk, folder, progress):
@@ -226,7 +232,9 @@ def evaluate(
     identity |= {"images": fingerprint(x, y), "model": model_fingerprint(model)}
     if deterministic:
         identity["predictions"] = fingerprint(prediction)
-    pieces = Pieces(None if folder is None else Path(folder) / "pieces", identity, {"environment": results.environment(x.device)})
+    pieces = Pieces(
+        None if folder is None else Path(folder) / "pieces", identity, {"environment": results.environment(x.device)}
+    )
     outcomes: dict[str, Outcome] = {}
     warnings: list[dict] = []
     for name, members in chosen.items():
@@ -246,8 +254,12 @@ def evaluate(
                     seed=seed, chunk=chunk, pieces=pieces, bar=bar,
                 )  # fmt: skip
                 if undefined:
-                    message = f"the model's logits are NaN for {undefined} perturbed images; they count as wrong answers"
-                    warnings.append({"part": f"{name}/{key}", "kind": "NaN logits", "message": message, "times": undefined})
+                    message = (
+                        f"the model's logits are NaN for {undefined} perturbed images; they count as wrong answers"
+                    )
+                    warnings.append(
+                        {"part": f"{name}/{key}", "kind": "NaN logits", "message": message, "times": undefined}
+                    )
     about = {
         **(about or {}), **identity, "suites_run": list(chosen), "deterministic": deterministic,
         "sliced_to": batch_size if batch_size < chunk else None,
@@ -262,7 +274,9 @@ def evaluate(
 def _own_warnings(deterministic: bool) -> list[dict]:
     if deterministic:
         return []
-    message = "two passes of this model over the same images differ: every number is one draw, and AutoAttack's standard "
+    message = (
+        "two passes of this model over the same images differ: every number is one draw, and AutoAttack's standard "
+    )
     message += "version is not made for such a model"
     return [{"part": "model", "kind": "random model", "message": message, "times": 1}]
 

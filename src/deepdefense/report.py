@@ -1,8 +1,9 @@
 """What came of an evaluation: per image and attack as Parquet, in summary as JSON with RobustBench's fields among it.
 
-Per attack and image: did it succeed (a wrong answer within eps), the model's answer to the image it returned, that image's
-distance (L∞ and L2; ∞ where the model is right on it) and its margin loss (largest wrong logit minus the right one). Images
-that the attack was not given, wrong from the start or broken by an earlier part of AutoAttack, are null.
+Per attack and image: did it succeed (a wrong answer within eps), the model's answer to the image it returned, that
+image's distance (L∞ and L2; ∞ where the model is right on it) and its margin loss (largest wrong logit minus the
+right one). Images that the attack was not given, wrong from the start or broken by an earlier part of AutoAttack, are
+null.
 """
 
 import io
@@ -21,12 +22,22 @@ from .results import wilson
 JSON_NAME, PARQUET_NAME = "report.json", "report.parquet"
 DISTANCES = ("linf", "l2")
 THREAT_MODELS = {"linf": "Linf", "l2": "L2"}
-ROBUSTBENCH = ("link", "name", "authors", "additional_data", "number_forward_passes", "dataset", "venue", "architecture")
+ROBUSTBENCH = (
+    "link",
+    "name",
+    "authors",
+    "additional_data",
+    "number_forward_passes",
+    "dataset",
+    "venue",
+    "architecture",
+)
 
 
 @dataclass(frozen=True)
 class Outcome:
-    """What one attack did to N images; arrays (N,), see the head of this file. Where `attacked` is False, they mean nothing.
+    """What one attack did to N images; arrays (N,), see the head of this file. Where `attacked` is False, they mean
+    nothing.
 
     cost: {"images", "seconds", "forward", "backward"}, passes summed over images; settings: the attack, in words
     bounded: it was given eps; cumulative: it was given only what the parts before it had left
@@ -45,7 +56,13 @@ class Outcome:
 
     def columns(self) -> dict[str, pa.Array]:
         """{field: column}, null where the image was not attacked."""
-        types = {"success": pa.bool_(), "prediction": pa.int16(), "linf": pa.float32(), "l2": pa.float32(), "loss": pa.float32()}
+        types = {
+            "success": pa.bool_(),
+            "prediction": pa.int16(),
+            "linf": pa.float32(),
+            "l2": pa.float32(),
+            "loss": pa.float32(),
+        }
         return {name: pa.array(getattr(self, name), kind, mask=~self.attacked) for name, kind in types.items()}
 
 
@@ -104,7 +121,8 @@ class Report:
         return pa.table(columns)
 
     def distance(self, key: str, norm: str | None = None) -> np.ndarray:
-        """Distances that attack `key` needed for the images that are right from the start, in the report's norm by default."""
+        """Distances that attack `key` needed for the images that are right from the start, in the report's norm by
+        default."""
         return getattr(self.outcomes[key], norm or self.about["norm"])[self.clean & self.outcomes[key].attacked]
 
     def summary(self) -> dict:
@@ -139,7 +157,8 @@ class Report:
     def robustbench(self) -> dict:
         """The fields of RobustBench's `model_info` files, as they have them: percentages as text, None where not known.
 
-        `external` is the worst case over all suites where it is below AutoAttack's; `flagged` the kinds of its warnings.
+        `external` is the worst case over all suites where it is below AutoAttack's; `flagged` the kinds of its
+        warnings.
         """
         percent = {name: f"{100 * mask.mean():.2f}" for name, mask in (("clean", self.clean), ("worst", self.robust()))}
         standard = f"{100 * self.robust(*self.in_suite('standard')).mean():.2f}" if "standard" in self.suites else None
@@ -178,7 +197,10 @@ class Report:
         outcomes = {}
         for key, row in record["attacks"].items():
             attacked = table[f"{key}/success"].is_valid().to_numpy()
-            arrays = {"success": _filled(table[f"{key}/success"], False), "prediction": _filled(table[f"{key}/prediction"], -1)}
+            arrays = {
+                "success": _filled(table[f"{key}/success"], False),
+                "prediction": _filled(table[f"{key}/prediction"], -1),
+            }
             arrays |= {name: _filled(table[f"{key}/{name}"], math.nan) for name in (*DISTANCES, "loss")}
             same = {name: row[name] for name in ("cost", "settings", "bounded", "cumulative")}
             outcomes[key] = Outcome(attacked, **arrays, **same)
@@ -196,7 +218,9 @@ def proportion(mask: np.ndarray) -> dict[str, float]:
 def _quantiles(distance: np.ndarray) -> dict[str, float | None]:
     """Quartiles of `distance`, in which failures are ∞; None for an infinite or missing one."""
     ordered = np.sort(distance)
-    picked = {name: ordered[math.ceil(q * len(ordered)) - 1] if len(ordered) else math.inf for name, q in QUARTILES.items()}
+    picked = {
+        name: ordered[math.ceil(q * len(ordered)) - 1] if len(ordered) else math.inf for name, q in QUARTILES.items()
+    }
     return {name: float(value) if math.isfinite(value) else None for name, value in picked.items()}
 
 

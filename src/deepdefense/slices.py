@@ -10,10 +10,11 @@ def _listeners(model: nn.Module) -> int:
 
 
 class Sliced(nn.Module):
-    """`model`, called on at most `size` images at a time; where a gradient is wanted, each slice is computed once more for it.
+    """`model`, called on at most `size` images at a time; where a gradient is wanted, each slice is computed once
+    more for it.
 
-    Nothing drawn at random depends on `size`, and the logits only by the model's own rounding. An attack that reads layers
-    inside the model would see the last slice alone, so that is a RuntimeError.
+    Nothing drawn at random depends on `size`, and the logits only by the model's own rounding. An attack that reads
+    layers inside the model would see the last slice alone, so that is a RuntimeError.
     """
 
     def __init__(self, model: nn.Module, size: int):

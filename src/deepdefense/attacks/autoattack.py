@@ -1,9 +1,10 @@
 """The standard suite: AutoAttack (Croce & Hein 2020) by its authors' own code, the package `pyautoattack`.
 
-Four parts, one after the other, each on the images that are still right: APGD on cross-entropy and on the targeted DLR loss
-(100 steps), FAB-T (100 steps; Croce & Hein 2020b) and Square (5,000 queries; Andriushchenko et al. 2020), nine target classes
-where there are so many. The images are attacked exactly as by `AutoAttack.run_standard_evaluation`. What is added: the model
-and the global random state stay as they were, warnings become part of the result, and a killed run goes on.
+Four parts, one after the other, each on the images that are still right: APGD on cross-entropy and on the targeted
+DLR loss (100 steps), FAB-T (100 steps; Croce & Hein 2020b) and Square (5,000 queries; Andriushchenko et al. 2020),
+nine target classes where there are so many. The images are attacked exactly as by
+`AutoAttack.run_standard_evaluation`. What is added: the model and the global random state stay as they were, warnings
+become part of the result, and a killed run goes on.
 """
 
 import sys
@@ -45,7 +46,8 @@ class _Log:
 
 
 def _logits(model: nn.Module, dtype: torch.dtype) -> Callable[[Tensor], Tensor]:
-    """`model` as the authors' code wants it: float32 in and out, and an output that may be written into (Square does)."""
+    """`model` as the authors' code wants it: float32 in and out, and an output that may be written into (Square
+    does)."""
 
     def logits(x: Tensor) -> Tensor:
         return model(x.to(dtype)).to(torch.float32, copy=True)
@@ -69,7 +71,9 @@ def _check_classes(classes: int) -> None:
 def _apgd_t(logits, common, classes, log, steps=100):
     _check_classes(classes)
     targets = min(TARGETS, classes - 1)
-    return APGDAttack_targeted(logits, n_iter=steps, n_target_classes=targets, eot_iter=1, rho=0.75, logger=log, **common)
+    return APGDAttack_targeted(
+        logits, n_iter=steps, n_target_classes=targets, eot_iter=1, rho=0.75, logger=log, **common
+    )
 
 
 def _fab_t(logits, common, classes, log, steps=100):
@@ -106,7 +110,9 @@ def _perturb(part: str, model, x, y, eps, norm, seed, log, **settings) -> Tensor
         with seeded(x.device, seed):
             single = x.detach().to(torch.float32, copy=True)
             moved = attack.perturb(single.clone(), y.clone())
-        x_adv = torch.where(moved == single, x.detach(), moved.to(x.dtype))  # pixels that did not move are the image's own
+        x_adv = torch.where(
+            moved == single, x.detach(), moved.to(x.dtype)
+        )  # pixels that did not move are the image's own
     return check_output(x, x_adv, eps, part, norm)
 
 
@@ -148,7 +154,14 @@ def fab_t(
 
 
 def square(
-    model: nn.Module, x: Tensor, y: Tensor, *, eps: float = 8 / 255, norm: str = "linf", queries: int = 5000, seed: int = 0
+    model: nn.Module,
+    x: Tensor,
+    y: Tensor,
+    *,
+    eps: float = 8 / 255,
+    norm: str = "linf",
+    queries: int = 5000,
+    seed: int = 0,
 ) -> Tensor:
     """Square attack on the margin: random search, no gradient."""
     return _bounded("Square", model, x, y, eps, norm, seed, queries=queries)
@@ -210,8 +223,8 @@ def _summary(messages: list[tuple[str, str]]) -> list[dict]:
 
 
 def _model_warnings(logits: Callable, x: Tensor, y: Tensor) -> list[str]:
-    """The authors' checks of the model. Their check for dynamic models counts calls over the whole life of the process and
-    switches off whatever was tracing; here it starts at 0 and the tracer comes back."""
+    """The authors' checks of the model. Their check for dynamic models counts calls over the whole life of the
+    process and switches off whatever was tracing; here it starts at 0 and the tracer comes back."""
     log = _Log()
     checks.check_randomized(logits, x, y, bs=len(x), logger=log)
     _check_classes(checks.check_range_output(logits, x, logger=log))
@@ -232,7 +245,12 @@ def _batch(part, model, x, y, eps, norm, seed, settings) -> tuple[dict, dict]:
         prediction = _logits(model, x.dtype)(x_adv).max(1)[1]
     broken = prediction != y
     tensors = {"broken": broken, "prediction": prediction[broken], "x_adv": x_adv[broken]}
-    cost = {"images": len(y), "seconds": time.perf_counter() - start, "forward": passes.forward, "backward": passes.backward}
+    cost = {
+        "images": len(y),
+        "seconds": time.perf_counter() - start,
+        "forward": passes.forward,
+        "backward": passes.backward,
+    }
     return tensors, {"cost": cost, "warnings": log.messages}
 
 
