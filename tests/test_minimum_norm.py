@@ -17,7 +17,8 @@ from deepdefense.attacks import ddn, deepfool_l2, deepfool_linf, ead, fmn_linf, 
 from deepdefense.attacks.guard import distances
 from deepdefense.attacks.minimum_norm import MINIMUM
 
-en, l1 = partial(ead, steps=40, searches=5, const=0.1), partial(ead, rule="l1", beta=1e-2, steps=60, searches=5, const=0.1)
+en = partial(ead, steps=40, searches=5, const=0.1)
+l1 = partial(ead, rule="l1", beta=1e-2, steps=60, searches=5, const=0.1)
 near_ddn = partial(ddn, init_eps=0.1, steps=60)
 ATTACKS = {
     "deepfool_l2": ("l2", deepfool_l2),
@@ -233,7 +234,10 @@ def digits_cnn():
 
 @pytest.mark.parametrize(
     ("ours", "theirs", "norm"),
-    [(deepfool_l2, foolbox.attacks.L2DeepFoolAttack, "l2"), (deepfool_linf, foolbox.attacks.LinfDeepFoolAttack, "linf")],
+    [
+        (deepfool_l2, foolbox.attacks.L2DeepFoolAttack, "l2"),
+        (deepfool_linf, foolbox.attacks.LinfDeepFoolAttack, "linf"),
+    ],
 )
 def test_deepfool_agrees_with_foolbox_and_works_less(digits_cnn, ours, theirs, norm):
     model, x, y = digits_cnn
@@ -269,8 +273,8 @@ def test_minimum_over_takes_the_nearest_of_each_image(digits_cnn):
 def test_tighten_leaves_failures_and_finds_the_boundary():
     model = pw.affine(classes=2)
     x, y = labelled(model, pw.greys(4))
-    far = torch.where((model.out.weight[1] > model.out.weight[0]).view(1, 1, 4, 4), 1 - y.view(-1, 1, 1, 1), y.view(-1, 1, 1, 1))
-    far = far.to(x).expand_as(x).clone()
+    label = y.view(-1, 1, 1, 1).expand_as(x)
+    far = torch.where((model.out.weight[1] > model.out.weight[0]).view(1, 1, 4, 4), 1 - label, label).to(x)
     assert wrong(model, far, y).all()
     far[3] = x[3]
     near = tighten(model, x, y, far, steps=12)

@@ -16,7 +16,7 @@ def _torchattacks(name: str, model: nn.Module, x: Tensor, y: Tensor, seed: int, 
 
 
 def fgsm(model: nn.Module, x: Tensor, y: Tensor, *, eps: float = EPS, seed: int = 0) -> Tensor:
-    """One step of size eps along the sign of the gradient (Goodfellow et al. 2015). Draws nothing: `seed` has no effect."""
+    """One step of size eps along the sign of the gradient (Goodfellow et al. 2015). `seed` has no effect."""
     return _torchattacks("FGSM", model, x, y, seed, eps=eps)
 
 
@@ -42,7 +42,7 @@ def apgd(
 ) -> Tensor:
     """Auto-PGD on cross-entropy (Croce & Hein 2020), 100 steps as its authors run it (torchattacks' default is 10).
 
-    Where it finds nothing it returns the clean image: judge it by the model's prediction, not by whether the image moved.
+    Where it finds nothing it returns the clean image: the model's prediction judges it, not whether the image moved.
     torchattacks reseeds itself with `seed` on each call, so give each batch its own seed (`evaluate` does).
     """
     positive(steps=steps, restarts=restarts)
