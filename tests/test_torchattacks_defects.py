@@ -306,7 +306,7 @@ class Cubic(nn.Module):
 
 
 def test_deepfool_fails_without_a_word():
-    """Raw DeepFool's steps fall below float32 before they cross; ours has a least step."""
+    """Raw DeepFool overshoots each step, and they shrink below float32 before they cross; ours, the whole way."""
     model, x = Cubic(), pw.greys(4, (1, 1, 1))
     y = torch.zeros(4, dtype=torch.long)
     raw = torchattacks.DeepFool(model)(x, y)

@@ -18,7 +18,7 @@ from .guard import TOLERANCE, AttackError, check_inputs
 from .libraries import View, library, positive, viewed
 
 BEYOND = 1.001  # a success is taken this much farther, out of the reach of rounding in another batch size
-MIN_STEP = 1e-4  # DeepFool's least step: near a curved boundary smaller ones vanish in float32, short of crossing it
+MIN_STEP = 1e-6  # DeepFool's least step: an image whose logits are tied would never leave its place
 
 
 def _wrong(view: nn.Module, x: Tensor, y: Tensor) -> Tensor:
@@ -102,7 +102,8 @@ def deepfool_l2(
     """DeepFool in L2 (Moosavi-Dezfooli et al. 2016), batched: one forward and `rivals` backward passes a step.
 
     rivals: how many of the likeliest wrong classes are looked at, all of ten classes by default
-    overshoot: how much farther than the linearised boundary to go. Draws nothing: `seed` has no effect.
+    overshoot: by how much the whole way is lengthened, to cross a boundary that the steps only creep up to
+    Draws nothing: `seed` has no effect.
     """
     positive(steps=steps, rivals=rivals, overshoot=overshoot)
     options = dict(norm="l2", steps=steps, overshoot=overshoot, rivals=rivals)
