@@ -4,9 +4,10 @@
     python benchmarks/attacks.py --data cifar10 --images 84 --repeats 5 --out attacks.json
     python benchmarks/attacks.py --model-run data/runs/NAME --only "DeepFool|EAD"
 
-All contestants take turns within each repeat, on the same images (those that the model gets right), so that a busy machine
-slows them all. A pass is one image once through the model, forward or backward, counted by hooks on the model's output; one
-unmeasured turn on four images comes first. Attacks of other libraries run as their users would call them: on the bare model.
+All contestants take turns within each repeat, on the same images (those that the model gets right), so that a busy
+machine slows them all. A pass is one image once through the model, forward or backward, counted by hooks on the model's
+output; one unmeasured turn on four images comes first. Attacks of other libraries run as their users would, on the bare
+model.
 """
 
 import argparse
@@ -73,7 +74,7 @@ def _pyautoattack(module: str, name: str, norm: str = "Linf", eps: float = EPS, 
 
 
 def contestants(classes: int) -> list[Contestant]:
-    """Every attack of ours and its likes elsewhere, each with the same number of steps and restarts where it takes one."""
+    """Every attack of ours and its likes elsewhere, with the same number of steps and restarts."""
     wrong = classes - 1
     apgd, apgdt = dict(n_iter=100, n_restarts=1), dict(n_iter=100, n_restarts=1, n_target_classes=wrong)
     fabt = dict(n_restarts=1, n_iter=100, targeted=True, n_target_classes=wrong)
@@ -145,7 +146,7 @@ def _wait(x: Tensor) -> None:
 
 
 def turn(contestant: Contestant, model: nn.Module, x: Tensor, y: Tensor, seed: int) -> dict:
-    """One measured run: milliseconds and passes per image, share of successes, median distance (None: over half failed)."""
+    """One measured run: milliseconds and passes per image, share of successes, median distance (None for ∞)."""
     torch.manual_seed(seed)
     with Passes(model) as passes:
         _wait(x)
@@ -184,7 +185,8 @@ def measure(rows: Sequence[Contestant], model: nn.Module, x: Tensor, y: Tensor, 
                 continue
             if repeat >= 0:
                 turns[i].append(measured)
-            print(f"\rturn {repeat + 1} of {repeats}: {contestant.attack} ({contestant.by})".ljust(78), end="", file=sys.stderr)
+            now = f"turn {repeat + 1} of {repeats}: {contestant.attack} ({contestant.by})"
+            print("\r" + now.ljust(78), end="", file=sys.stderr)
     print("\r".ljust(79), end="\r", file=sys.stderr)
     table = []
     for i, contestant in enumerate(rows):
@@ -207,7 +209,8 @@ def machine(device: torch.device) -> dict:
         except PackageNotFoundError:
             return None
 
-    names = re.findall(r"model name\s*:\s*(.+)", Path("/proc/cpuinfo").read_text()) if Path("/proc/cpuinfo").exists() else []
+    processors = Path("/proc/cpuinfo")
+    names = re.findall(r"model name\s*:\s*(.+)", processors.read_text()) if processors.exists() else []
     environment = results.environment(device)
     environment["packages"] |= {package: installed(package) for package in ("foolbox", "pyautoattack")}
     load = os.getloadavg()[0] if hasattr(os, "getloadavg") else None
@@ -232,8 +235,9 @@ def small_cnn(name: str, device: torch.device) -> nn.Module:
 def show(table: Sequence[dict], where: dict) -> None:
     """The table as text, after the machine."""
     print("  ".join(f"{key} {where[key]}" for key in ("cpu", "cores", "threads", "device", "load", "date")))
-    print("  ".join(f"{package} {number}" for package, number in where["packages"].items()) + f"  python {where['python']}\n")
-    print(f"{'attack':<13}{'by':<14}{'ms/image':>9}{'min–max':>18}{'forward':>9}{'backward':>10}{'success':>9}  median distance")
+    print("  ".join(f"{package} {number}" for package, number in where["packages"].items()), end="\n\n")
+    titles = f"{'ms/image':>9}{'min–max':>18}{'forward':>9}{'backward':>10}{'success':>9}  median distance"
+    print(f"{'attack':<13}{'by':<14}{titles}")
     for row in table:
         head = f"{row['attack']:<13}{row['by']:<14}"
         if "error" in row:
@@ -247,9 +251,9 @@ def show(table: Sequence[dict], where: dict) -> None:
 
 def main(arguments: Sequence[str] | None = None) -> int:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--data", default="digits", choices=sorted(data.SPECS), help="images to attack (default: digits)")
-    parser.add_argument("--images", type=int, default=84, help="how many, of those that the model gets right (default: 84)")
-    parser.add_argument("--model-run", type=Path, help="folder of a trained run; without it, a small CNN is trained first")
+    parser.add_argument("--data", default="digits", choices=sorted(data.SPECS), help="whose images (default: digits)")
+    parser.add_argument("--images", type=int, default=84, help="how many, all predicted right (default: 84)")
+    parser.add_argument("--model-run", type=Path, help="folder of a trained run (default: a small CNN, trained now)")
     parser.add_argument("--repeats", type=int, default=3, help="turns of each contestant (default: 3)")
     parser.add_argument("--only", default="", help="regular expression: only attacks whose name it matches")
     parser.add_argument("--device", default="auto", help="cpu, cuda or auto")
@@ -274,7 +278,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
     table = measure(rows, model, x[right], y[right], options.repeats)
     show(table, where)
     if options.out:
-        settings = {"data": options.data, "images": len(right), "repeats": options.repeats, "model": str(options.model_run or "")}
+        settings = {"data": options.data, "images": len(right), "repeats": options.repeats}
+        settings["model"] = options.model_run.name if options.model_run else "cnn, half width, trained for this"
         record = {"kind": "benchmark", "name": "attacks", "settings": settings, "environment": where, "attacks": table}
         results.write_json(options.out, record)
     return 0

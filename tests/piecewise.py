@@ -55,7 +55,7 @@ def greys(n, shape=(1, 4, 4), low=0.3, high=0.7, seed=0):
 
 
 def affine_distance(model, x, y, norm):
-    """Distance of each image to the nearest other class of an affine model, the box left aside: min |gap| / ‖w‖ dual."""
+    """Distance of each image to the nearest other class of an affine model, the box left aside."""
     dual = {"linf": 1, "l2": 2, "l1": torch.inf}[norm]
     with torch.no_grad():
         logits = model(x)
@@ -76,14 +76,14 @@ def _least(point, rows, bounds, norm):
     eye = np.eye(n)
     sizes = np.ones((n, 1)) if norm == "linf" else eye  # one bound for all pixels, or one for each
     width = sizes.shape[1]
-    upper = np.vstack([np.hstack([rows, np.zeros((len(rows), width))]), np.hstack([eye, -sizes]), np.hstack([-eye, -sizes])])
+    upper = np.vstack([np.c_[rows, np.zeros((len(rows), width))], np.c_[eye, -sizes], np.c_[-eye, -sizes]])
     cost = np.append(np.zeros(n), np.ones(width))
     found = linprog(cost, upper, np.concatenate([slack, np.zeros(2 * n)]), bounds=(None, None), method="highs")
     return found.fun if found.success else np.inf
 
 
 def exact_distance(net, x, y, norm, own_region=False):
-    """Exact distance of each image to the nearest other class of a ReluNet within [0, 1], by trying every linear region.
+    """Exact distance of each image to the nearest other class of a ReluNet in [0, 1]: every linear region is tried.
 
     own_region: only the region that the image lies in
     """

@@ -52,7 +52,8 @@ def test_from_end_to_end(benchmark, tmp_path, capsys, monkeypatch):
     monkeypatch.setattr(benchmark, "small_cnn", lambda name, device: pw.affine(pixels=64, classes=10))
     out = tmp_path / "attacks.json"
     threads = torch.get_num_threads()
-    assert benchmark.main(["--images", "3", "--repeats", "1", "--only", "FGSM|DeepFool L2", "--device", "cpu", "--out", str(out)]) == 0
+    options = "--images 3 --repeats 1 --device cpu --only".split()
+    assert benchmark.main([*options, "FGSM|DeepFool L2", "--out", str(out)]) == 0
     torch.set_num_threads(threads)
     record, text = results.read_json(out), capsys.readouterr().out
     assert {line["by"] for line in record["attacks"]} == {"ours", "torchattacks", "foolbox"}

@@ -124,7 +124,7 @@ def test_raw_gradients_in_parameters(make):
 
 
 def test_memory():
-    """A raw attack and its model are in a reference cycle, so the model outlives its last name; ours lets go at once."""
+    """A raw attack and its model are in a reference cycle, so the model outlives its last name; ours lets go."""
     gc.disable()
     try:
         model, x, y = case()
@@ -162,7 +162,7 @@ def test_ball_range_and_eps_zero(name):
 
 @pytest.mark.parametrize("name", ["APGD", "APGDT", "Square"])
 def test_same_noise_for_every_batch(name):
-    """Raw, the global generator starts anew in each call and stays there; ours starts where `seed` says and restores it."""
+    """Raw, the global generator starts anew in each call and stays so; ours starts at `seed` and puts it back."""
     model, x, y = case()
     recorder = Recorder(model)
     first = []
@@ -224,7 +224,7 @@ def test_apgdt_expects_ten_classes():
 
 @pytest.mark.parametrize(("raw", "ours", "margin"), [("FGSM", "FGSM", False), ("PGD", "PGD", True)])
 def test_saturated_softmax(raw, ours, margin):
-    """Cross-entropy of logits × 10⁴ has no gradient left: raw FGSM and PGD find nothing, PGD on the margin finds all."""
+    """Cross-entropy of logits × 10⁴ has no gradient left: FGSM and PGD find nothing, PGD on the margin all."""
     model, x, y = case(scale=1e4)
     reach = pw.affine_distance(model, x, y, "linf") < 0.2
     assert reach.all()
@@ -264,7 +264,7 @@ def test_fab_layout_and_l1():
 
 
 def test_fab_beyond_eps():
-    """Raw FAB is no minimum-norm attack: what it found beyond eps comes back clean. Ours says so, and DeepFool has the distance."""
+    """No minimum-norm attack: what FAB finds beyond eps comes back clean, in ours too. DeepFool has the distance."""
     model, x, y = case()
     exact = pw.affine_distance(model, x, y, "linf")
     below, above = exact.sort().values[3:5]
@@ -306,7 +306,7 @@ class Cubic(nn.Module):
 
 
 def test_deepfool_fails_without_a_word():
-    """Raw DeepFool's steps fall below float32 before they cross; ours has a least step."""
+    """Raw DeepFool overshoots each step, and they shrink below float32 before they cross; ours, the whole way."""
     model, x = Cubic(), pw.greys(4, (1, 1, 1))
     y = torch.zeros(4, dtype=torch.long)
     raw = torchattacks.DeepFool(model)(x, y)
@@ -318,7 +318,7 @@ def test_deepfool_takes_errors_for_distance_zero():
     model, x, y = case()
     y[0] = (y[0] + 1) % 4
     raw = torchattacks.DeepFool(model)(x, y)
-    assert torch.equal(raw[0], x[0]) and wrong(model, raw, y)[0]  # a success at distance 0, to whoever asks the prediction
+    assert torch.equal(raw[0], x[0]) and wrong(model, raw, y)[0]  # a success at distance 0, by the prediction
     found = attacks.minimum_over(model, x, y, {"DeepFool": attacks.deepfool_l2}, "l2")
     assert not found.correct[0] and found.distance[0].isnan() and found.distance[1:].isfinite().all()
 
@@ -381,7 +381,7 @@ def test_ead_lets_one_image_stop_all(name, rule):
 
 
 def test_ead_writes_into_the_clean_image_and_leaves_the_range():
-    """Raw, the first step moves the reference itself: black pixels end below 0, and pixels the attack left alone differ."""
+    """Raw, the first step moves the reference itself: black pixels end below 0, untouched ones differ."""
     model, x, y = case()
     x[:, :, 0] = 0
     with torch.no_grad():

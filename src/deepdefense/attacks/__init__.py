@@ -1,9 +1,10 @@
 """Adversarial attacks behind two signatures.
 
-Bounded: `attack(model, x, y, *, eps, seed, ...) -> x_adv`, within eps of x (checked). Minimum norm: the same without eps, the
-nearest image found that the model gets wrong, the clean one where there is none. x (B, C, H, W) float in [0, 1], y (B,) the
-labels to move away from, eps in the same units; x_adv in [0, 1] (checked). Every attack leaves the model's mode, parameters
-and gradients and the global random state as they were, and leaves it to the model's prediction to say what succeeded.
+Bounded: `attack(model, x, y, *, eps, seed, ...) -> x_adv`, within eps of x (checked). Minimum norm: the same without
+eps, the nearest image found that the model gets wrong, the clean one where there is none. x (B, C, H, W) float in
+[0, 1], y (B,) the labels to move away from, eps in the same units; x_adv in [0, 1] (checked). Every attack leaves the
+model's mode, parameters and gradients and the global random state as they were. None says what succeeded: the model's
+prediction does.
 """
 
 from .adaptive import ScaledLogits, loss_pgd, scaled_pgd

@@ -17,7 +17,7 @@ def _torchattacks(name: str, model: nn.Module, x: Tensor, y: Tensor, seed: int, 
 
 
 def fgsm(model: nn.Module, x: Tensor, y: Tensor, *, eps: float = EPS, seed: int = 0) -> Tensor:
-    """One step of size eps along the sign of the gradient (Goodfellow et al. 2015). Draws nothing: `seed` has no effect."""
+    """One step of size eps along the sign of the gradient (Goodfellow et al. 2015). `seed` has no effect."""
     return _torchattacks("FGSM", model, x, y, seed, eps=eps)
 
 

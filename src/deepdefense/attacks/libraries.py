@@ -67,7 +67,7 @@ def bounded(
     run: Callable[[View, Tensor, Tensor], Tensor],
     norm: str = "linf",
 ) -> Tensor:
-    """`run(view, x, y)` of a library's attack, its inputs checked and its output proven to be in the ball and in [0, 1].
+    """`run(view, x, y)` of a library's attack, its inputs checked, its output proven to be in the ball and in [0, 1].
 
     eps: at most 1 in L∞; an L2 radius may be larger
     """

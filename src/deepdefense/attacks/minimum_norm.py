@@ -1,9 +1,10 @@
 """Minimum-norm attacks: the nearest image that the model gets wrong, `attack(model, x, y, *, seed, ...) -> x_adv`.
 
-Where an attack finds nothing, and where the model was wrong from the start, it returns the clean image. Whether an image
-counts as a success is the model's prediction to say, and how far it is, `nearest.minimum_over`'s: no attack is asked.
-DeepFool is our own (one Jacobian a step, finished images leave the batch); DDN, FMN and EAD are foolbox's (Rauber et al.
-2020), EAD without its early stop: that looks at the loss of the whole batch, so that results depend on neighbours.
+Where an attack finds nothing, and where the model was wrong from the start, it returns the clean image. Whether an
+image counts as a success is the model's prediction to say, and how far it is, `nearest.minimum_over`'s: no attack is
+asked. DeepFool is our own (one Jacobian a step, finished images leave the batch); DDN, FMN and EAD are foolbox's
+(Rauber et al. 2020), EAD without its early stop: that looks at the loss of the whole batch, so results would depend
+on neighbours.
 """
 
 from collections.abc import Callable
@@ -13,11 +14,11 @@ import torch
 from torch import Tensor, nn
 
 from ..losses import margin
-from .guard import AttackError, check_inputs
+from .guard import TOLERANCE, AttackError, check_inputs
 from .libraries import View, library, positive, viewed
 
 BEYOND = 1.001  # a success is taken this much farther, out of the reach of rounding in another batch size
-MIN_STEP = 1e-4  # DeepFool's least step: near a curved boundary smaller ones vanish in float32 and the image never crosses
+MIN_STEP = 1e-6  # DeepFool's least step: an image whose logits are tied would never leave its place
 
 
 def _wrong(view: nn.Module, x: Tensor, y: Tensor) -> Tensor:
@@ -34,8 +35,8 @@ def _search(
 ) -> Tensor:
     """`run(view, x, y)` on the images that are right; its successes by prediction, the clean image everywhere else.
 
-    FMN ends so near a flat boundary that the next forward pass may round it back: a success is taken to `BEYOND` of its way,
-    or left where it is if the model is right there.
+    An image that is NaN anywhere is no success. FMN ends so near a flat boundary that the next forward pass may
+    round it back: a success is taken to `BEYOND` of its way, or left where it is if the model is right there.
     """
     check_inputs(model, x, y, 0.0)
     x_adv = x.detach().clone()
@@ -45,21 +46,22 @@ def _search(
         right = ~_wrong(view, x_adv, y)
         if right.any():
             clean, labels = x_adv[right].contiguous(), y[right]
-            found = run(view, clean.clone(), labels).detach().to(x.dtype)
+            raw = run(view, clean.clone(), labels).detach().to(x.dtype)
+            found = raw.clamp(0, 1)  # x + delta may round to a hair above 1
+            if ((raw - found).abs() > TOLERANCE).any():
+                raise AttackError(f"{name} left [0, 1]: values from {raw.min():.6g} to {raw.max():.6g}")
             best = clean
             for candidate in (found, torch.lerp(clean, found, BEYOND).clamp(0, 1)):
                 success = _wrong(view, candidate, labels) & candidate.isfinite().flatten(1).all(1)
                 best = torch.where(_column(success, x), candidate, best)
             x_adv[right] = best
-    if not (x_adv.min() >= 0 and x_adv.max() <= 1):
-        raise AttackError(f"{name} left [0, 1]: values from {x_adv.min():.6g} to {x_adv.max():.6g}")
     return x_adv
 
 
 def _nearest_face(view: nn.Module, x_adv: Tensor, y: Tensor, rivals: int, dual: int) -> tuple[Tensor, Tensor, Tensor]:
     """One linearisation of the model at images that are right, against the `rivals` likeliest wrong classes.
 
-    Returns the distance to the nearest class boundary (n,), the gradient of its gap (n, ...) and that gradient's dual norm.
+    Returns the distance to the nearest class boundary (n,), the gradient of its gap (n, ...) and that one's dual norm.
     """
     point = x_adv.clone().requires_grad_()
     logits = view(point)
@@ -100,7 +102,8 @@ def deepfool_l2(
     """DeepFool in L2 (Moosavi-Dezfooli et al. 2016), batched: one forward and `rivals` backward passes a step.
 
     rivals: how many of the likeliest wrong classes are looked at, all of ten classes by default
-    overshoot: how much farther than the linearised boundary to go. Draws nothing: `seed` has no effect.
+    overshoot: by how much the whole way is lengthened, to cross a boundary that the steps only creep up to
+    Draws nothing: `seed` has no effect.
     """
     positive(steps=steps, rivals=rivals, overshoot=overshoot)
     options = dict(norm="l2", steps=steps, overshoot=overshoot, rivals=rivals)
@@ -142,24 +145,39 @@ def _foolbox(name: str, model: nn.Module, x: Tensor, y: Tensor, seed: int, slack
 
 
 def ddn(
-    model: nn.Module, x: Tensor, y: Tensor, *, steps: int = 100, init_eps: float = 1.0, gamma: float = 0.05, seed: int = 0
+    model: nn.Module,
+    x: Tensor,
+    y: Tensor,
+    *,
+    steps: int = 100,
+    init_eps: float = 1.0,
+    gamma: float = 0.05,
+    seed: int = 0,
 ) -> Tensor:
     """Decoupled direction and norm, L2 (Rony et al. 2019): cross-entropy steps at a radius that shrinks on success.
 
-    init_eps: first radius; gamma: factor by which it changes. Where the gradient is zero it steps at random, from `seed`.
+    init_eps: first radius, too large for distances below about 0.1 (it shrinks to a hundredth of it in 100 steps)
+    gamma: share by which the radius changes. Where the gradient is zero it steps at random, from `seed`.
     """
     positive(steps=steps, init_eps=init_eps, gamma=gamma)
     return _foolbox("DDNAttack", model, x, y, seed, steps=steps, init_epsilon=init_eps, gamma=gamma)
 
 
 def fmn_linf(
-    model: nn.Module, x: Tensor, y: Tensor, *, steps: int = 100, stepsize: float = 1.0, gamma: float = 0.05, seed: int = 0
+    model: nn.Module,
+    x: Tensor,
+    y: Tensor,
+    *,
+    steps: int = 100,
+    stepsize: float = 1.0,
+    gamma: float = 0.05,
+    seed: int = 0,
 ) -> Tensor:
     """Fast minimum norm in L∞ (Pintor et al. 2021), on the margin. Draws nothing: `seed` has no effect.
 
     stepsize: first length (L2) of a step, falling to a hundredth; gamma: first factor of the radius' change.
-    foolbox's own can come to rest on the boundary, a rounding error before it, and report nothing: here 10⁻⁵ of the clean
-    margin counts as there. There is none in L2: `L2FMNAttack` never projects (it divides a norm by itself).
+    foolbox's own can come to rest on the boundary, a rounding error before it, and report nothing: here 10⁻⁵ of the
+    clean margin counts as there. There is none in L2: `L2FMNAttack` never projects (it divides a norm by itself).
     """
     positive(steps=steps, stepsize=stepsize, gamma=gamma)
     return _foolbox("LInfFMNAttack", model, x, y, seed, slack=1e-5, steps=steps, max_stepsize=stepsize, gamma=gamma)
@@ -178,7 +196,7 @@ def ead(
     const: float = 1e-3,
     seed: int = 0,
 ) -> Tensor:
-    """Elastic-net attack (Chen et al. 2018): ISTA on the margin + β‖δ‖₁ + ‖δ‖₂², with a binary search for their balance.
+    """Elastic-net attack (Chen et al. 2018): ISTA on c · margin + β‖δ‖₁ + ‖δ‖₂², with a binary search for c.
 
     rule: which success is kept, the least elastic net ("en") or the least L1 ("l1")
     steps, searches: 100 steps in each of 9 searches, as torchattacks runs it: 1,800 forward and 900 backward passes

@@ -1,4 +1,4 @@
-"""How far is the nearest wrong image? Per-image minimum over several attacks; failures are ∞, never 0 and never dropped."""
+"""How far is the nearest wrong image? Per-image minimum over attacks; failures are ∞, never 0 and never dropped."""
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
@@ -14,11 +14,11 @@ QUANTILES = (0.1, 0.25, 0.5, 0.75, 0.9)
 
 @dataclass(frozen=True)
 class Minimum:
-    """Distance in `norm` of each of N images to the nearest one, of all that the attacks found, that the model gets wrong.
+    """Distance in `norm` of each of N images to the nearest one that the model gets wrong, of all that attacks found.
 
     correct (N,): right before any attack; only these images have a distance, the others' is NaN
     distance (N,): ∞ where every attack failed; x_adv (N, ...): the nearest image, the clean one where there is none
-    by_attack[name] (N,): each attack's own distance; winner (N,): index into `names` of the nearest, −1 where there is none
+    by_attack[name] (N,): each attack's own distance; winner (N,): index into `names` of the nearest, −1 for none
     """
 
     norm: str
@@ -66,11 +66,11 @@ def _wrong(model: nn.Module, x: Tensor, y: Tensor) -> Tensor:
 
 
 def tighten(model: nn.Module, x: Tensor, y: Tensor, x_adv: Tensor, *, steps: int = 10) -> Tensor:
-    """Pull adversarial images towards the clean ones: `steps` bisections of each segment, as long as the model stays wrong.
+    """Pull adversarial images towards the clean ones: `steps` bisections of each segment, the model staying wrong.
 
-    x, x_adv (B, ...) in [0, 1], y (B,). Costs steps + 2 forward passes. Images whose x_adv is right are returned as they are.
-    The result lies one last interval (2^−steps of the segment) farther out than the bisection ended, if the model is wrong
-    there too: so near the boundary, rounding in another batch size could flip it.
+    x, x_adv (B, ...) in [0, 1], y (B,). Costs steps + 2 forward passes. Where x_adv is right it is returned as it is.
+    The result lies one last interval (2^−steps of the segment) farther out than the bisection ended, if the model is
+    wrong there too: so near the boundary, rounding in another batch size could flip it.
     """
     check_inputs(model, x, y, 0.0)
     if x_adv.shape != x.shape:
@@ -86,7 +86,7 @@ def tighten(model: nn.Module, x: Tensor, y: Tensor, x_adv: Tensor, *, steps: int
 
     with frozen(model):
         success = _wrong(model, x_adv, y)
-        inner, outer = torch.zeros(len(x), dtype=x.dtype, device=x.device), torch.ones(len(x), dtype=x.dtype, device=x.device)
+        inner, outer = x.new_zeros(len(x)), x.new_ones(len(x))
         for _ in range(steps):
             middle = (inner + outer) / 2
             wrong = _wrong(model, at(middle), y)
@@ -109,7 +109,7 @@ def minimum_over(
 ) -> Minimum:
     """Run every minimum-norm attack on the images that `model` gets right; keep, per image, the nearest success.
 
-    x (N, C, H, W) in [0, 1], y (N,); attacks: name -> function (model, x, y, *, seed) -> x_adv; norm: "linf", "l2" or "l1"
+    x (N, C, H, W) in [0, 1], y (N,); norm: "linf", "l2" or "l1"; attacks: name -> (model, x, y, *, seed) -> x_adv
     bisections: how finely each success is pulled towards the clean image (`tighten`); 0 leaves attacks as they are
     Each batch has a seed of its own, derived from `seed`.
     """
@@ -117,10 +117,11 @@ def minimum_over(
     if norm not in NORMS:
         raise ValueError(f"norm must be one of {', '.join(NORMS)}; got {norm!r}")
     if not attacks or len(y) == 0 or batch_size < 1 or bisections < 0:
-        raise ValueError("minimum_over needs an attack, an image, a batch_size of 1 or more and bisections of 0 or more")
+        raise ValueError("minimum_over needs an attack, an image, batch_size of 1 or more, bisections of 0 or more")
     x = x.detach()
     with frozen(model):
-        correct = torch.cat([~_wrong(model, *part) for part in zip(x.split(batch_size), y.split(batch_size), strict=True)])
+        parts = zip(x.split(batch_size), y.split(batch_size), strict=True)
+        correct = torch.cat([~_wrong(model, *part) for part in parts])
     blank = torch.where(correct, torch.inf, torch.nan).to(x)
     by_attack = {name: blank.clone() for name in attacks}
     nearest, distance, winner = x.clone(), blank.clone(), torch.full_like(y, -1)
@@ -144,9 +145,9 @@ def minimum_over(
 def summary(distance: Tensor, quantiles: Sequence[float] = QUANTILES) -> Summary:
     """Median, quantiles and share of failures (∞) of distances (N,) of images that were right before any attack.
 
-    A quantile q is the least distance that at least a share q of the images does not exceed: one of the distances, never
-    a mean of two, so ∞ has its place. The median is the quantile 0.5. ValueError for NaN: leave out images wrong from the
-    start (`m.distance[m.correct]`).
+    A quantile q is the least distance that at least a share q of the images does not exceed: one of the distances,
+    never a mean of two, so ∞ has its place. The median is the quantile 0.5. ValueError for NaN: leave out images wrong
+    from the start (`m.distance[m.correct]`).
     """
     if distance.dim() != 1 or len(distance) == 0:
         raise ValueError(f"distances must be a non-empty vector, got shape {tuple(distance.shape)}")

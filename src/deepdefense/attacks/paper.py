@@ -1,6 +1,6 @@
 """The attacks that the paper lists, as torchattacks names them, each behind our conventions; or what stands in for it.
 
-`SUITE_PAPER` names the attack behind each of the paper's names, `UNUSABLE` says why torchattacks' own is not among them.
+`SUITE_PAPER` names the attack behind each of the paper's names, `UNUSABLE` says why torchattacks' own is not there.
 The defects are shown one by one in tests/test_torchattacks_defects.py.
 """
 
@@ -19,8 +19,8 @@ def apgdt(
 ) -> Tensor:
     """Auto-PGD on the targeted DLR loss, L∞, every wrong class in turn (Croce & Hein 2020); torchattacks'.
 
-    100 steps as its authors run it (torchattacks' default is 10). Needs 4 classes or more. Returns the clean image where
-    it finds nothing. torchattacks reseeds itself with `seed` on each call, so give each batch its own.
+    100 steps as its authors run it (torchattacks' default is 10). Needs 4 classes or more. Returns the clean image
+    where it finds nothing. torchattacks reseeds itself with `seed` on each call, so give each batch its own.
     """
     positive(steps=steps, restarts=restarts)
     make = library("torchattacks").APGDT
@@ -59,7 +59,7 @@ def pgd_l2(
     random_start: bool = True,
     seed: int = 0,
 ) -> Tensor:
-    """PGD in L2 on cross-entropy, last iterate; torchattacks'. eps: L2 radius; alpha: length of a step, eps/5 by default."""
+    """PGD in L2 on cross-entropy, last iterate; torchattacks'. eps: L2 radius; alpha: step, eps/5 by default."""
     alpha = eps / 5 if alpha is None else alpha
     positive(steps=steps, alpha=alpha + (eps == 0))
     if x.dim() != 4:
@@ -131,9 +131,9 @@ UNUSABLE: dict[str, str] = {
     "Instead: `fab`, the official FAB-T",
     "DeepFool": "stops short of the boundary without a word where its steps fall below float32's resolution; one image "
     "and one class at a time; images already wrong count as distance 0. Instead: `deepfool_l2`, batched",
-    "EADEN": "its test for stopping sums the loss over the batch, so that one image's distance depends on the others; it "
-    "starts each search where the last one ended; it writes into the clean images. Instead: `ead` with rule 'en', foolbox's",
-    "EADL1": "as EADEN. Instead: `ead` with rule 'l1'",
+    "EADEN": "its test for stopping sums the loss over the batch, so one image can stop all; it starts each search "
+    "where the last one ended; it writes into the clean images and leaves [0, 1]. Instead: `ead`, rule 'en'",
+    "EADL1": "as EADEN. Instead: `ead`, rule 'l1'",
     "CW": "its margin is wrong where the other logits are negative; pixels of exactly 0 or 1 never move; the test for "
     "stopping sums over the batch; no search for c. Instead: `ddn`, foolbox's, of the same norm",
 }
