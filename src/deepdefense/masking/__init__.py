@@ -5,6 +5,7 @@
     for check in found.checks:
         print(check.number, check.title, check.verdict, check.reason)
 
+Check 7 is not calibrated yet: at a large eps its readouts can be too hard for sound attacks, and it then flags a plain net.
 `deepdefense.figures_masking.figure(check)` draws a check. Sources: Athalye et al. 2018, Carlini et al. 2019, Tramèr et al.
 2020, Pintor et al. 2022, Zimmermann et al. 2022.
 """
