@@ -38,13 +38,20 @@ def test_bad_input_is_one_clear_sentence(attack, x, y, eps, words):
     assert all(word in str(error.value) for word in words), error.value
 
 
+@every_attack
+@pytest.mark.parametrize("dtype", [torch.uint8, torch.int32])
+def test_labels_of_other_whole_types_do_the_same(attack, dtype):
+    model, (x, y) = models.build("mlp", (1, 6, 6), 3, width=0.02, seed=0), images()
+    assert torch.equal(attack(model, x, y.to(dtype), eps=0.1), attack(model, x, y, eps=0.1))
+
+
 @pytest.mark.parametrize(
     ("attack", "options", "word"),
     [
         *[(a, dict(steps=steps), "steps") for a in (attacks.pgd, attacks.apgd, attacks.loss_pgd) for steps in (0, -1, 2.5)],
         *[(a, dict(alpha=alpha), "alpha") for a in (attacks.pgd, attacks.loss_pgd) for alpha in (0, -0.1, math.nan)],
         (attacks.apgd, dict(restarts=0), "restarts"),
-        (attacks.loss_pgd, dict(loss="dlr"), "loss must be one of mse, ce, margin"),
+        (attacks.loss_pgd, dict(loss="hinge"), "loss must be one of mse, ce, margin"),
     ],
 )
 def test_bad_settings_are_named(attack, options, word):

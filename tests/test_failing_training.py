@@ -73,6 +73,16 @@ def test_divergence_is_found_at_any_step_and_the_best_epoch_is_kept(step, kind, 
         assert all(p.isfinite().all() for p in train.load_model(tmp_path, device="cpu").parameters())
 
 
+@pytest.mark.parametrize(
+    "settings", [dict(width=0.3), dict(batch_size=67), dict(model="cnn"), dict(model="cnn", width=0.3, epochs=2)], ids=str
+)
+def test_weights_so_large_that_only_validation_overflows_are_a_divergence(settings, tmp_path):
+    """After a step or two at this rate the weights are finite, but no longer the losses of the next images."""
+    run = replace(DIVERGING, **{"epochs": 1, "batch_size": 100, "val_steps": 1, **settings})
+    fit(run, folder=tmp_path)
+    assert strict(tmp_path)["status"] == "diverged"
+
+
 def constant(model, _x, _y, _step):
     """Draws all weights to zero: constant logits, the trivial optimum of the penalty."""
     return sum(p.square().sum() for p in model.parameters()), {}

@@ -5,7 +5,7 @@ from dataclasses import replace
 
 import pytest
 import torch
-from nets import Normalised, digits, global_random_state, images
+from nets import Normalised, digits, global_random_state, images, seeded
 
 from deepdefense import attacks, data, models, objectives, train
 from deepdefense.config import TrainConfig
@@ -36,10 +36,14 @@ def test_gfa_is_the_gfa_loss_with_the_lam_of_the_step(layers):
 
 
 def test_adversarial_training_is_the_loss_at_the_end_of_the_attack():
-    net, (x, y) = Normalised(classes=3).train(), images()
+    net, (x, y) = seeded(lambda: Normalised(classes=3)).float().train(), images(30)
     twin, seen = deepcopy(net), []
-    common = dict(eps=0.1, alpha=0.03, loss="ce")
-    x_adv = attacks.loss_pgd(twin, x, y, steps=3, keep_best=False, generator=step().generator, **common)
+    common = dict(eps=0.1, alpha=0.15, loss="ce")
+    x_adv, best = (
+        attacks.loss_pgd(twin, x, y, steps=3, keep_best=keep_best, generator=step().generator, **common)
+        for keep_best in (False, True)
+    )
+    assert not torch.equal(x_adv, best), "the last iterate is the one to train on"
     net.register_forward_pre_hook(lambda module, args: seen.append((module.training, args[0])))
     state = global_random_state()
     value, _ = objectives.build("pgd-at", {"attack_steps": 3, **common})(net, x, y, step())

@@ -40,6 +40,19 @@ def test_the_seed_decides_and_nothing_else(objective, tmp_path):
     assert not torch.equal(weights(one.last), weights(other.last))
 
 
+def test_every_epoch_has_an_order_of_its_own():
+    seen = []
+
+    def objective(model, x, y, _step):
+        seen.append(x.sum((1, 2, 3)))
+        return model(x).square().mean(), {}
+
+    fit(objective=objective)
+    first, second, third = (torch.cat(seen[4 * epoch : 4 * epoch + 4]) for epoch in range(3))
+    assert torch.equal(first.sort().values, second.sort().values)
+    assert not torch.equal(first, second) and not torch.equal(second, third)
+
+
 def test_a_network_that_draws_numbers_is_repeatable_too():
     finals = []
     for noise in (1, 2):

@@ -146,7 +146,8 @@ def training_table(records: Sequence[Mapping]) -> pd.DataFrame:
     def figures_of(metrics: Mapping | None) -> tuple:
         if metrics is None:
             return None, None
-        return round(100 * metrics["test_accuracy"], 1), round(next(iter(metrics["test_alignment"].values())), 2)
+        aligned = next(iter(metrics["test_alignment"].values()))
+        return round(100 * metrics["test_accuracy"], 1), None if aligned is None else round(aligned, 2)
 
     rows = []
     for record in records:

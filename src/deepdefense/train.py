@@ -165,6 +165,12 @@ def _validate(config: TrainConfig, model: nn.Module, val: data.Split) -> dict:
     }
 
 
+def _overflow_free(model: nn.Module, split: data.Split) -> bool:
+    """Are the squared logits of all images of `split` finite numbers, and so the losses?"""
+    with frozen(model), torch.no_grad():
+        return all(model(part).square().sum().isfinite() for part in split.images().split(1000))
+
+
 def _score(config: TrainConfig, row: dict) -> float:
     clean, robust = row["val_accuracy"], row["val_robust_accuracy"]
     return {"clean": clean, "robust": robust, "mean": (clean + robust) / 2}[config.select_by]
@@ -176,7 +182,7 @@ def _test_metrics(config: TrainConfig, model: nn.Module, test: data.Split) -> di
         aligned = measure_alignment(model, some.images(), some.y, layers="deep", loss=config.loss)
     return {
         "test_accuracy": accuracy(model, test),
-        "test_alignment": {name: a.mean().item() for name, a in aligned.items()},
+        "test_alignment": {name: a.mean().item() if a.isfinite().all() else None for name, a in aligned.items()},
         "test_alignment_n": len(some),
     }
 
@@ -240,6 +246,9 @@ def _epoch(config: TrainConfig, so_far: _Progress, model, optimizer, objective, 
     train_seconds = time.perf_counter() - start
     if row["finite"]:
         row |= {"lam": warmed_lam(config, (epoch + 1) / config.epochs), **_validate(config, model, dataset.val)}
+        if not _overflow_free(model, dataset.val) or not math.isfinite(row["val_alignment"]):  # though the weights are finite
+            row = {"epoch": epoch + 1, "finite": False}
+    if row["finite"]:
         score = _score(config, row)
         if so_far.best is None or score > so_far.best["score"]:
             so_far.best = {"epoch": epoch + 1, "score": score}

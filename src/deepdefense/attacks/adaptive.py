@@ -36,7 +36,7 @@ def trace_pgd(
     alpha = step_size(alpha, eps)
     if generator is None:
         generator = torch.Generator(x.device).manual_seed(seed)
-    x = x.detach()
+    x, y = x.detach(), y.long()
     start = uniform_start(x, eps, generator) if random_start else x
     with frozen(model):
         score = loss_score(model, y, objective)
