@@ -67,7 +67,9 @@ def read_json(path: str | Path) -> dict:
 
 
 def commit() -> str | None:
-    """Commit of the checkout, with "-dirty" if tracked files differ from it; None outside a git checkout."""
+    """Commit of the checkout, with "-dirty" if tracked files differ from it; None outside a checkout of this project."""
+    if not (paths.root() / "_config.yml").is_file():
+        return None
     command = ["git", "-C", str(paths.root()), "describe", "--always", "--dirty", "--abbrev=12", "--exclude=*"]
     try:
         return subprocess.run(command, capture_output=True, text=True, check=True).stdout.strip() or None
@@ -89,7 +91,7 @@ def environment(device: str | torch.device = "cpu") -> dict:
         "commit": commit(),
         "date": datetime.now(UTC).strftime("%Y-%m-%dT%H:%M:%SZ"),
         "python": platform.python_version(),
-        "packages": {package: _installed(package) for package in PACKAGES},
+        "packages": {package: _installed(package) for package in PACKAGES} | {"torch": torch.__version__},
         "device": torch.cuda.get_device_name(device) if device.type == "cuda" else f"{device.type} ({platform.machine()})",
         "threads": torch.get_num_threads(),
     }

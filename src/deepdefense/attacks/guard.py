@@ -67,8 +67,9 @@ def frozen(model: nn.Module) -> Iterator[None]:
 
 @contextmanager
 def seeded(device: torch.device, seed: int) -> Iterator[None]:
-    """The global generators of the CPU and of `device` at `seed`; afterwards as they were."""
-    cuda = [device] if device.type == "cuda" else []
+    """The global generators at `seed`, the CPU's and those of every GPU in use; afterwards as they were."""
+    in_use = device.type == "cuda" or torch.cuda.is_initialized()
+    cuda = range(torch.cuda.device_count()) if in_use else []  # torch.manual_seed reseeds them all
     with torch.random.fork_rng(devices=cuda):
         torch.manual_seed(seed)
         yield
