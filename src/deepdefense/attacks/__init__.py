@@ -4,7 +4,7 @@ x (B, C, H, W) float in [0, 1], y (B,) the labels to move away from, eps in the 
 x and within [0, 1] (checked), leaves the model's mode, parameters and gradients and the global random state as they were.
 """
 
-from .adaptive import ScaledLogits, loss_pgd, scaled_pgd
+from .adaptive import ScaledLogits, loss_pgd, restarted_pgd, scaled_pgd
 from .decision import rays
 from .features import feature_pgd
 from .gfa_adaptive import orthogonal_pgd
@@ -27,6 +27,7 @@ __all__ = [
     "orthogonal_pgd",
     "pgd",
     "rays",
+    "restarted_pgd",
     "scaled_pgd",
     "smooth_pgd",
     "square",

@@ -1,0 +1,212 @@
+"""The masking report: nets masked on purpose are flagged by the right checks, honest ones by none."""
+
+import json
+from functools import cache, partial
+
+import masked_nets
+import matplotlib
+import pytest
+import torch
+from nets import Plane, global_random_state, images
+from torch import nn
+
+from deepdefense import attacks, figures_masking, masking, substitutes
+from deepdefense.masking import binarisation
+from deepdefense.masking.protocol import check_warnings
+from deepdefense.masking.verdict import exceeds, falls_short, plain, rule_of
+
+matplotlib.use("Agg")
+EPS = masked_nets.EPS
+BUDGET = dict(eps=EPS, steps=15, draws=200, queries=400, readouts=24, targets=3, restarts=1)
+
+# What must be flagged, and what must not be.
+EXPECTED = {
+    "plain": (set(), {1, 2, 3, 4, 5, 6, 7, 8, 9}),
+    "pgd_trained": (set(), {1, 2, 3, 4, 5, 6, 7, 8, 9}),
+    "k_winners": ({3, 4, 7}, {9}),  # gradients of the wrong region: whatever needs none does better
+    "loud": (
+        {1, 2},
+        {3, 4, 5, 7, 8, 9},
+    ),  # only cross-entropy is blind; the margin attack among the white-box ones sees
+    "quantised": ({1, 2, 3, 4, 5, 7}, {9}),  # no gradient at all
+    "noisy": ({1, 2, 4, 6}, {9}),  # no two passes agree
+}
+
+
+@cache
+def other_net():
+    train = masked_nets.digits().train
+    return substitutes.plain(masked_nets.small_net(nn.ReLU, seed=5), train.images(), train.y, steps=300, lr=3e-3)
+
+
+@cache
+def report(name):
+    test = masked_nets.digits().test[:100]
+    model = getattr(masked_nets, name)()
+    return masking.report(model, test.images(), test.y, substitutes={"other": other_net()}, warnings=[], **BUDGET)
+
+
+@pytest.mark.parametrize("name", EXPECTED)
+def test_the_right_checks_flag_the_right_nets(name):
+    flagged, clear = EXPECTED[name]
+    found = report(name)
+    assert [check.number for check in found.checks] == list(range(1, 10))
+    assert flagged <= set(found.failed), {n: found[n].reason for n in flagged - set(found.failed)}
+    assert not clear & set(found.failed), {n: found[n].reason for n in clear & set(found.failed)}
+
+
+def test_honest_nets_pass_every_check_and_none_is_left_out():
+    for name in ("plain", "pgd_trained"):
+        assert [check.verdict for check in report(name).checks] == ["pass"] * 9
+
+
+def test_the_reasons_name_the_mechanism():
+    assert "gradient of exactly zero in ce" in report("loud")[2].reason
+    assert "survive eps = 0.5" in report("quantised")[1].reason
+    assert "two passes over the same images differ" in report("noisy")[2].reason
+    assert "RayS breaks" in report("k_winners")[3].reason
+    assert report("noisy")[7].verdict == "not applicable"  # no readout separates noise from noise
+
+
+@pytest.mark.parametrize("name", ["plain", "noisy"])
+def test_a_report_is_json_with_its_rules_and_every_check_has_a_figure(name):
+    record = json.loads(json.dumps(report(name).to_dict(), allow_nan=False))
+    assert record["failed"] == list(report(name).failed) and record["attacked"] <= record["images"] == 100
+    for check in record["checks"]:
+        assert check["rule"].startswith("Fails if") and check["reason"].endswith(".")
+        if check["verdict"] == "not applicable":
+            with pytest.raises(ValueError, match="nothing to draw"):
+                figures_masking.figure(check)
+            continue
+        fig = figures_masking.figure(check)
+        fig.canvas.draw()
+        assert check["title"] in fig.get_suptitle() and check["verdict"] in fig.get_suptitle()
+        matplotlib.pyplot.close(fig)
+    fig = figures_masking.verdicts(record)
+    fig.canvas.draw()
+    matplotlib.pyplot.close(fig)
+
+
+QUICK = dict(eps=EPS, steps=3, draws=20, queries=20, readouts=12, targets=1, restarts=1)
+
+
+def test_a_report_repeats_and_changes_nothing_even_for_a_random_model():
+    test = masked_nets.digits().test[:20]
+    model = masked_nets.noisy().train()
+    before = global_random_state()
+    first = masking.report(model, test.images(), test.y, **QUICK)
+    assert global_random_state() == before and model.training
+    assert all(p.requires_grad and p.grad is None for p in model.parameters())
+    assert masking.report(model, test.images(), test.y, **QUICK).to_dict() == first.to_dict()
+    model.eval()
+
+
+def test_what_was_not_given_is_not_applicable():
+    test = masked_nets.digits().test[:20]
+    found = masking.report(masked_nets.plain(), test.images(), test.y, adaptive={}, black_box={}, **QUICK)
+    assert {n: found[n].verdict for n in (3, 5, 8, 9)} == dict.fromkeys((3, 5, 8, 9), "not applicable")
+
+
+def test_a_two_class_model_without_layers_gets_a_report():
+    x, _ = images(12, (1, 4, 4))
+    model = Plane(torch.linspace(-1, 1, 16), torch.tensor(0.0))
+    found = masking.report(model, x, model(x).argmax(1), **{**QUICK, "steps": 15})
+    assert found[7].verdict == "not applicable" and not found.failed
+
+
+def test_the_door():
+    test = masked_nets.digits().test[:10]
+    x, y, model = test.images(), test.y, masked_nets.plain()
+    with pytest.raises(ValueError, match="eps must be above 0 and below 0.5"):
+        masking.report(model, x, y, eps=0.5)
+    with pytest.raises(ValueError, match="images must lie in"):
+        masking.report(model, 2 * x, y, eps=0.1)
+    with pytest.raises(ValueError, match="gets none of the 10 images right"):
+        masking.report(model, x, (model(x).argmax(1) + 1) % 10, eps=0.1)
+    with pytest.raises(ValueError, match="none of the 0 images"):
+        masking.report(model, x[:0], y[:0], eps=0.1)
+    with pytest.raises(ValueError, match="at least one attack"):
+        masking.report(model, x, y, eps=0.1, white_box_attacks={})
+
+
+def test_a_weak_claim_is_caught_although_the_model_is_honest():
+    """An evaluation that "attacks" with one tiny step: black-box attacks, restarts and the binarisation test all object."""
+    test = masked_nets.digits().test[:100]
+    weak = {"tiny step": partial(attacks.loss_pgd, loss="ce", steps=1, alpha=0.005, random_start=False)}
+    found = masking.report(masked_nets.plain(), test.images(), test.y, white_box_attacks=weak, **BUDGET)
+    assert {3, 6, 7, 8} <= set(found.failed)
+
+
+# --- the rules ----------------------------------------------------------------------------------------------------------
+
+
+def test_the_rule_allows_chance_and_no_more():
+    assert not exceeds(0, 100, 0.01) and not exceeds(1, 100, 0.01) and not exceeds(4, 100, 0.01)
+    assert exceeds(5, 100, 0.01)  # P(Bin(100, 0.01) >= 5) = 0.0034, >= 4: 0.0184
+    assert not exceeds(1, 5, 0.01) and exceeds(2, 5, 0.01)  # P(>= 2 of 5) = 0.00098, P(>= 1) = 0.049
+    assert not falls_short(20, 20, 0.95) and not falls_short(17, 20, 0.95) and falls_short(15, 20, 0.95)
+
+
+def test_json_types_only():
+    value = plain({1: torch.tensor([1.5, float("nan")]), "b": (float("inf"), True, None, {"c": 2})})
+    assert value == {"1": [1.5, None], "b": [None, True, None, {"c": 2}]}
+
+
+def test_autoattacks_warnings_decide_check_nine():
+    assert check_warnings(None).verdict == "not applicable"
+    assert check_warnings([]).verdict == "pass"
+    found = check_warnings(["there are 3 points with zero gradient!", "it seems to be a randomized\ndefense."])
+    assert (
+        found.verdict == "fail" and "3 points with zero gradient!; it seems to be a randomized defense" in found.reason
+    )
+    assert rule_of(check_warnings).startswith("Fails if there is any warning.")
+
+
+# --- binarisation -------------------------------------------------------------------------------------------------------
+
+
+def linear_net(size=36, hidden=36):
+    """Two linear layers without activation: features are linear in the image, so one signed step is the best attack."""
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(0)
+        return nn.Sequential(nn.Flatten(), nn.Linear(size, hidden), nn.Linear(hidden, 3))
+
+
+def test_on_linear_features_one_signed_step_solves_every_readout_and_standing_still_none():
+    x, _ = images(12, (1, 6, 6))
+    step = partial(attacks.loss_pgd, steps=1, alpha=0.1, random_start=False)
+    nothing = lambda model, x, y, *, eps, seed: x  # noqa: E731
+    found = masking.binarisation_test(linear_net(), x, {"step": step, "nothing": nothing}, eps=0.1)
+    assert found.readouts == 12 and found.solved == {"step": 12, "nothing": 0} and found.any_attack == 12
+
+
+def test_a_readout_separates_the_surface_point_from_the_inner_points():
+    net, (x, _) = linear_net(), images(1, (1, 6, 6))
+    generator = torch.Generator().manual_seed(0)
+    binary = binarisation.readout(net, "2", x, eps=0.1, inner=300, generator=generator)
+    again = torch.Generator().manual_seed(0)
+    surface = (x + 0.1 * binarisation._noise(x[0], binarisation.SURFACE_POINTS, again)).clamp(0, 1)
+    inner = binarisation._inner(x[0], 0.1, 300, again)
+    assert ((inner - x).abs().amax((1, 2, 3)) <= binarisation.INNER_RADIUS * 0.1 + 1e-6).all()
+    assert binary(surface).argmax(1).any()
+    assert not binary(inner).argmax(1).any() and binary(x).argmax(1).item() == 0
+    assert binary(x)[0, 1].item() == pytest.approx(-binarisation.SCORE, rel=1e-3)
+
+
+def test_where_nothing_separates_there_is_no_readout():
+    class Constant(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.head = nn.Linear(2, 3)
+
+        def forward(self, x):
+            return self.head(torch.ones(len(x), 2))
+
+    x, _ = images(3, (1, 6, 6))
+    assert masking.binarisation_test(Constant(), x, {}, eps=0.1).readouts == 0
+
+
+def test_without_a_weight_layer_the_test_cannot_be_made():
+    x, _ = images(2, (1, 4, 4))
+    with pytest.raises(ValueError, match="no linear or convolution layer"):
+        masking.binarisation_test(Plane(torch.ones(16), torch.tensor(0.0)), x, {}, eps=0.1)
