@@ -1,7 +1,8 @@
-"""Nets whose robustness is an illusion, made on purpose, and two honest ones of the same kind; all on the digits, in seconds.
+"""Nets whose robustness is an illusion, made on purpose, and two honest ones of the same kind, on the digits.
 
-`plain` and `pgd_trained` are honest. The masked ones are `k_winners` (trained with a discontinuous activation), and three
-that wrap the plain net: `loud` (logits × 10⁴), `quantised` (input rounded, no gradient) and `noisy` (noise at inference).
+`plain` and `pgd_trained` are honest. The masked ones are `k_winners` (trained with a discontinuous activation), and
+three that wrap the plain net: `loud` (logits × 10⁴), `quantised` (input rounded, no gradient) and `noisy` (in every
+pass).
 """
 
 from functools import cache

@@ -80,6 +80,7 @@ def fooled(model, x_adv, y):
 
 EXACT = {
     "margin": attacks.loss_pgd,
+    "restarts": attacks.restarted_pgd,
     "scaled": partial(attacks.scaled_pgd, factors=(0.1, 10.0)),
     "multi-targeted": attacks.multi_targeted_pgd,
     "RayS": partial(attacks.rays, queries=600),
@@ -267,7 +268,9 @@ def test_the_model_behind_a_quantised_input_falls_to_its_undefended_self():
     masked, (x, y) = masked_nets.quantised(), digits(100)
     right = ~fooled(masked, x, y)
     direct = fooled(masked, attacks.loss_pgd(masked, x, y, eps=EPS), y)[right].float().mean()
-    moved = fooled(masked, attacks.transfer({"plain": masked_nets.plain()})(masked, x, y, eps=EPS), y)[right].float().mean()
+    moved = (
+        fooled(masked, attacks.transfer({"plain": masked_nets.plain()})(masked, x, y, eps=EPS), y)[right].float().mean()
+    )
     assert direct < 0.1 and moved > 0.4
 
 
@@ -327,6 +330,7 @@ def test_feature_attacks_say_what_they_need():
 QUICK = {
     "pgd ce": partial(attacks.loss_pgd, loss="ce", steps=3),
     "pgd dlr": partial(attacks.loss_pgd, loss="dlr", steps=3),
+    "restarts": partial(attacks.restarted_pgd, steps=3),
     "scaled": partial(attacks.scaled_pgd, steps=2),
     "multi-targeted": partial(attacks.multi_targeted_pgd, steps=3, restarts=2),
     "orthogonal, clean": partial(attacks.orthogonal_pgd, steps=3, at="clean"),
@@ -404,9 +408,15 @@ def test_the_suite_holds_what_applies_to_the_model():
     x, _ = digits(2)
     net = masked_nets.plain()
     everything = suite_adaptive(net, x, substitutes={"itself": net}, guides=digits(20))
-    assert {"PGD ce", "PGD margin", "PGD dlr", "PGD mse", "features, guided", "smooth surrogate", "transfer, itself"} <= set(
-        everything
-    )
+    assert {
+        "PGD ce",
+        "PGD margin",
+        "PGD dlr",
+        "PGD mse",
+        "features, guided",
+        "smooth surrogate",
+        "transfer, itself",
+    } <= set(everything)
     model, small, *_ = plane()
     assert not {"PGD dlr", "features, away", "smooth surrogate"} & set(suite_adaptive(model, small))
 

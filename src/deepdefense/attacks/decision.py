@@ -1,8 +1,8 @@
 """A hard-label attack: it sees predictions only, so no trick with gradients or logits can mislead it.
 
-RayS (Chen & Gu 2020, "RayS: A Ray Searching Method for Hard-label Adversarial Attack"), written for whole batches. foolbox's
-HopSkipJump is not used: it stops with an error when no start is found or the model is random, and divides its gradient
-estimate by the norm over the whole batch, so images depend on their neighbours.
+RayS (Chen & Gu 2020, "RayS: A Ray Searching Method for Hard-label Adversarial Attack"), written for whole batches.
+foolbox's HopSkipJump is not used: it stops with an error when no start is found or the model is random, and divides
+its gradient estimate by the norm over the whole batch, so images depend on their neighbours.
 """
 
 import torch
@@ -11,13 +11,11 @@ from torch import Tensor, nn
 from .guard import check_inputs, check_output, check_whole, frozen
 
 
-def rays(
-    model: nn.Module, x: Tensor, y: Tensor, *, eps: float = 8 / 255, queries: int = 2000, seed: int = 0
-) -> Tensor:
-    """L∞ attack on predictions alone: (B, C, H, W), the perturbed image where one was found within eps, else the clean one.
+def rays(model: nn.Module, x: Tensor, y: Tensor, *, eps: float = 8 / 255, queries: int = 2000, seed: int = 0) -> Tensor:
+    """L∞ attack on predictions alone: the perturbed image where one was found within eps, else the clean one.
 
-    Searches the sign vectors d for the shortest ray x + r·d that ends in a mistake: flips the signs of one block after the
-    other, of ever smaller blocks, and keeps a flip that shortens the ray (length by bisection). An image is done at
+    Searches the sign vectors d for the shortest ray x + r·d that ends in a mistake: flips the signs of one block after
+    the other, of ever smaller blocks, and keeps a flip that shortens the ray (length by bisection). An image is done at
     r ≤ eps. queries: predictions that each image may cost; an image is asked for at most that often.
     Draws nothing: `seed` has no effect.
     """
@@ -72,9 +70,7 @@ def _search(
             number, blocks = 0, (2 * blocks if 2 * blocks <= size else 1 if blocks == size else size)
 
 
-def _shorten(
-    wrong, index: Tensor, signs: Tensor, high: Tensor, used: Tensor, queries: int, tolerance: float
-) -> Tensor:
+def _shorten(wrong, index: Tensor, signs: Tensor, high: Tensor, used: Tensor, queries: int, tolerance: float) -> Tensor:
     """The end of each ray drawn in by bisection, to `tolerance`; the end that is kept was seen to be wrong."""
     low, high = torch.zeros_like(high), high.clone()
     while True:

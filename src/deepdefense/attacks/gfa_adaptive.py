@@ -1,8 +1,8 @@
 """PGD across the aligned gradient: what a defence that tames one gradient direction leaves open.
 
-Gradient-Feature Alignment acts on u = ∂ℓ/∂x = Jᵀ ∂ℓ/∂z, with the *training* loss ℓ at the right label: one direction of the
-Jacobian. Another loss has other directions. This attack climbs such a loss and is kept from using u: what it still finds,
-the regulariser has not touched.
+Gradient-Feature Alignment acts on u = ∂ℓ/∂x = Jᵀ ∂ℓ/∂z, with the *training* loss ℓ at the right label: one direction
+of the Jacobian. Another loss has other directions. This attack climbs such a loss and is kept from using u: what it
+still finds, the regulariser has not touched.
 """
 
 import torch
@@ -18,8 +18,8 @@ PLACES = ("clean", "iterate")
 def project(v: Tensor, u: Tensor, anchor: Tensor, low: Tensor, high: Tensor) -> Tensor:
     """The point nearest to `v` in the box [low, high] with ⟨u, · − anchor⟩ = 0, per image; `anchor` lies in the box.
 
-    It is clip(v − τu) with τ from that equation, whose left side falls as τ rises: found by bisection. Where u = 0 it is
-    the clipped v. All are (B, ...).
+    It is clip(v − τu) with τ from that equation, whose left side falls as τ rises: found by bisection. Where u = 0 it
+    is the clipped v. All are (B, ...).
     """
     shape, v, u, anchor, low, high = v.shape, *(t.flatten(1) for t in (v, u, anchor, low, high))
     peak = u.abs().amax(1, keepdim=True)
@@ -54,13 +54,13 @@ def orthogonal_pgd(
     at: str = "iterate",
     seed: int = 0,
 ) -> Tensor:
-    """L∞ PGD on `loss` with every step orthogonal to the input gradient u of `training_loss`; best iterate, (B, C, H, W).
+    """L∞ PGD on `loss` with every step orthogonal to the input gradient u of `training_loss`; best iterate.
 
     at="clean":   u is taken once, at the clean image, and the whole perturbation is orthogonal to it
     at="iterate": u is taken anew at each iterate, and each step is orthogonal to it
-    The step follows the sign of the gradient without its part along u, and is then projected onto ball ∩ [0, 1] ∩ {⟨u, ·⟩ = 0}
-    exactly. For a linear model with two classes u spans every gradient, so the attack finds nothing: as it should.
-    The regulariser: Lin et al. 2025 (arXiv 2511.13749); the attack is ours.
+    The step follows the sign of the gradient without its part along u, and is then projected, exactly, onto the
+    part of ball and [0, 1] where ⟨u, ·⟩ = 0. For a linear model with two classes u spans every gradient, so the attack
+    finds nothing: as it should. The regulariser: Lin et al. 2025 (arXiv 2511.13749); the attack is ours.
     """
     check_inputs(model, x, y, eps)
     check_whole(steps=steps)

@@ -6,7 +6,7 @@ from functools import partial
 import torch
 from torch import Tensor, nn
 
-from .adaptive import loss_pgd, scaled_pgd
+from .adaptive import loss_pgd, restarted_pgd, scaled_pgd
 from .features import feature_pgd, inner_layers
 from .gfa_adaptive import orthogonal_pgd
 from .guard import check_inputs, frozen
@@ -28,7 +28,7 @@ def suite_adaptive(
 
     x: images (at least one) that tell of which parts the model consists; training_loss: the loss it was trained with
     substitutes: networks to transfer from, such as those of `deepdefense.substitutes`; guides: (images, labels) for the
-    feature attack towards another class; steps: of each ascent; restarts: of the multi-targeted attack
+    feature attack towards another class; steps: of each ascent; restarts: of the margin and multi-targeted ones
 
     Left out where it cannot run: DLR with two classes, features of a model without inner weight layers, smooth
     activations of a model without ReLU, transfer without substitutes, guided features without guides.
@@ -41,6 +41,7 @@ def suite_adaptive(
     losses = ["ce", "margin", *(["dlr"] if classes > 2 else [])]
     losses += [training_loss] if training_loss not in losses else []
     suite = {f"PGD {loss}": partial(loss_pgd, steps=steps, loss=loss) for loss in losses}
+    suite["PGD margin, restarts"] = partial(restarted_pgd, steps=steps, restarts=restarts)
     suite["PGD scaled logits"] = partial(scaled_pgd, steps=steps)
     suite["multi-targeted PGD"] = partial(multi_targeted_pgd, steps=steps, restarts=restarts)
     for place in ("clean", "iterate"):

@@ -1,4 +1,4 @@
-"""Transfer: attack substitutes, judge on the model. A masked gradient hides nothing that another net's gradient finds."""
+"""Transfer: attack substitutes, judge on the model. Masked gradients hide nothing that another net's find."""
 
 from collections.abc import Callable, Mapping
 
@@ -14,8 +14,10 @@ from .guard import check_inputs, check_output, frozen
 RELUS = (F.relu, F.relu_, torch.relu, torch.relu_, Tensor.relu, Tensor.relu_)
 
 
-def transfer(substitutes: Mapping[str, nn.Module], attack: Callable[..., Tensor] = loss_pgd, **options) -> Callable[..., Tensor]:
-    """An attack `(model, x, y, *, eps, seed) -> x_adv` that fools the `substitutes` and keeps what is worst for the model.
+def transfer(
+    substitutes: Mapping[str, nn.Module], attack: Callable[..., Tensor] = loss_pgd, **options
+) -> Callable[..., Tensor]:
+    """An attack `(model, x, y, *, eps, seed) -> x_adv` that fools `substitutes` and keeps what is worst for the model.
 
     substitutes: {name: network} taking the same images to logits of the same classes; attack and its options: what is
     run on each of them, by default PGD on the margin (Papernot et al. 2017).
@@ -55,11 +57,11 @@ class _SoftReLU(TorchFunctionMode):
 
 
 class SmoothActivations(nn.Module):
-    """`model` with softplus(beta) in place of every ReLU, module or function, and the same weights, which stay untouched.
+    """`model` with softplus(beta) in place of every ReLU, module or function; the weights are the model's own.
 
-    A substitute, for attacks only: its gradient is defined where ReLU's is zero or jumps. Raises ValueError in `forward` if
-    the model runs no ReLU. Other kinks (max-pooling, clamping) stay as they are; a model that discards what an in-place
-    ReLU returns keeps that ReLU's input.
+    A substitute, for attacks only: its gradient is defined where ReLU's is zero or jumps. Raises ValueError in
+    `forward` if the model runs no ReLU. Other kinks (max-pooling, clamping) stay as they are; a model that discards
+    what an in-place ReLU returns keeps that ReLU's input.
     """
 
     def __init__(self, model: nn.Module, beta: float = 20.0):
@@ -94,8 +96,8 @@ def smooth_pgd(
     loss: str = "margin",
     seed: int = 0,
 ) -> Tensor:
-    """Transfer from the model itself with smooth activations (backward pass differentiable approximation, Athalye et al.
-    2018, with softplus): PGD on `loss` for each of `betas`, judged on the model with its own ReLUs."""
+    """Transfer from the model itself with smooth activations (backward pass differentiable approximation, Athalye et
+    al. 2018, with softplus): PGD on `loss` for each of `betas`, judged on the model with its own ReLUs."""
     check_inputs(model, x, y, eps)
     substitutes = {f"beta {beta:g}": SmoothActivations(model, beta) for beta in betas}
     return transfer(substitutes, steps=steps, loss=loss)(model, x, y, eps=eps, seed=seed)

@@ -1,13 +1,12 @@
-"""Is a robustness number real, or are the gradients masked? Nine checks of one model, each with a verdict, numbers and data.
+"""Is a robustness number real, or are the gradients masked? Nine checks of one model, each with a verdict.
 
     from deepdefense import masking
     found = masking.report(model, x, y, eps=8 / 255)
     for check in found.checks:
         print(check.number, check.title, check.verdict, check.reason)
 
-Check 7 is not calibrated yet: at a large eps its readouts can be too hard for sound attacks, and it then flags a plain net.
-`deepdefense.figures_masking.figure(check)` draws a check. Sources: Athalye et al. 2018, Carlini et al. 2019, Tramèr et al.
-2020, Pintor et al. 2022, Zimmermann et al. 2022.
+`deepdefense.figures_masking.figure(check)` draws a check. Sources: Athalye et al. 2018, Carlini et al. 2019, Tramèr et
+al. 2020, Pintor et al. 2022, Zimmermann et al. 2022.
 """
 
 from .binarisation import binarisation_test

@@ -14,12 +14,14 @@ from .verdict import Check, MaskingReport, make, skipped
 
 
 def default_white_box(steps: int) -> dict[str, Attack]:
-    """PGD with best iterate on cross-entropy and on the margin: what the checks hold the others against."""
-    return {f"PGD {loss}": partial(attacks.loss_pgd, loss=loss, steps=steps) for loss in ("ce", "margin")}
+    """PGD with best iterate, shrinking steps and two starts, on cross-entropy and on the margin."""
+    return {
+        f"PGD {loss}": partial(attacks.restarted_pgd, loss=loss, steps=steps, restarts=2) for loss in ("ce", "margin")
+    }
 
 
 def check_warnings(warnings: Sequence[str] | None) -> Check:
-    """Check 9: what AutoAttack itself warned of (zero gradients, a random model, Square better than the white-box attacks, …).
+    """Check 9: what AutoAttack itself warned of (zero gradients, a random model, Square better than the rest, …).
 
     Fails if there is any warning. Not applicable if AutoAttack was not run.
     """
@@ -28,7 +30,15 @@ def check_warnings(warnings: Sequence[str] | None) -> Check:
         return skipped(check_warnings, 9, title, "AutoAttack was not run on this model.")
     texts = [" ".join(str(text).split()) for text in warnings]
     failures = ["AutoAttack warned: " + "; ".join(text.rstrip(".") for text in texts)] if texts else []
-    return make(check_warnings, 9, title, failures, "AutoAttack ran without a warning.", {"warnings": len(texts)}, {"texts": texts})
+    return make(
+        check_warnings,
+        9,
+        title,
+        failures,
+        "AutoAttack ran without a warning.",
+        {"warnings": len(texts)},
+        {"texts": texts},
+    )
 
 
 def report(
@@ -58,10 +68,12 @@ def report(
     Only images that the model gets right are used; a few hundred will do. Every attack is a function
     (model, x, y, *, eps, seed) -> x_adv and is judged by the model's prediction alone.
 
-    white_box_attacks: those whose numbers are claimed; by default PGD with best iterate on cross-entropy and on the margin
-    black_box: by default Square and RayS with `queries` each; adaptive: by default the orthogonal, feature and smooth-surrogate
-    attacks of `attacks.suite_adaptive`, and transfer from the substitute called "undefended" where there is one
-    substitutes: {name: network} for check 5; warnings: what AutoAttack warned of, for check 9; training_loss: the model's
+    white_box_attacks: those whose numbers are claimed; by default PGD with two starts on cross-entropy and margin
+    black_box: by default Square and RayS with `queries` each; adaptive: by default the orthogonal, feature and
+    smooth-surrogate attacks of `attacks.suite_adaptive`, and transfer from the substitute called "undefended" where
+    there is one
+    substitutes: {name: network} for check 5; warnings: what AutoAttack warned of, for check 9; training_loss: the
+    model's
     steps, restarts, targets: of PGD and multi-targeted PGD; draws: random points an image; readouts: images of check 7
 
     On a CPU the result depends only on the arguments. Raises ValueError where the arguments cannot be worked with.
@@ -94,7 +106,7 @@ def report(
             partial(rivals.check_random, tested, draws),
             partial(rivals.check_transfer, tested, substitutes or {}),
             partial(white_box.check_convergence, tested, restarts=restarts, targets=targets),
-            partial(binarisation.check_binarisation, tested, white, images=readouts, inner=500, guesses=200),
+            partial(binarisation.check_binarisation, tested, white, images=readouts, inner=1000, guesses=200),
             partial(rivals.check_adaptive, tested, adaptive),
             partial(check_warnings, warnings),
         ]

@@ -1,4 +1,4 @@
-"""Checks 3, 4, 5 and 8: attacks that need no gradient of this model, or another one, must not beat the white-box attacks."""
+"""Checks 3, 4, 5 and 8: attacks without this model's gradient, or with another, must not beat the white-box ones."""
 
 from collections.abc import Callable, Mapping
 
@@ -13,7 +13,13 @@ from .verdict import LITTLE, NEVER, Check, exceeds, make, skipped
 
 
 def _compare(
-    function: Callable, number: int, title: str, subject: Subject, broken: Mapping[str, Tensor], allowed: float, fine: str
+    function: Callable,
+    number: int,
+    title: str,
+    subject: Subject,
+    broken: Mapping[str, Tensor],
+    allowed: float,
+    fine: str,
 ) -> Check:
     """A check that fails if one of `broken` holds more survivors of the white-box attacks than `allowed` explains."""
     n, survived = len(subject), subject.survived
@@ -51,7 +57,7 @@ def check_black_box(subject: Subject, attacks: Mapping[str, Attack]) -> Check:
 
 @torch.no_grad()
 def random_draws(subject: Subject, draws: int, *, chunk: int = 2048) -> Tensor:
-    """How many of `draws` points of the ball the model gets wrong, per image (n,): half uniform inside, half at its corners."""
+    """How many of `draws` points of the ball the model gets wrong, (n,): half uniform inside, half at corners."""
     generator = torch.Generator(subject.x.device).manual_seed(subject.seed)
     wrong = torch.zeros(len(subject), dtype=torch.long, device=subject.x.device)
     with frozen(subject.model):
@@ -70,8 +76,8 @@ def random_draws(subject: Subject, draws: int, *, chunk: int = 2048) -> Tensor:
 def check_random(subject: Subject, draws: int) -> Check:
     """Check 4: random points of the ball, half uniform inside, half at its corners, never beat the white-box attacks.
 
-    Fails if they hold mistakes for images that no white-box attack breaks, more images than a true share of 1 % explains.
-    "Explains": the binomial tail over the n images is at least 1 %.
+    Fails if they hold mistakes for images that no white-box attack breaks, more images than a true share of 1 %
+    explains. "Explains": the binomial tail over the n images is at least 1 %.
     """
     wrong = random_draws(subject, draws)
     fine = f"{draws} random points an image find nothing that a white-box attack does not."
@@ -85,8 +91,8 @@ def check_random(subject: Subject, draws: int) -> Check:
 def check_transfer(subject: Subject, substitutes: Mapping[str, nn.Module]) -> Check:
     """Check 5: attacks on other networks never beat the white-box ones on the model itself. PGD on the margin.
 
-    Fails if the attack on one substitute breaks images that no white-box attack does, more than a true share of 1 % explains.
-    "Explains": the binomial tail over the n images is at least 1 %.
+    Fails if the attack on one substitute breaks images that no white-box attack does, more than a true share of 1 %
+    explains. "Explains": the binomial tail over the n images is at least 1 %.
     """
     title = "Transfer never wins"
     if not substitutes:

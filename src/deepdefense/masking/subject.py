@@ -21,7 +21,7 @@ def predict(model: nn.Module, x: Tensor, batch_size: int) -> Tensor:
 
 @dataclass(frozen=True)
 class Subject:
-    """`x` (n, C, H, W) in [0, 1] and `y` (n,): images that `model` gets right; eps; the white-box attacks to be checked."""
+    """`x` (n, C, H, W) in [0, 1] and `y` (n,): images that `model` gets right; eps; the attacks to be checked."""
 
     model: nn.Module
     x: Tensor
@@ -44,7 +44,9 @@ class Subject:
         """The same for a float64 copy of the model, on float64 images."""
         return self._judge(model, attack, self.eps, 0, torch.float64)
 
-    def _judge(self, model: nn.Module, attack: Attack, eps: float, seed: int, dtype: torch.dtype | None = None) -> Tensor:
+    def _judge(
+        self, model: nn.Module, attack: Attack, eps: float, seed: int, dtype: torch.dtype | None = None
+    ) -> Tensor:
         wrong = []
         for number, part in enumerate(torch.arange(len(self), device=self.y.device).split(self.batch_size)):
             x, y = self.x[part].to(dtype or self.x.dtype), self.y[part]

@@ -16,7 +16,7 @@ LEVEL = 0.01  # probability that a model at the allowed share fails all the same
 
 @dataclass(frozen=True)
 class Check:
-    """One check. `numbers` are the scalars behind the verdict, `data` what its figure needs; both hold JSON types only."""
+    """One check. `numbers` are the scalars behind the verdict, `data` what its figure needs; both in JSON types."""
 
     number: int  # 1 to 9
     title: str
@@ -58,7 +58,9 @@ class MaskingReport:
         return {**asdict(self), "checks": [check.to_dict() for check in self.checks], "failed": list(self.failed)}
 
 
-def make(function: Callable, number: int, title: str, failures: list[str], fine: str, numbers: Mapping, data: Mapping) -> Check:
+def make(
+    function: Callable, number: int, title: str, failures: list[str], fine: str, numbers: Mapping, data: Mapping
+) -> Check:
     """The outcome of the check `function`: "fail" with what failed, or "pass" with the sentence `fine`."""
     reason = "; ".join(failures) + "." if failures else fine
     verdict = "fail" if failures else "pass"

@@ -2,6 +2,7 @@
 
 from copy import deepcopy
 from functools import partial
+from itertools import pairwise
 
 import torch
 from torch import Tensor
@@ -18,11 +19,11 @@ LAST_RADIUS = 0.5  # half the range: every image can be made grey
 
 
 def check_strength(subject: Subject) -> Check:
-    """Check 1: more attack, more success. PGD on cross-entropy against one step, twice the steps, three restarts, other eps.
+    """Check 1: more attack, more success. PGD on cross-entropy against one step, more steps, restarts, other eps.
 
-    Fails if FGSM breaks images that PGD does not, if accuracy rises from one eps to the next larger one, or if images survive
-    eps = 0.5, each time more than a true share of 1 % explains; or if twice the steps, or two restarts more, break more
-    than a true share of 5 % explains. "Explains": the binomial tail over the n images is at least 1 %.
+    Fails if FGSM breaks images that PGD does not, if accuracy rises from one eps to the next larger one, or if images
+    survive eps = 0.5, each time more than a true share of 1 % explains; or if twice the steps, or two restarts more,
+    break more than a true share of 5 % explains. "Explains": the binomial tail over the n images is at least 1 %.
     """
     n, steps = len(subject), subject.steps
     pgd = partial(loss_pgd, loss="ce", steps=steps)
@@ -33,7 +34,7 @@ def check_strength(subject: Subject) -> Check:
     radii = sorted({min(factor * subject.eps, LAST_RADIUS) for factor in SMALL_SWEEP} | {LAST_RADIUS})
     broken = [once if radius == subject.eps else subject.broken(pgd, eps=radius) for radius in radii]
     counts = [int(mask.sum()) for mask in broken]
-    rises = [max(0, before - after) for before, after in zip(counts, counts[1:], strict=False)]
+    rises = [max(0, before - after) for before, after in pairwise(counts)]
     numbers = {
         "broken by PGD": int(once.sum()),
         "broken by FGSM and not by PGD": int((one_step & ~once).sum()),
@@ -50,7 +51,9 @@ def check_strength(subject: Subject) -> Check:
         "largest rise of accuracy with eps": ("a larger eps leaves {} of {} images more", NEVER),
         "left at eps 0.5": ("{} of {} images survive eps = 0.5", NEVER),
     }
-    failures = [text.format(numbers[key], n) for key, (text, allowed) in tests.items() if exceeds(numbers[key], n, allowed)]
+    failures = [
+        text.format(numbers[key], n) for key, (text, allowed) in tests.items() if exceeds(numbers[key], n, allowed)
+    ]
     data = {
         "eps": radii,
         "accuracy": [1 - count / n for count in counts],
@@ -100,7 +103,7 @@ def _double_copy(subject: Subject) -> torch.nn.Module | str:
 
 
 def check_invariance(subject: Subject) -> Check:
-    """Check 2: what must not matter does not. PGD on cross-entropy with logits × 10⁻³ … 10³, in float64, on other losses.
+    """Check 2: what must not matter does not. PGD with logits × 10⁻³ … 10³, in float64, on other losses.
 
     Fails if, compared image by image, a scale or float64 breaks images that the logits as they are do not, or one loss
     breaks images that another does not (both ways), more than a true share of 5 % explains; if images have an input
@@ -111,7 +114,9 @@ def check_invariance(subject: Subject) -> Check:
     losses = _losses(subject)
     by_loss = {loss: subject.broken(partial(pgd, loss=loss)) for loss in losses}
     base = by_loss["ce"]
-    by_scale = {f"{factor:g}": subject.broken(partial(_on_scaled, factor=factor, steps=subject.steps)) for factor in FACTORS}
+    by_scale = {
+        f"{factor:g}": subject.broken(partial(_on_scaled, factor=factor, steps=subject.steps)) for factor in FACTORS
+    }
     gains = {scale: int((mask & ~base).sum()) for scale, mask in by_scale.items()}
     best_scale = max(gains, key=gains.get)
     double = _double_copy(subject)
@@ -132,7 +137,9 @@ def check_invariance(subject: Subject) -> Check:
     }
     failures = []
     if exceeds(gains[best_scale], n, LITTLE):
-        failures.append(f"logits × {best_scale} break {gains[best_scale]} of {n} images that the logits as they are do not")
+        failures.append(
+            f"logits × {best_scale} break {gains[best_scale]} of {n} images that the logits as they are do not"
+        )
     if in_double is not None and exceeds(numbers["broken in float64 only"], n, LITTLE):
         failures.append(f"float64 breaks {numbers['broken in float64 only']} of {n} images that float32 does not")
     if exceeds(pairs[better, worse], n, LITTLE):
@@ -162,7 +169,7 @@ def _on_scaled(model, x: Tensor, y: Tensor, *, eps: float, factor: float, steps:
 
 @torch.no_grad()
 def _repeat_difference(subject: Subject) -> float:
-    """Largest difference between two passes over the same images, relative to the largest logit; rounding counts as 0."""
+    """Largest difference between two passes over the same images, relative to the largest logit; 0 if rounding."""
     x = subject.x[: subject.batch_size]
     with frozen(subject.model):
         first, second = subject.model(x), subject.model(x)
@@ -173,9 +180,9 @@ def _repeat_difference(subject: Subject) -> float:
 def check_convergence(subject: Subject, *, restarts: int, targets: int | None) -> Check:
     """Check 6: the attack has converged, and reports what it finds. Multi-targeted PGD with restarts; loss curves.
 
-    Fails if multi-targeted PGD with restarts breaks images that no white-box attack does, or if PGD on cross-entropy passes
-    through a mistake and ends on a right answer (a silent success), more than a true share of 5 % of the images explains.
-    "Explains": the binomial tail over the n images is at least 1 %.
+    Fails if multi-targeted PGD with restarts breaks images that no white-box attack does, or if PGD on cross-entropy
+    passes through a mistake and ends on a right answer (a silent success), more than a true share of 5 % of the images
+    explains. "Explains": the binomial tail over the n images is at least 1 %.
     """
     n = len(subject)
     survived = subject.survived
@@ -190,7 +197,9 @@ def check_convergence(subject: Subject, *, restarts: int, targets: int | None) -
         fooled.append(found.fooled)
     value, fool = torch.cat(values, 1), torch.cat(fooled, 1)
     silent = int((fool.any(0) & ~fool[-1]).sum())
-    quantiles = torch.quantile(value.double(), torch.tensor([0.25, 0.5, 0.75], dtype=torch.double, device=value.device), dim=1)
+    quantiles = torch.quantile(
+        value.double(), torch.tensor([0.25, 0.5, 0.75], dtype=torch.double, device=value.device), dim=1
+    )
     numbers = {
         "broken by multi-targeted restarts only": int((many & survived).sum()),
         "silent successes": silent,
@@ -200,7 +209,9 @@ def check_convergence(subject: Subject, *, restarts: int, targets: int | None) -
     failures = []
     if exceeds(numbers["broken by multi-targeted restarts only"], n, LITTLE):
         count = numbers["broken by multi-targeted restarts only"]
-        failures.append(f"multi-targeted PGD with {restarts} restarts breaks {count} of {n} images that no white-box attack does")
+        failures.append(
+            f"multi-targeted PGD with {restarts} restarts breaks {count} of {n} images that no white-box attack does"
+        )
     if exceeds(silent, n, LITTLE):
         failures.append(f"PGD passes through a mistake and ends on a right answer on {silent} of {n} images")
     data = {
@@ -209,5 +220,7 @@ def check_convergence(subject: Subject, *, restarts: int, targets: int | None) -
         "fooled so far": (fool.cumsum(0) > 0).double().mean(1),
         "accuracy": {"white-box": survived.float().mean().item(), "multi-targeted": 1 - many.float().mean().item()},
     }
-    fine = "Targets and restarts find little that the white-box attacks miss, and PGD ends on the mistakes that it meets."
+    fine = (
+        "Targets and restarts find little that the white-box attacks miss, and PGD ends on the mistakes that it meets."
+    )
     return make(check_convergence, 6, "Converged, without silent successes", failures, fine, numbers, data)
