@@ -10,7 +10,7 @@ from functools import partial
 from torch import Tensor, nn
 
 from . import attacks
-from .attacks import autoattack, paper
+from .attacks import autoattack, minimum_norm, paper
 
 Attack = Callable[..., Tensor]
 STANDARD = "standard"
@@ -21,10 +21,6 @@ GRADIENT: dict[str, Attack] = {
     "PGD-20": partial(attacks.pgd, steps=20),
     "APGD-100": partial(attacks.apgd, steps=100),
     "PGD-20 margin": partial(attacks.loss_pgd, steps=20, loss="margin"),
-}
-MINIMUM_NORM: dict[str, dict[str, Attack]] = {
-    "linf": {"DeepFool": attacks.deepfool_linf, "FMN": attacks.fmn_linf},
-    "l2": {"DeepFool": attacks.deepfool_l2, "DDN": attacks.ddn},
 }
 
 
@@ -39,7 +35,7 @@ SUITES: dict[str, Callable[[nn.Module, Tensor, str], Mapping[str, Attack]]] = {
     "paper": lambda model, x, norm: paper.BOUNDED if norm == "linf" else paper.BOUNDED_L2,
     STANDARD: _standard,
     "adaptive": lambda model, x, norm: attacks.suite_adaptive(model, x) if norm == "linf" else {},
-    "minimum_norm": lambda model, x, norm: MINIMUM_NORM[norm],
+    "minimum_norm": lambda model, x, norm: minimum_norm.MINIMUM[norm],
 }
 
 
