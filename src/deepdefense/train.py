@@ -16,11 +16,18 @@ import torch
 from torch import nn
 from tqdm import tqdm
 
-from . import checkpoint, cost, data, models, objectives, results
+from . import checkpoint, cost, data, models, objectives, results, sources
 from .attacks.adaptive import loss_pgd
 from .attacks.guard import frozen, seeded
 from .config import TrainConfig
 from .gfa import measure_alignment
+
+
+def code_files(objective: str) -> tuple[Path, ...]:
+    """Our files that a training run with the objective of this name depends on; not the registry, nor the profiles."""
+    function = objectives.OBJECTIVES[objective]
+    own = getattr(function, "func", function).__module__.removeprefix(f"{sources.NAME}.")
+    return sources.files_of("train", own, without=("config", "objectives", "paths", "results"))
 
 
 @dataclass(frozen=True)
