@@ -14,6 +14,7 @@ import torch
 from torch import Tensor, nn
 
 from . import taps
+from .double_backward import TwiceDifferentiable
 from .geometry import alignment
 from .losses import get_loss
 
@@ -73,11 +74,14 @@ def gfa_terms(
     Differentiable once more, so `terms.loss.backward()` reaches the weights. Runs under `torch.no_grad` too.
     """
     _check(lam, form, reduction)
+    own = None if x.requires_grad else x.detach().requires_grad_()  # a leaf whose gradient nobody can ask for
     with torch.enable_grad():
-        logits, caught = taps.forward(model, x if x.requires_grad else x.detach().requires_grad_(), layers)
+        with TwiceDifferentiable(own) as inner:
+            logits, caught = taps.forward(model, x if own is None else own, layers)
         task = get_loss(loss)(logits, y)
-        grads = torch.autograd.grad(task.sum(), [tap.value for tap in caught], create_graph=True)
-        features = [tap.value.detach() if detach_features else tap.value for tap in caught]
+        with inner.inputs_only():
+            grads = torch.autograd.grad(task.sum(), [tap.value for tap in caught], create_graph=True)
+        features = [tap.value.detach() if detach_features or inner.is_root(tap.value) else tap.value for tap in caught]
         aligned = {tap.name: alignment(h, g) for tap, h, g in zip(caught, features, grads, strict=True)}
         if weights is None:
             weights = [1.0] * len(aligned)
