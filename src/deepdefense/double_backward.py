@@ -9,6 +9,7 @@
 What torch's own layers do that these do not:
 - the derivative of a convolution's input gradient with respect to its weight is taken by torch as a convolution with batch and
   channels exchanged, dilated by the stride; it is the ordinary weight gradient, with the cotangent in the image's place;
+- the second derivative of a ReLU, a map of zeros, is filled and added by torch; it is left out;
 - the input gradient of a convolution over few channels (an image) is slow in oneDNN; one matrix product and a fold do it;
 - the last backward pass goes on to the image, which no weight needs.
 """
@@ -118,7 +119,11 @@ def _linear(mode, input, weight, bias=None):
     return _Linear.apply(input, weight, bias, mode, root)
 
 
-_CALLS = {torch.conv2d: _conv2d, F.conv2d: _conv2d, F.linear: _linear}
+def _relu(mode, input, inplace=False):
+    return _ReLU.apply(input, inplace) if torch.is_grad_enabled() and input.requires_grad else None
+
+
+_CALLS = {torch.conv2d: _conv2d, F.linear: _linear, F.relu: _relu, torch.relu: _relu, Tensor.relu: _relu}
 
 
 class _Convolution(torch.autograd.Function):
@@ -135,7 +140,7 @@ class _Convolution(torch.autograd.Function):
         wanted = ctx.mode.weights_wanted
         dx = dw = db = None
         if to_x and not (wanted and ctx.root):
-            dx = _InputGradient.apply(cotangent, weight, x.shape, ctx.geometry, ctx.mode)
+            dx = _InputGradient.apply(cotangent, weight, x.detach(), ctx.geometry, ctx.mode)
         if wanted and to_weight:
             dw = _weight_gradient(cotangent, x, weight, ctx.geometry)
         if wanted and to_bias:
@@ -147,10 +152,15 @@ class _InputGradient(torch.autograd.Function):
     """(cotangent, weight) -> Σ over output positions: linear in either, so its own backward is two convolutions."""
 
     @staticmethod
-    def forward(ctx, cotangent, weight, shape, geometry, mode):
+    def forward(ctx, cotangent, weight, x, geometry, mode):
         ctx.save_for_backward(cotangent, weight)
         ctx.geometry, ctx.mode = geometry, mode
-        return _input_gradient(cotangent, weight, shape, geometry)
+        stride, padding, dilation, groups = geometry
+        if x.shape[1] <= THIN and groups == 1 and x.device.type == "cpu":
+            columns = torch.bmm(weight.flatten(1).t().expand(len(x), -1, -1), cotangent.flatten(2))  # (B, C·k·k, positions)
+            return F.fold(columns, x.shape[2:], weight.shape[2:], dilation, padding, stride)
+        only = [True, False, False]
+        return conv_backward(cotangent, x, weight, None, stride, padding, dilation, False, (0, 0), groups, only)[0]
 
     @staticmethod
     def backward(ctx, direction):
@@ -165,15 +175,6 @@ def _weight_gradient(cotangent, x, weight, geometry):
     stride, padding, dilation, groups = geometry
     only = [False, True, False]
     return conv_backward(cotangent, x, weight, None, stride, padding, dilation, False, (0, 0), groups, only)[1]
-
-
-def _input_gradient(cotangent, weight, shape, geometry):
-    stride, padding, dilation, groups = geometry
-    if shape[1] <= THIN and groups == 1 and cotangent.device.type == "cpu":
-        columns = weight.flatten(1).t() @ cotangent.flatten(2)  # (C·k·k, positions) of each image
-        return F.fold(columns, shape[2:], weight.shape[2:], dilation, padding, stride)
-    x = cotangent.new_empty(1).expand(shape)  # its shape is all that is read
-    return conv_backward(cotangent, x, weight, None, stride, padding, dilation, False, (0, 0), groups, [True, False, False])[0]
 
 
 class _Linear(torch.autograd.Function):
@@ -193,3 +194,30 @@ class _Linear(torch.autograd.Function):
         dx = cotangent @ weight if to_x and not (wanted and ctx.root) else None
         dw = cotangent.t() @ x if wanted and to_weight else None
         return dx, dw, cotangent.sum(0) if wanted and to_bias else None, None, None
+
+
+class _ReLU(torch.autograd.Function):
+    @staticmethod
+    def forward(ctx, x, inplace):
+        if inplace:
+            ctx.mark_dirty(x)
+        result = x.relu_() if inplace else x.relu()
+        ctx.save_for_backward(result)
+        return result
+
+    @staticmethod
+    def backward(ctx, cotangent):
+        return _Masked.apply(cotangent, ctx.saved_tensors[0].detach()), None
+
+
+class _Masked(torch.autograd.Function):
+    """(cotangent, values) -> the cotangent where the values are above 0; piecewise constant in the values."""
+
+    @staticmethod
+    def forward(ctx, cotangent, values):
+        ctx.save_for_backward(values)
+        return torch.ops.aten.threshold_backward(cotangent, values, 0)
+
+    @staticmethod
+    def backward(ctx, direction):
+        return _Masked.apply(direction, ctx.saved_tensors[0]), None
