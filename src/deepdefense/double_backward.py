@@ -20,6 +20,7 @@ from contextlib import contextmanager
 import torch
 import torch.nn.functional as F
 from torch import Tensor
+from torch.autograd.function import once_differentiable
 from torch.overrides import TorchFunctionMode
 
 THIN = 4  # at most so many input channels: the matrix product wins on a CPU
@@ -123,7 +124,14 @@ def _relu(mode, input, inplace=False):
     return _ReLU.apply(input, inplace) if torch.is_grad_enabled() and input.requires_grad else None
 
 
-_CALLS = {torch.conv2d: _conv2d, F.linear: _linear, F.relu: _relu, torch.relu: _relu, Tensor.relu: _relu}
+def _batch_norm(mode, input, running_mean, running_var, weight=None, bias=None, training=False, momentum=0.1, eps=1e-5):
+    alike = input.dtype == torch.float32 or input.dtype == torch.float64
+    if not (training and weight is not None and bias is not None and alike and torch.is_grad_enabled()) or input.numel() == 0:
+        return None
+    return _BatchNorm.apply(input, weight, bias, running_mean, running_var, momentum, eps, mode)
+
+
+_CALLS = {torch.conv2d: _conv2d, F.linear: _linear, F.relu: _relu, torch.relu: _relu, Tensor.relu: _relu, F.batch_norm: _batch_norm}
 
 
 class _Convolution(torch.autograd.Function):
@@ -221,3 +229,58 @@ class _Masked(torch.autograd.Function):
     @staticmethod
     def backward(ctx, direction):
         return _Masked.apply(direction, ctx.saved_tensors[0]), None
+
+
+class _BatchNorm(torch.autograd.Function):
+    """Batch normalisation by the statistics of the batch; x̂ = (x − mean) · s with s = 1/√(variance + eps)."""
+
+    @staticmethod
+    def forward(ctx, x, weight, bias, running_mean, running_var, momentum, eps, mode):
+        result, mean, s = torch.native_batch_norm(x, weight, bias, running_mean, running_var, True, momentum, eps)
+        ctx.save_for_backward(x, weight, mean, s)
+        ctx.eps, ctx.mode = eps, mode
+        return result
+
+    @staticmethod
+    def backward(ctx, cotangent):
+        x, weight, mean, s = ctx.saved_tensors
+        wanted = ctx.mode.weights_wanted
+        dx, dw, db = _BatchNormBackward.apply(cotangent, x, weight, mean, s, ctx.eps, ctx.mode)
+        return dx, dw if wanted else None, db if wanted else None, None, None, None, None, None
+
+
+class _BatchNormBackward(torch.autograd.Function):
+    """(g, x, w) -> dx = w s P(g), Σ g x̂ and Σ g, where P(g) = g − mean(g) − x̂ · mean(g x̂), over batch and positions.
+
+    P is its own adjoint, so for a direction v the derivative in g is w s P(v), computed like dx. With s and x̂ as functions of x,
+    ∂⟨v, dx⟩/∂x = −s [ mean(g x̂) · w s P(v) + mean(v x̂) · w s P(g) + x̂ · mean(v · w s P(g)) ].
+    """
+
+    @staticmethod
+    def forward(ctx, g, x, weight, mean, s, eps, mode):
+        dx, g_xhat, g_sum = _normalisation_backward(g, x, weight, mean, s, eps)
+        ctx.save_for_backward(g, x, weight, mean, s, dx, g_xhat, g_sum)
+        ctx.eps, ctx.mode = eps, mode
+        ctx.mark_non_differentiable(g_xhat, g_sum)
+        ctx.set_materialize_grads(False)
+        return dx, g_xhat, g_sum
+
+    @staticmethod
+    @once_differentiable
+    def backward(ctx, v, _g_xhat, _g_sum):
+        g, x, weight, mean, s, dx, g_xhat, g_sum = ctx.saved_tensors
+        if v is None:
+            return None, None, None, None, None, None, None
+        n = x.numel() // x.shape[1]
+        axes, shape = (0, *range(2, x.dim())), (1, -1, *[1] * (x.dim() - 2))
+        to_g, v_xhat, v_sum = _normalisation_backward(v, x, weight, mean, s, ctx.eps)
+        product = s * ((v * g).sum(axes) - v_sum * g_sum / n - v_xhat * g_xhat / n)  # ⟨v, s P(g)⟩ of each channel
+        scale = -s * weight * product * s / n
+        to_x = torch.addcmul((-scale * mean).view(shape), x, scale.view(shape))
+        to_x.addcmul_(to_g, (-s * g_xhat / n).view(shape)).addcmul_(dx, (-s * v_xhat / n).view(shape))
+        return to_g, to_x, product if ctx.mode.weights_wanted else None, None, None, None, None
+
+
+def _normalisation_backward(g, x, weight, mean, s, eps):
+    """w s P(g), Σ g x̂, Σ g."""
+    return torch.ops.aten.native_batch_norm_backward(g, x, weight, None, None, mean, s, True, eps, (True, True, True))
