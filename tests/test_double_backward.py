@@ -9,6 +9,7 @@ from nets import Normalised, Residual, Shared, TwoLayer, images, seeded, vectors
 from torch import nn
 
 from deepdefense import models, taps
+from deepdefense.cost import FlopCount
 from deepdefense.double_backward import TwiceDifferentiable, depends_only_on
 from deepdefense.geometry import alignment, plain_alignment
 from deepdefense.gfa import FORMS, gfa_loss, gfa_terms
@@ -22,7 +23,8 @@ def plain_terms(net, x, y, *, lam, layers="first", form="cos", loss="mse", reduc
     logits, caught = taps.forward(net, x.detach().requires_grad_(), layers)
     task = get_loss(loss)(logits, y)
     grads = torch.autograd.grad(task.sum(), [tap.value for tap in caught], create_graph=True)
-    pairs = [((tap.value.detach() if detach_features else tap.value).flatten(1), g.flatten(1)) for tap, g in zip(caught, grads)]
+    stop = (lambda h: h.detach()) if detach_features else (lambda h: h)
+    pairs = [(stop(tap.value).flatten(1), g.flatten(1)) for tap, g in zip(caught, grads, strict=True)]
     per_layer = [w * FORMS[form](plain_alignment(h, g)) for w, (h, g) in zip(weights or [1] * len(pairs), pairs, strict=True)]
     penalty = torch.stack(per_layer).sum(0)
     return (task + lam * (penalty / len(pairs) if reduction == "mean" else penalty)).mean()
@@ -214,8 +216,6 @@ def test_maps_that_lie_channels_last_align_alike():
 
 def test_a_step_costs_what_its_floor_says():
     """Counted operations: the first layer's input gradient is needed once by GFA, and never by plain training."""
-    from deepdefense.cost import FlopCount
-
     net, x, y = network("cnn", torch.float32)
     with FlopCount() as forward:
         net(x)

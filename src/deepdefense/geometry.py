@@ -77,7 +77,7 @@ class _Alignment(torch.autograd.Function):
             norm_h, norm_g = _norms(scaled_h, scaled_g)
         length = norm_h * norm_g
         zero = length == 0
-        cosine = torch.linalg.vecdot(scaled_h, scaled_g) / torch.where(zero, 1, length)
+        cosine = (scaled_h * scaled_g).sum(1) / torch.where(zero, 1, length)
         cosine = torch.where(zero, 0, cosine).clamp(-1, 1)
         ctx.save_for_backward(h, g, scaled_h, scaled_g, norm_h, norm_g, cosine, *peaks)
         return cosine

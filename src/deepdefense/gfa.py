@@ -39,8 +39,8 @@ class GFATerms:
     logits: Tensor
 
 
-def _check(lam: float, form: str, reduction: str) -> None:
-    if not (isinstance(lam, int | float) and math.isfinite(lam) and lam >= 0):
+def _check(lam: float | Tensor, form: str, reduction: str) -> None:
+    if not isinstance(lam, Tensor) and not (isinstance(lam, int | float) and math.isfinite(lam) and lam >= 0):
         raise ValueError(f"lam must be a finite number of at least 0, got {lam!r}")
     if form not in FORMS:
         raise ValueError(f"form must be one of {', '.join(FORMS)}; got {form!r}")
@@ -53,7 +53,7 @@ def gfa_terms(
     x: Tensor,
     y: Tensor,
     *,
-    lam: float,
+    lam: float | Tensor,
     layers: str | Sequence[str] = "first",
     form: str = "cos",
     loss: str = "mse",
@@ -64,7 +64,8 @@ def gfa_terms(
     """The GFA loss of a batch, with its parts.
 
     model: any nn.Module, x (B, ...) in [0, 1] -> logits (B, K); x is what the model takes, y (B,) class indices
-    lam: weight of the penalty; layers: "first", "deep" or a list of tap names (see `deepdefense.taps`)
+    lam: weight of the penalty, a number, or a scalar tensor (not checked then: that would keep a GPU waiting)
+    layers: "first", "deep" or a list of tap names (see `deepdefense.taps`)
     form: "cos" 1 − a, "abs" 1 − |a|, "square" 1 − a², "negative" 1 + a
     loss: "mse" (squared error summed over classes, the paper's kind), "ce" or "margin"; λ is in units of this loss
     reduction: "sum" or "mean" over the layers; weights: one w_l per layer in forward order, all 1 by default
