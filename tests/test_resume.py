@@ -24,6 +24,7 @@ CASES = {
     "sgd, pgd-at, crop": dict(
         model="cnn", objective="pgd-at", optimizer="sgd", augment="crop", options=dict(eps=0.1, alpha=0.05, attack_steps=2)
     ),
+    "adam, gnr": dict(model="cnn", objective="gnr", lam=0.05),
     "adam, batch normalisation and dropout": dict(lr=0.01),
 }
 

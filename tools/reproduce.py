@@ -26,7 +26,6 @@ import plan as plans  # noqa: E402
 from costs import in_words  # noqa: E402
 from progress import Planned, Progress, complain  # noqa: E402
 
-
 TARGETS = ("all", "trained", "attacked", "results", "pages", "site")
 
 

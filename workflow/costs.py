@@ -4,7 +4,6 @@
 A job that has run before is expected to take as long as it took (`durations.json`).
 """
 
-import gc
 import json
 import math
 import time
@@ -15,7 +14,7 @@ from pathlib import Path
 import grid
 import torch
 
-from deepdefense import cost, data, models, objectives, results, train
+from deepdefense import data, models, objectives, results, train
 
 MEASURED, TOOK = "costs.json", "durations.json"
 NOTEBOOK_SECONDS = 15  # imports, a kernel, the figures of a page; replaced by what a job took
@@ -76,8 +75,6 @@ def probe(row: grid.Row) -> dict[str, float]:
     finally:
         torch.set_num_threads(threads)
     peak = torch.cuda.max_memory_allocated(device) / 2**20 if device.type == "cuda" else 0
-    del model, objective
-    gc.collect()
     return found | {"gpu_mb": math.ceil(GPU_CONTEXT_MB + 1.5 * peak) if peak else 0}
 
 

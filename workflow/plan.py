@@ -17,7 +17,7 @@ import grid
 import yaml
 from costs import Costs
 
-from deepdefense import config, data, paths, sources, train
+from deepdefense import config, data, paths, resume, sources
 
 PROFILES = tuple(config.PROFILES)
 CHECKOUT = sources.PACKAGE.parents[1]
@@ -149,7 +149,7 @@ def _run(plan: Plan, name: str, costs: Costs) -> dict:
     return {
         "data": row.config.data,
         "parameters": row.parameters | {"compare": False},
-        "code": linked(train.code_files(row.config.objective)),
+        "code": linked(resume.code_files(row.config.objective)),
         "reference": [] if plain == name else [f"runs/{plain}/run.json"],
         "seconds": seconds,
         "runtime": costs.minutes(seconds),

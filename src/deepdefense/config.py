@@ -8,11 +8,13 @@ from dataclasses import asdict, dataclass, field, fields, replace
 
 from . import data, models, objectives
 from .objectives.options import is_number
+from .precision import PRECISIONS
 
 OPTIMIZERS = ("sgd", "adam")
 SCHEDULES = ("cosine", "constant")
 SELECTIONS = ("mean", "clean", "robust")
 SCALINGS = (*models.SCALINGS, "standard")
+LATER_FIELDS = {"precision": "float32"}  # with these values a run has the name that it had before there were such fields
 
 
 def _require(condition: bool, name: str, allowed: str, got) -> None:
@@ -54,6 +56,7 @@ class TrainConfig:
     val_eps: float = 8 / 255
     val_steps: int = 10
     val_size: int = 500  # validation images attacked after each epoch
+    precision: str = "float32"  # arithmetic of the training steps: float32, tf32, bf16 (see `deepdefense.precision`)
 
     def __post_init__(self):
         one_of = {
@@ -66,6 +69,7 @@ class TrainConfig:
             "schedule": SCHEDULES,
             "augment": data.AUGMENTATIONS,
             "select_by": SELECTIONS,
+            "precision": PRECISIONS,
         }
         for name, allowed in one_of.items():
             _require(getattr(self, name) in list(allowed), name, f"one of {', '.join(allowed)}", getattr(self, name))
@@ -104,7 +108,8 @@ class TrainConfig:
 
     def digest(self) -> str:
         """Eight hexadecimal digits that change with any setting."""
-        return hashlib.sha256(json.dumps(self.to_dict(), sort_keys=True).encode()).hexdigest()[:8]
+        settings = {name: value for name, value in self.to_dict().items() if LATER_FIELDS.get(name, ...) != value}
+        return hashlib.sha256(json.dumps(settings, sort_keys=True).encode()).hexdigest()[:8]
 
     def name(self) -> str:
         """Name of the run: what matters most, then the digest."""
@@ -119,6 +124,8 @@ PROFILES: dict[str, dict] = {
         "gfa-first": dict(lam=0.5, warmup=0.5),
         "gfa-deep": dict(lam=0.2, warmup=0.5),
         "pgd-at": dict(options=dict(eps=0.1, alpha=0.025)),
+        "trades": dict(options=dict(eps=0.1, alpha=0.025)),
+        "gnr": dict(lam=1.0),
     },
     "cpu": {
         "shared": dict(
@@ -126,11 +133,13 @@ PROFILES: dict[str, dict] = {
         ),
         "gfa-first": dict(lam=2.7, warmup=1.0),
         "gfa-deep": dict(lam=0.6, warmup=1.0),
+        "gnr": dict(lam=0.3),
     },
     "paper": {
         "shared": dict(data="cifar10", model="cnn", epochs=100, batch_size=128, lr=1e-3, augment="crop-flip"),
         "gfa-first": dict(lam=2.7, warmup=1.0),
         "gfa-deep": dict(lam=0.6, warmup=1.0),
+        "gnr": dict(lam=0.3),
     },
 }
 DEFENCES = ("standard", "gfa-first", "gfa-deep", "pgd-at")

@@ -14,6 +14,7 @@ import torch
 from torch import Tensor, nn
 
 from . import taps
+from .double_backward import TwiceDifferentiable
 from .geometry import alignment
 from .losses import get_loss
 
@@ -38,8 +39,8 @@ class GFATerms:
     logits: Tensor
 
 
-def _check(lam: float, form: str, reduction: str) -> None:
-    if not (isinstance(lam, int | float) and math.isfinite(lam) and lam >= 0):
+def _check(lam: float | Tensor, form: str, reduction: str) -> None:
+    if not isinstance(lam, Tensor) and not (isinstance(lam, int | float) and math.isfinite(lam) and lam >= 0):
         raise ValueError(f"lam must be a finite number of at least 0, got {lam!r}")
     if form not in FORMS:
         raise ValueError(f"form must be one of {', '.join(FORMS)}; got {form!r}")
@@ -52,7 +53,7 @@ def gfa_terms(
     x: Tensor,
     y: Tensor,
     *,
-    lam: float,
+    lam: float | Tensor,
     layers: str | Sequence[str] = "first",
     form: str = "cos",
     loss: str = "mse",
@@ -63,7 +64,8 @@ def gfa_terms(
     """The GFA loss of a batch, with its parts.
 
     model: any nn.Module, x (B, ...) in [0, 1] -> logits (B, K); x is what the model takes, y (B,) class indices
-    lam: weight of the penalty; layers: "first", "deep" or a list of tap names (see `deepdefense.taps`)
+    lam: weight of the penalty, a number, or a scalar tensor (not checked then: that would keep a GPU waiting)
+    layers: "first", "deep" or a list of tap names (see `deepdefense.taps`)
     form: "cos" 1 − a, "abs" 1 − |a|, "square" 1 − a², "negative" 1 + a
     loss: "mse" (squared error summed over classes, the paper's kind), "ce" or "margin"; λ is in units of this loss
     reduction: "sum" or "mean" over the layers; weights: one w_l per layer in forward order, all 1 by default
@@ -73,11 +75,14 @@ def gfa_terms(
     Differentiable once more, so `terms.loss.backward()` reaches the weights. Runs under `torch.no_grad` too.
     """
     _check(lam, form, reduction)
+    own = None if x.requires_grad else x.detach().requires_grad_()  # a leaf whose gradient nobody can ask for
     with torch.enable_grad():
-        logits, caught = taps.forward(model, x if x.requires_grad else x.detach().requires_grad_(), layers)
+        with TwiceDifferentiable(own) as inner:
+            logits, caught = taps.forward(model, x if own is None else own, layers)
         task = get_loss(loss)(logits, y)
-        grads = torch.autograd.grad(task.sum(), [tap.value for tap in caught], create_graph=True)
-        features = [tap.value.detach() if detach_features else tap.value for tap in caught]
+        with inner.inputs_only():
+            grads = torch.autograd.grad(task.sum(), [tap.value for tap in caught], create_graph=True)
+        features = [tap.value.detach() if detach_features or inner.is_root(tap.value) else tap.value for tap in caught]
         aligned = {tap.name: alignment(h, g) for tap, h, g in zip(caught, features, grads, strict=True)}
         if weights is None:
             weights = [1.0] * len(aligned)

@@ -9,6 +9,7 @@ from torch import Tensor
 
 def mse(logits: Tensor, y: Tensor) -> Tensor:
     """Squared error against one-hot targets, summed over classes (torch's `mse_loss` averages: K times smaller)."""
+    logits = logits.to(torch.promote_types(logits.dtype, torch.float32))  # bfloat16 is too coarse for a difference
     return (logits - F.one_hot(y, logits.shape[1]).to(logits.dtype)).square().sum(1)
 
 

@@ -7,6 +7,7 @@ the configuration and the number of threads, also when the run was killed and st
 import math
 import sys
 import time
+import warnings
 from collections.abc import Callable
 from copy import deepcopy
 from dataclasses import dataclass, replace
@@ -16,18 +17,14 @@ import torch
 from torch import nn
 from tqdm import tqdm
 
-from . import checkpoint, cost, data, models, objectives, results, sources
-from .attacks.adaptive import loss_pgd
-from .attacks.guard import frozen, seeded
+from . import checkpoint, cost, data, graph, memory, models, objectives, precision, results, resume, validation
+from .attacks.guard import seeded
 from .config import TrainConfig
-from .gfa import measure_alignment
-
-
-def code_files(objective: str) -> tuple[Path, ...]:
-    """Our files that a training run with the objective of this name depends on; not the registry, nor the profiles."""
-    function = objectives.OBJECTIVES[objective]
-    own = getattr(function, "func", function).__module__.removeprefix(f"{sources.NAME}.")
-    return sources.files_of("train", own, without=("config", "objectives", "paths", "results"))
+from .prediction import accuracy as accuracy
+from .prediction import predict as predict
+from .resume import Progress
+from .step import TrainingStep, make_optimizer
+from .validation import at_chance as at_chance
 
 
 @dataclass(frozen=True)
@@ -49,17 +46,6 @@ def pick_device(device: str = "auto") -> torch.device:
     if device == "auto":
         return torch.device("cuda" if torch.cuda.is_available() else "cpu")
     return torch.device(device)
-
-
-def predict(model: nn.Module, x: torch.Tensor, batch_size: int = 1000) -> torch.Tensor:
-    """Predicted classes (N,) of images x (N, C, H, W) in [0, 1], in eval mode."""
-    with frozen(model), torch.no_grad():
-        return torch.cat([model(part).argmax(1) for part in x.split(batch_size)])
-
-
-def accuracy(model: nn.Module, split: data.Split) -> float:
-    """Share of `split` that `model` classifies correctly, in [0, 1]."""
-    return (predict(model, split.images()) == split.y).float().mean().item()
 
 
 def build_model(config: TrainConfig, dataset: data.Dataset) -> nn.Module:
@@ -116,147 +102,39 @@ def warmed_lam(config: TrainConfig, progress: float) -> float:
     return config.lam * (min(1.0, progress / config.warmup) if config.warmup > 0 else 1.0)
 
 
-def at_chance(clean: float, y: torch.Tensor) -> bool:
-    """Is the accuracy `clean` on labels `y` no better than always answering the commonest class (3 σ)?"""
-    share = torch.bincount(y).max().item() / len(y)
-    return clean <= share + 3 * math.sqrt(share * (1 - share) / len(y))
-
-
-def _optimizer(config: TrainConfig, model: nn.Module) -> torch.optim.Optimizer:
-    if config.optimizer == "adam":
-        return torch.optim.AdamW(model.parameters(), lr=config.lr, weight_decay=config.weight_decay)
-    return torch.optim.SGD(
-        model.parameters(), lr=config.lr, momentum=0.9, nesterov=True, weight_decay=config.weight_decay
-    )
-
-
-def _train_epoch(config, epoch, seed, model, optimizer, objective, train, bar) -> dict:
-    """One pass over `train`: the mean of what the objective logs, and `finite`. Stops at the first loss that is not finite."""
-    generator = torch.Generator(train.y.device).manual_seed(seed)
+def _train_epoch(config, epoch, seed, model, step, generator, train, bar) -> dict:
+    """One pass over `train`: the mean of what the objective logs, and `finite`. A CPU stops at the first loss that is not finite."""
+    generator.manual_seed(seed)
     steps = math.ceil(len(train) / config.batch_size)
     sums: dict[str, torch.Tensor] = {}
     model.train()
     stream = data.batches(train, config.batch_size, generator=generator, augment=config.augment)
     for index, (x, y) in enumerate(stream):
         progress = (epoch + index / steps) / config.epochs
-        for group in optimizer.param_groups:
-            group["lr"] = learning_rate(config, progress)
-        loss, log = objective(model, x, y, objectives.Step(warmed_lam(config, progress), generator))
-        if not torch.isfinite(loss.detach()):
+        log = step(x, y, warmed_lam(config, progress), learning_rate(config, progress), generator)
+        if log is None:
             return {"finite": False}
-        optimizer.zero_grad(set_to_none=True)
-        loss.backward()
-        optimizer.step()
-        for key, value in {"loss": loss, **log}.items():
-            sums[key] = sums.get(key, 0.0) + torch.as_tensor(value).detach() * len(y)
+        for key, value in log.items():
+            sums[key] = sums.get(key, 0.0) + value * len(y)
         bar.update()
     means = {f"train_{key}": float(total) / len(train) for key, total in sums.items()}
     finite = all(map(math.isfinite, means.values())) and all(p.isfinite().all() for p in model.parameters())
     return {**means, "finite": True} if finite else {"finite": False}
 
 
-def _validate(config: TrainConfig, model: nn.Module, val: data.Split) -> dict:
-    """Clean accuracy on all of `val`; accuracy under PGD (margin loss, best iterate) and alignment on its first images."""
-    some = val[: config.val_size]
-    x = some.images()
-    attacked = loss_pgd(model, x, some.y, eps=config.val_eps, steps=config.val_steps, loss="margin", seed=config.seed)
-    clean = accuracy(model, val)
-    robust = ((predict(model, x) == some.y) & (predict(model, attacked) == some.y)).float().mean().item()
-    with frozen(model):
-        aligned = measure_alignment(model, x, some.y, layers="first", loss=config.loss)
-    return {
-        "val_accuracy": clean,
-        "val_robust_accuracy": robust,
-        "val_alignment": next(iter(aligned.values())).mean().item(),
-        "at_chance": at_chance(clean, val.y),
-    }
-
-
-def _overflow_free(model: nn.Module, split: data.Split) -> bool:
-    """Are the squared logits of all images of `split` finite numbers, and so the losses?"""
-    with frozen(model), torch.no_grad():
-        return all(model(part).square().sum().isfinite() for part in split.images().split(1000))
-
-
-def _score(config: TrainConfig, row: dict) -> float:
-    clean, robust = row["val_accuracy"], row["val_robust_accuracy"]
-    return {"clean": clean, "robust": robust, "mean": (clean + robust) / 2}[config.select_by]
-
-
-def _test_metrics(config: TrainConfig, model: nn.Module, test: data.Split) -> dict:
-    some = test[:1000]
-    with frozen(model):
-        aligned = measure_alignment(model, some.images(), some.y, layers="deep", loss=config.loss)
-    return {
-        "test_accuracy": accuracy(model, test),
-        "test_alignment": {name: a.mean().item() if a.isfinite().all() else None for name, a in aligned.items()},
-        "test_alignment_n": len(some),
-    }
-
-
-def _status(config: TrainConfig, history: list[dict]) -> tuple[str, list[int]]:
-    """("finished" | "collapsed" | "diverged", epochs after warm-up (or the last one) that ended at chance, from 1)."""
-    if not history[-1]["finite"]:
-        return "diverged", []
-    first = math.ceil(config.warmup * config.epochs)
-    fallen = [row["epoch"] for row in history if row["at_chance"] and (row["epoch"] > first or row["epoch"] == config.epochs)]
-    return ("collapsed" if history[-1]["at_chance"] else "finished"), fallen
-
-
-@dataclass
-class _Progress:
-    """What `fit` has so far; with a folder, all of it is on disk after each epoch."""
-
-    history: list[dict]
-    best: dict | None = None  # {"epoch", "score", and with a folder "file", "sha256"}
-    best_weights: dict[str, torch.Tensor] | None = None  # on the CPU
-    last: dict | None = None  # {"file", "sha256"}
-
-
-def _restore(folder: Path, config: TrainConfig, fingerprint: str, model, optimizer) -> _Progress:
-    """The progress kept in `folder`, with `model` and `optimizer` put where they were; a fresh one if there is none."""
-    state = checkpoint.read_state(folder)
-    if state is None:
-        return _Progress([])
-    if state["fingerprint"] != fingerprint:
-        raise ValueError(f"{folder} holds a run on other images of {config.data}; use another folder or delete it")
-    wanted = checkpoint.canonical(config.to_dict())
-    for key in wanted:
-        if wanted[key] != state["config"].get(key):
-            raise ValueError(
-                f"{folder} holds a run with {key} = {state['config'].get(key)!r}, not {wanted[key]!r}; "
-                "use another folder or delete it"
-            )
-    checkpoint.unpack(checkpoint.load_tensors(folder, state["last"]), state["scalars"], model, optimizer)
-    best = state["best"]
-    best_weights = checkpoint.load_tensors(folder, best) if best else None
-    checkpoint.tidy(folder, state)
-    return _Progress(state["history"], best, best_weights, state["last"])
-
-
-def _save(folder: Path, config: TrainConfig, fingerprint: str, so_far: _Progress, model, optimizer) -> None:
-    """Put everything that `_restore` needs on disk; a kill before the end leaves the state of the epoch before."""
-    epoch = len(so_far.history)
-    if so_far.best and so_far.best["epoch"] == epoch:
-        so_far.best |= checkpoint.save_tensors(folder, f"best-{epoch:04d}", so_far.best_weights)
-    tensors, scalars = checkpoint.pack(model, optimizer)
-    state = {"config": config.to_dict(), "fingerprint": fingerprint, "history": so_far.history, "best": so_far.best}
-    so_far.last = checkpoint.write_state(folder, state | {"scalars": scalars}, tensors, epoch)["last"]
-
-
-def _epoch(config: TrainConfig, so_far: _Progress, model, optimizer, objective, dataset, bar) -> None:
+def _epoch(config: TrainConfig, so_far: Progress, model, step, generator, dataset, bar) -> None:
     """Train and validate once more, append the row to the history, keep the weights if they are the best so far."""
     epoch, start = len(so_far.history), time.perf_counter()
     seed = config.seed * 100_003 + epoch  # no state of a generator outlives an epoch, so none has to be saved
     with seeded(dataset.train.y.device, seed):  # for what draws globally, such as dropout
-        row = {"epoch": epoch + 1, **_train_epoch(config, epoch, seed, model, optimizer, objective, dataset.train, bar)}
+        row = {"epoch": epoch + 1, **_train_epoch(config, epoch, seed, model, step, generator, dataset.train, bar)}
     train_seconds = time.perf_counter() - start
     if row["finite"]:
-        row |= {"lam": warmed_lam(config, (epoch + 1) / config.epochs), **_validate(config, model, dataset.val)}
-        if not _overflow_free(model, dataset.val) or not math.isfinite(row["val_alignment"]):  # though the weights are finite
-            row = {"epoch": epoch + 1, "finite": False}
+        row |= {"lam": warmed_lam(config, (epoch + 1) / config.epochs), **validation.validate(config, model, dataset.val)}
+    if not row["finite"]:  # though the weights may be
+        row = {"epoch": epoch + 1, "finite": False}
     if row["finite"]:
-        score = _score(config, row)
+        score = validation.score(config, row)
         if so_far.best is None or score > so_far.best["score"]:
             so_far.best = {"epoch": epoch + 1, "score": score}
             so_far.best_weights = {name: value.detach().cpu().clone() for name, value in model.state_dict().items()}
@@ -274,14 +152,20 @@ def fit(
     model: nn.Module | None = None,
     device: str = "auto",
     progress: bool = True,
+    cuda_graph: bool = False,
 ) -> Run:
     """Train `config` and return the run; with a `folder`, keep checkpoints there and go on where a killed run stopped.
 
     dataset, model, objective: used in place of the ones that the configuration names (`model` is trained in place; the caller
-    answers for its being the same at a resume). A run that is finished already is read back, not repeated.
+    answers for its being the same at a resume). A run that is finished already is read back, not repeated, and one that is
+    unfinished goes on only with the code that began it (see `deepdefense.resume`). One process trains in a folder at a time.
+    cuda_graph: replay each training step as one CUDA graph (see `deepdefense.graph`); where that cannot be, a warning names the
+    reason, the run goes on without, and record["cuda_graph"] keeps both.
     record["status"] is "finished", "collapsed" (validation accuracy at chance at the end) or "diverged" (loss not finite).
     """
     target = pick_device(device)
+    precision.check(config.precision, target)
+    code = resume.code(config.objective)
     environment = results.environment(target)  # of the code that runs, not of a commit made meanwhile
     dataset = (dataset or data.load(config.data)).to(target)
     fingerprint = dataset.fingerprint()
@@ -291,14 +175,31 @@ def fit(
         dataset = replace(dataset, train=dataset.train[: config.train_size])
     objective = objective or objectives.build(config.objective, config.options)
     model = (model or build_model(config, dataset)).to(target)
-    optimizer = _optimizer(config, model)
+    plain, graphed = _make_step(config, model, objective, target, cuda_graph)
+    optimizer, step = plain.optimizer, graphed or plain
+    generator = torch.Generator(target)
     folder = None if folder is None else Path(folder)
+    memory.keep_for_reuse()
 
-    so_far = _restore(folder, config, fingerprint, model, optimizer) if folder else _Progress([])
-    if folder and (folder / "run.json").exists():
-        if so_far.last is None:
-            raise checkpoint.CheckpointError(f"{folder} holds a finished run's record without its weights; delete it to train anew")
-        return Run(results.read_json(folder / "run.json"), model.eval(), _selected(model, so_far), folder)
+    with resume.only_one(folder):
+        finished = folder is not None and (folder / "run.json").exists()
+        so_far = resume.restore(folder, config, fingerprint, code, model, optimizer, finished=finished) if folder else Progress([])
+        if finished:
+            return Run(results.read_json(folder / "run.json"), model.eval(), _selected(model, so_far), folder)
+        so_far.begin(environment)
+        _epochs(config, so_far, model, step, generator, dataset, folder, (fingerprint, code), optimizer, progress)
+        selected = _selected(model, so_far)
+        record = _record(config, dataset, fingerprint, code, model, selected, objective, so_far)
+        if cuda_graph:
+            reason = graph.why_not(target) if graphed is None else graphed.reason
+            record["cuda_graph"] = {"steps_replayed": graphed.replayed if graphed else 0, "reason_against": reason}
+        if folder:
+            results.write_json(folder / "run.json", record)
+    return Run(record, model.eval(), selected, folder)
+
+
+def _epochs(config, so_far, model, step, generator, dataset, folder, identity, optimizer, progress) -> None:
+    """Train on to the last epoch, or to the first that is not finite; with a folder, all is on disk after each."""
     steps = math.ceil(len(dataset.train) / config.batch_size)
     with tqdm(
         total=config.epochs * steps,
@@ -309,18 +210,22 @@ def fit(
         mininterval=0.5 if sys.stderr.isatty() else 20,
     ) as bar:
         while len(so_far.history) < config.epochs and all(row["finite"] for row in so_far.history):
-            _epoch(config, so_far, model, optimizer, objective, dataset, bar)
+            _epoch(config, so_far, model, step, generator, dataset, bar)
             if folder:
-                _save(folder, config, fingerprint, so_far, model, optimizer)
-
-    selected = _selected(model, so_far)
-    record = _record(config, dataset, fingerprint, model, selected, objective, so_far, environment)
-    if folder:
-        results.write_json(folder / "run.json", record)
-    return Run(record, model.eval(), selected, folder)
+                resume.save(folder, config, *identity, so_far, model, optimizer)
 
 
-def _selected(model: nn.Module, so_far: _Progress) -> nn.Module:
+def _make_step(config, model, objective, device, cuda_graph) -> tuple[TrainingStep, graph.GraphedStep | None]:
+    """The training step, and the one that replays it if that is asked for and can be."""
+    reason = graph.why_not(device) if cuda_graph else None
+    if reason:
+        warnings.warn(f"no CUDA graph: {reason}", stacklevel=3)
+    usable = cuda_graph and not reason
+    step = TrainingStep(model, make_optimizer(config, model, on_device=usable), objective, config.precision)
+    return step, graph.GraphedStep(step) if usable else None
+
+
+def _selected(model: nn.Module, so_far: Progress) -> nn.Module:
     """A copy of `model` with the weights of the best epoch (its own if no epoch ended with a finite loss), in eval mode."""
     selected = deepcopy(model)
     if so_far.best_weights:
@@ -328,8 +233,8 @@ def _selected(model: nn.Module, so_far: _Progress) -> nn.Module:
     return selected.eval()
 
 
-def _record(config, dataset, fingerprint, model, selected, objective, so_far, environment) -> dict:
-    status, fallen = _status(config, so_far.history)
+def _record(config, dataset, fingerprint, code, model, selected, objective, so_far) -> dict:
+    status, fallen = validation.status(config, so_far.history)
     x, y = dataset.train[:32].images(), dataset.train.y[:32]
     last_step = objectives.Step(config.lam, torch.Generator(x.device).manual_seed(0))
     return {
@@ -338,6 +243,7 @@ def _record(config, dataset, fingerprint, model, selected, objective, so_far, en
         "status": status,
         "collapse_epochs": fallen,
         "config": checkpoint.canonical(config.to_dict()),
+        "code": code,
         "data": {
             "fingerprint": fingerprint,
             "train": len(dataset.train),
@@ -352,10 +258,11 @@ def _record(config, dataset, fingerprint, model, selected, objective, so_far, en
         "train_time_s": sum(row["train_seconds"] for row in so_far.history),
         "best_epoch": so_far.best["epoch"] if so_far.best else None,
         "metrics": {
-            "last": _test_metrics(config, model, dataset.test) if status != "diverged" else None,
-            "best": _test_metrics(config, selected, dataset.test) if so_far.best else None,
+            "last": validation.test_metrics(config, model, dataset.test) if status != "diverged" else None,
+            "best": validation.test_metrics(config, selected, dataset.test) if so_far.best else None,
         },
         "checkpoints": {"last": so_far.last, "best": so_far.best},
         "history": so_far.history,
-        "environment": environment,
+        "environment": so_far.environment,
+        "resumed": so_far.resumed,
     }

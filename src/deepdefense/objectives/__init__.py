@@ -13,7 +13,7 @@ from functools import partial
 
 import torch
 
-from . import gfa, pgd_at, standard
+from . import gfa, gnr, pgd_at, standard, trades
 
 
 @dataclass(frozen=True)
@@ -29,6 +29,8 @@ OBJECTIVES: dict[str, Callable] = {
     "gfa-first": partial(gfa.objective, layers="first"),
     "gfa-deep": partial(gfa.objective, layers="deep"),
     "pgd-at": pgd_at.objective,
+    "gnr": gnr.objective,
+    "trades": trades.objective,
 }
 
 
