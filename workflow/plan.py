@@ -112,7 +112,7 @@ class Plan:
 
     @cached_property
     def rows(self) -> dict[str, grid.Row]:
-        return grid.with_references(grid.load(self.table, self.profile)) if self.table else {}
+        return grid.load(self.table, self.profile) if self.table else {}
 
     @cached_property
     def pages(self) -> dict[str, Notebook]:
@@ -144,13 +144,11 @@ def make(profile: str, root: str | Path, table: str | Path | None = None) -> Pla
 
 def _run(plan: Plan, name: str, costs: Costs) -> dict:
     row = plan.rows[name]
-    plain = config.reference(row.config).name()
     seconds = costs.training(row)
     return {
         "data": row.config.data,
         "parameters": row.parameters | {"compare": False},
         "code": linked(resume.code_files(row.config.objective)),
-        "reference": [] if plain == name else [f"runs/{plain}/run.json"],
         "seconds": seconds,
         "runtime": costs.minutes(seconds),
         "gpu_mb": costs.gpu_mb(row),
@@ -211,7 +209,7 @@ def describe(plan: Plan, costs: Costs) -> dict:
         "datasets": {name: [f"datasets/{path.relative_to(where).as_posix()}" for path in data.files(name)] for name in held},
         "runs": {name: _run(plan, name, costs) for name in plan.rows},
         "reports": {report: _report(row, costs) for report, row in plan.reports.items()},
-        "attack_code": linked(sources.files_of("protocol", "train")),
+        "attack_code": linked(sources.files_of("protocol", without=resume.WITHOUT)),
         "results": results,
         "pages": {name: _page(plan, name, results, costs) for name in plan.pages},
         "page_gpu_mb": max((costs.gpu_mb(row) for row in plan.rows.values()), default=0),
