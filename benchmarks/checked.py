@@ -1,0 +1,83 @@
+"""The attack suite checked on three CIFAR-10 models: our reports, beside the authors' AutoAttack and foolbox's DeepFool.
+
+    python benchmarks/checked.py                                          # all three, 200 test images each: a GPU's work
+    python benchmarks/checked.py --models plain-cnn pgd-cnn               # about half an hour on one core
+    python benchmarks/checked.py --models resnet18 --images 32 --chunk 16 --suites gradient,standard,minimum_norm
+
+The plain and the PGD-trained CNN are the runs of the `cpu` profile and are trained if they are not there; the ResNet-18 is
+the one that pyautoattack carries. Each finished batch is kept in data/runs/checked/, so that a killed command goes on; the
+results go into data/results/checked/MODEL/ and replace what is there.
+"""
+
+import argparse
+import shutil
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+
+import torch
+
+from deepdefense import agreement, config, data, evaluate, examples, notebook, paths, train
+from deepdefense.attacks.autoattack import PARTS
+
+EPS = 8 / 255
+CNNS = {"plain-cnn": "standard", "pgd-cnn": "pgd-at"}
+MODELS = (*CNNS, "resnet18")
+KEPT = ("report.json", "report.parquet", agreement.JSON_NAME, agreement.PARQUET_NAME)
+
+
+def load(name: str, device: torch.device) -> tuple[torch.nn.Module, dict]:
+    """The model called `name`, in eval mode, and what its report says of it."""
+    if name not in CNNS:
+        model, _ = examples.trained_resnet18()
+        about = {"architecture": "ResNet-18", "training": None, "link": "https://pypi.org/project/pyautoattack/"}
+        return model.to(device), {"name": name, "dataset": "cifar10", **about}
+    settings = config.make("cpu", CNNS[name])
+    run = train.fit(settings, folder=paths.runs_root() / settings.name(), device=str(device))
+    about = {"architecture": settings.model, "training": {key: run.record[key] for key in ("name", "config", "environment")}}
+    return run.last, {"name": name, "dataset": "cifar10", **about}
+
+
+def check(name: str, options: argparse.Namespace, device: torch.device) -> None:
+    """Everything about one model, into `options.out`/`name`."""
+    model, about = load(name, device)
+    test = data.load("cifar10").test[: options.images].to(device)
+    x, y = test.images(), test.y
+    folder = paths.runs_root() / "checked" / f"{name}-n{options.images}-chunk{options.chunk}"
+    suites = notebook.check_suites(options.suites)
+    evaluate(model, x, y, eps=EPS, suites=suites, chunk=options.chunk, folder=folder, about=about)
+    parts = PARTS[: options.parts]
+    record = agreement.compare(
+        model, x, y, eps=EPS, batch_size=options.chunk, parts=parts, folder=folder, about={"name": name, "dataset": "cifar10"}
+    )
+    target = options.out / name
+    target.mkdir(parents=True, exist_ok=True)
+    for file in KEPT:
+        shutil.copyfile(folder / file, target / file)
+    same = record["autoattack"]["identical images"]
+    print(f"{name}: {same} of {record['n']} images identical to the authors' after {', '.join(parts)}; in {target}", flush=True)
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--models", nargs="+", choices=MODELS, default=list(MODELS), help="default: all three")
+    parser.add_argument("--images", type=int, default=200, help="the first test images of CIFAR-10 (default: 200)")
+    parser.add_argument("--chunk", type=int, default=100, help="images that an attack is given together (default: 100)")
+    parser.add_argument("--suites", help="comma-separated, with standard among them (default: all there are)")
+    parser.add_argument("--parts", type=int, default=4, help="how many parts of AutoAttack the authors' code runs too (1 to 4)")
+    parser.add_argument("--device", default="auto", help="cpu, cuda or auto")
+    parser.add_argument("--threads", type=int, default=1, help="threads of torch (default: 1)")
+    parser.add_argument("--out", type=Path, default=paths.results_root() / "checked", help="default: data/results/checked")
+    options = parser.parse_args(arguments)
+    if min(options.images, options.chunk, options.threads) < 1 or not 1 <= options.parts <= len(PARTS):
+        parser.error("--images, --chunk and --threads must be 1 or more, --parts 1 to 4")
+    if options.suites and "standard" not in options.suites.split(","):
+        parser.error("--suites must hold standard: it is what the comparison reads")
+    torch.set_num_threads(options.threads)
+    for name in options.models:
+        check(name, options, train.pick_device(options.device))
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
