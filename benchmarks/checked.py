@@ -1,8 +1,10 @@
-"""The attack suite checked on three CIFAR-10 models: our reports, beside the authors' AutoAttack and foolbox's DeepFool.
+"""The attack suite checked on three CIFAR-10 models: our reports, beside the authors' AutoAttack and foolbox's DeepFool,
+and whether the masking report leaves these honest models alone.
 
     python benchmarks/checked.py                                          # all three, 200 test images each: a GPU's work
-    python benchmarks/checked.py --models plain-cnn pgd-cnn               # about half an hour on one core
-    python benchmarks/checked.py --models resnet18 --images 32 --chunk 16 --suites gradient,standard,minimum_norm
+    python benchmarks/checked.py --models plain-cnn pgd-cnn               # what one CPU core can do, and
+    python benchmarks/checked.py --models resnet18 --images 32 --chunk 16 --suites gradient,standard,minimum_norm \
+        --parts 2 --steps 20 --draws 300 --queries 300 --readouts 16
 
 The plain and the PGD-trained CNN are the runs of the `cpu` profile and are trained if they are not there; the ResNet-18 is
 the one that pyautoattack carries. Each finished batch is kept in data/runs/checked/, so that a killed command goes on; the
@@ -13,17 +15,18 @@ import argparse
 import shutil
 import sys
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 
 import torch
 
-from deepdefense import agreement, config, data, evaluate, examples, notebook, paths, train
+from deepdefense import agreement, config, data, evaluate, examples, masking, notebook, paths, substitutes, train
 from deepdefense.attacks.autoattack import PARTS
 
 EPS = 8 / 255
 CNNS = {"plain-cnn": "standard", "pgd-cnn": "pgd-at"}
 MODELS = (*CNNS, "resnet18")
-KEPT = ("report.json", "report.parquet", agreement.JSON_NAME, agreement.PARQUET_NAME)
+KEPT = ("report.json", "report.parquet", agreement.JSON_NAME, agreement.PARQUET_NAME, "masking.json")
 
 
 def load(name: str, device: torch.device) -> tuple[torch.nn.Module, dict]:
@@ -38,6 +41,20 @@ def load(name: str, device: torch.device) -> tuple[torch.nn.Module, dict]:
     return run.last, {"name": name, "dataset": "cifar10", **about}
 
 
+def others(name: str, model: torch.nn.Module, device: torch.device, seed: int = 0) -> dict[str, torch.nn.Module]:
+    """Networks to transfer from: the CNNs that `name` is not; and for a CNN itself distilled, and trained on undefended."""
+    found = {other: load(other, device)[0] for other in CNNS if other != name}
+    if name not in CNNS:
+        return found
+    settings, dataset = config.make("cpu", CNNS[name]), data.load("cifar10")
+    train_images = dataset.train[: settings.train_size].to(device)
+    x, y = train_images.images(), train_images.y
+    fresh = train.build_model(replace(settings, seed=seed + 1), dataset).to(device)
+    found["distilled"] = substitutes.distilled(model, fresh, x, seed=seed)
+    found["undefended"] = substitutes.undefended(model, x, y, loss=settings.loss, seed=seed)
+    return found
+
+
 def check(name: str, options: argparse.Namespace, device: torch.device) -> None:
     """Everything about one model, into `options.out`/`name`."""
     model, about = load(name, device)
@@ -45,17 +62,27 @@ def check(name: str, options: argparse.Namespace, device: torch.device) -> None:
     x, y = test.images(), test.y
     folder = paths.runs_root() / "checked" / f"{name}-n{options.images}-chunk{options.chunk}"
     suites = notebook.check_suites(options.suites)
-    evaluate(model, x, y, eps=EPS, suites=suites, chunk=options.chunk, folder=folder, about=about)
+    report = evaluate(model, x, y, eps=EPS, suites=suites, chunk=options.chunk, folder=folder, about=about)
     parts = PARTS[: options.parts]
     record = agreement.compare(
         model, x, y, eps=EPS, batch_size=options.chunk, parts=parts, folder=folder, about={"name": name, "dataset": "cifar10"}
     )
+    spent = masking.Settings(
+        training_loss="ce" if about["training"] is None else "mse", steps=options.steps, draws=options.draws,
+        queries=options.queries, readouts=options.readouts, batch_size=options.chunk,
+    )  # fmt: skip
+    rivals = others(name, model, device)
+    found = masking.report(
+        model, x, y, eps=EPS, substitutes=rivals, evaluated=report, settings=spent, folder=folder, about={"name": name},
+        progress=True,
+    )  # fmt: skip
     target = options.out / name
     target.mkdir(parents=True, exist_ok=True)
     for file in KEPT:
         shutil.copyfile(folder / file, target / file)
     same = record["autoattack"]["identical images"]
-    print(f"{name}: {same} of {record['n']} images identical to the authors' after {', '.join(parts)}; in {target}", flush=True)
+    print(f"{name}: {same} of {record['n']} images identical to the authors' after {', '.join(parts)}", end="; ")
+    print(f"masking checks failed: {', '.join(map(str, found.failed)) or 'none'}; in {target}", flush=True)
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -65,6 +92,11 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser.add_argument("--chunk", type=int, default=100, help="images that an attack is given together (default: 100)")
     parser.add_argument("--suites", help="comma-separated, with standard among them (default: all there are)")
     parser.add_argument("--parts", type=int, default=4, help="how many parts of AutoAttack the authors' code runs too (1 to 4)")
+    spent = masking.Settings()
+    for setting, words in (("steps", "of PGD"), ("draws", "random points an image"), ("queries", "of black-box attacks"),
+                           ("readouts", "images of the binarisation test")):  # fmt: skip
+        default = getattr(spent, setting)
+        parser.add_argument(f"--{setting}", type=int, default=default, help=f"masking report: {words} (default: {default})")
     parser.add_argument("--device", default="auto", help="cpu, cuda or auto")
     parser.add_argument("--threads", type=int, default=1, help="threads of torch (default: 1)")
     parser.add_argument("--out", type=Path, default=paths.results_root() / "checked", help="default: data/results/checked")

@@ -11,6 +11,7 @@ al. 2020, Pintor et al. 2022, Zimmermann et al. 2022.
 
 from .binarisation import binarisation_test
 from .protocol import report
+from .subject import Settings
 from .verdict import Check, MaskingReport
 
-__all__ = ["Check", "MaskingReport", "binarisation_test", "report"]
+__all__ = ["Check", "MaskingReport", "Settings", "binarisation_test", "report"]

@@ -58,7 +58,7 @@ def check_black_box(subject: Subject, attacks: Mapping[str, Attack]) -> Check:
 @torch.no_grad()
 def random_draws(subject: Subject, draws: int, *, chunk: int = 2048) -> Tensor:
     """How many of `draws` points of the ball the model gets wrong, (n,): half uniform inside, half at corners."""
-    generator = torch.Generator(subject.x.device).manual_seed(subject.seed)
+    generator = torch.Generator(subject.x.device).manual_seed(subject.settings.seed)
     wrong = torch.zeros(len(subject), dtype=torch.long, device=subject.x.device)
     with frozen(subject.model):
         for index, (x, y) in enumerate(zip(subject.x, subject.y, strict=True)):
@@ -99,7 +99,7 @@ def check_transfer(subject: Subject, substitutes: Mapping[str, nn.Module]) -> Ch
         reason = "No substitutes were given; deepdefense.substitutes.standard_set trains three."
         return skipped(check_transfer, 5, title, reason)
     broken = {
-        name: subject.broken(transfer({name: network}, loss_pgd, steps=subject.steps, loss="margin"))
+        name: subject.broken(transfer({name: network}, loss_pgd, steps=subject.settings.steps, loss="margin"))
         for name, network in substitutes.items()
     }
     fine = "What fools a substitute and carries over is broken by a white-box attack too."
