@@ -7,15 +7,18 @@ how long and how fast it is trained.
 
 from collections.abc import Callable
 from copy import deepcopy
+from pathlib import Path
 from typing import TypedDict, Unpack
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from . import data, models
 from .attacks.adaptive import loss_pgd
 from .attacks.guard import check_inputs, frozen, seeded
 from .losses import get_loss
+from .pieces import Pieces, fingerprint, model_fingerprint
 
 BatchLoss = Callable[[nn.Module, Tensor, Tensor], Tensor]
 
@@ -134,15 +137,47 @@ def standard_set(
     y_train: Tensor,
     *,
     eps: float,
+    folder: str | Path | None = None,
     **schedule: Unpack[Schedule],
 ) -> dict[str, nn.Module]:
-    """Three substitutes for `model`, each from a fresh network of `make()`: plain, adversarially trained, distilled."""
-    fresh = []
-    for number in range(3):
-        with seeded(x_train.device, schedule.get("seed", 0) + number):
-            fresh.append(make().to(x_train.device))
-    return {
-        "plain": plain(fresh[0], x_train, y_train, **schedule),
-        "adversarially trained": adversarial(fresh[1], x_train, y_train, eps=eps, **schedule),
-        "distilled": distilled(model, fresh[2], x_train, **schedule),
+    """Three substitutes for `model`, each from a fresh network of `make()`: plain, adversarially trained, distilled.
+
+    folder: each is kept there as soon as it is trained, and read next time
+    """
+    ways = {
+        "plain": lambda fresh: plain(fresh, x_train, y_train, **schedule),
+        "adversarially trained": lambda fresh: adversarial(fresh, x_train, y_train, eps=eps, **schedule),
+        "distilled": lambda fresh: distilled(model, fresh, x_train, **schedule),
     }
+    identity = {"images": fingerprint(x_train, y_train), "model": model_fingerprint(model), "eps": eps, **schedule}
+    pieces, found = Pieces(folder, identity), {}
+    for number, (name, way) in enumerate(ways.items()):
+        with seeded(x_train.device, schedule.get("seed", 0) + number):
+            network = make().to(x_train.device).eval()
+        weights, _ = pieces.get(name.replace(" ", "-"), lambda way=way, network=network: (way(network).state_dict(), {}))
+        network.load_state_dict(weights)
+        found[name] = network
+    return found
+
+
+def for_data(
+    model: nn.Module,
+    dataset: str,
+    *,
+    eps: float,
+    loss: str = "ce",
+    folder: str | Path | None = None,
+    **schedule: Unpack[Schedule],
+) -> dict[str, nn.Module]:
+    """`standard_set` of the book's CNN for a model of the data set of that name, and the model itself "undefended".
+
+    loss: that the model was trained with; folder: as in `standard_set`
+    """
+    images = data.load(dataset)
+    device = next((parameter.device for parameter in model.parameters()), torch.device("cpu"))
+    x, y = images.train.images().to(device), images.train.y.to(device)
+    found = standard_set(
+        model, lambda: models.build("cnn", images.in_shape, len(images.classes)), x, y, eps=eps, folder=folder, **schedule
+    )
+    tuned = {key: value for key, value in schedule.items() if key in ("batch_size", "seed")}
+    return found | {"undefended": undefended(model, x, y, loss=loss, **tuned)}

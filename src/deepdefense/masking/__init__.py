@@ -11,7 +11,7 @@ al. 2020, Pintor et al. 2022, Zimmermann et al. 2022.
 
 from .binarisation import binarisation_test
 from .protocol import report
-from .subject import Settings
+from .subject import PRESETS, Settings, preset
 from .verdict import Check, MaskingReport
 
-__all__ = ["Check", "MaskingReport", "Settings", "binarisation_test", "report"]
+__all__ = ["PRESETS", "Check", "MaskingReport", "Settings", "binarisation_test", "preset", "report"]

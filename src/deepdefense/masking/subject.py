@@ -1,7 +1,7 @@
 """The model under test with the images that it gets right, and the one way in which every check judges an attack."""
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 
 import torch
@@ -29,6 +29,20 @@ class Settings:
     readouts: int = 64
     batch_size: int = 256
     seed: int = 0
+
+
+PRESETS = {
+    "quick": Settings(steps=20, restarts=1, targets=3, draws=500, queries=500, readouts=24),
+    "full": Settings(),
+}
+"""For a first look, and for numbers to be shown."""
+
+
+def preset(name: str, **changes) -> Settings:
+    """The settings called `name` ("quick" or "full") with some of them changed."""
+    if name not in PRESETS:
+        raise ValueError(f"the preset must be one of {', '.join(PRESETS)}; got {name!r}")
+    return replace(PRESETS[name], **changes)
 
 
 @torch.no_grad()

@@ -57,6 +57,11 @@ class MaskingReport:
         """Numbers of the checks that failed."""
         return tuple(check.number for check in self.checks if check.verdict == "fail")
 
+    @property
+    def made(self) -> tuple[Check, ...]:
+        """The checks that were applicable; these have a figure."""
+        return tuple(check for check in self.checks if check.verdict != "not applicable")
+
     def to_dict(self) -> dict:
         """JSON form, without NaN or infinity."""
         return {**asdict(self), "checks": [check.to_dict() for check in self.checks], "failed": list(self.failed)}
