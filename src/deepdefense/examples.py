@@ -29,8 +29,10 @@ def plain_digits() -> tuple[nn.Module, str]:
 
 
 def trained_resnet18() -> tuple[nn.Module, str]:
-    """The adversarially trained CIFAR-10 ResNet-18 that the package pyautoattack carries: a model that no one here
-    trained."""
+    """The CIFAR-10 ResNet-18 that the package pyautoattack carries: a model that no one here trained.
+
+    The package does not say how it was trained. Not adversarially at 8/255: that leaves nothing of it (data/results/checked).
+    """
     import pyautoattack
     from pyautoattack.examples.resnet import ResNet18
 

@@ -14,26 +14,28 @@ from matplotlib.figure import Figure
 from . import agreement, paths, results
 from .figures_masking import VERDICT_MARKS
 from .figures_report import NORM_NAMES
+from .masking import JSON_NAME as MASKING_NAME
 from .masking import MaskingReport
 from .report import JSON_NAME
 
-TITLES = {"plain-cnn": "plain CNN", "pgd-cnn": "PGD-trained CNN", "resnet18": "ResNet-18 of pyautoattack"}
+TITLES = {"plain-cnn": "plain CNN", "pgd-cnn": "PGD-trained CNN", "resnet18": "pyautoattack's ResNet-18"}
 
 
 @dataclass(frozen=True)
 class Checked:
-    """The records of one model: the summary of its report, how it agrees with others' code, its masking report, and
-    DeepFool's distances, {"l2 ours": (N,), …} with ∞ for failures and NaN for images wrong from the start."""
+    """The records of one model at one eps: the summary of its report, how it agrees with others' code, its masking report
+    if there is one, and DeepFool's distances, {"l2 ours": (N,), …}: ∞ for failures, NaN for images wrong from the start."""
 
     name: str
     report: Mapping
     agreement: Mapping
-    masking: MaskingReport
+    masking: MaskingReport | None
     deepfool: Mapping[str, np.ndarray]
 
     @property
     def title(self) -> str:
-        return TITLES.get(self.name, self.name)
+        eps = self.report["robustbench"]["eps"]
+        return f"{TITLES.get(self.report['name'], self.report['name'])}, {eps}"
 
 
 def load(folder: str | Path | None = None) -> list[Checked]:
@@ -45,26 +47,32 @@ def load(folder: str | Path | None = None) -> list[Checked]:
         table = pq.read_table(here / agreement.PARQUET_NAME)
         far = {key.removeprefix("deepfool "): table[key].to_numpy() for key in table.column_names if key.startswith("deepfool ")}
         report, agreed = (results.read_json(here / file) for file in (JSON_NAME, agreement.JSON_NAME))
-        found.append(Checked(name, report, agreed, MaskingReport.read(here), far))
+        masked = MaskingReport.read(here) if (here / MASKING_NAME).exists() else None
+        found.append(Checked(name, report, agreed, masked, far))
     if not found:
         raise results.ResultsError(f"there are no records of checked models in {folder}")
     return found
 
 
 def _place(name: str) -> tuple[int, str]:
-    return (list(TITLES).index(name) if name in TITLES else len(TITLES)), name
+    model = name.split("-eps")[0]
+    return (list(TITLES).index(model) if model in TITLES else len(TITLES)), name
 
 
 def scale(one: Checked) -> str:
     """How much stands behind a model's numbers, in a line."""
     report, parts = one.report, one.agreement["autoattack"]["parts"]
-    environment, spent = report["environment"], one.masking.settings
+    environment, spent = report["environment"], one.masking and one.masking.settings
     training = report["training"] and report["training"]["config"]
     trained = f", trained here on {training['train_size']} images for {training['epochs']} epochs" if training else ""
+    checks = (
+        f"masking report with {spent['steps']} steps, {spent['draws']} draws and {spent['queries']} queries"
+        if spent
+        else "no masking report"
+    )
     return (
         f"{one.title}: {report['n']} test images, {report['chunk']} at a time, suites {', '.join(report['suites_run'])}{trained}; "
-        f"the authors ran {', '.join(parts)}; masking report with {spent['steps']} steps, {spent['draws']} draws, "
-        f"{spent['queries']} queries; {environment['device']}, commit {environment['commit']}"
+        f"the authors' code ran {', '.join(parts)}; {checks}; {environment['device']}, commit {environment['commit']}"
     )
 
 
@@ -186,7 +194,8 @@ def timings_table(record: Mapping) -> pd.DataFrame:
 
 
 def verdicts_table(models: Sequence[Checked]) -> pd.DataFrame:
-    """The nine verdicts of each model's masking report."""
+    """The nine verdicts of each model that has a masking report."""
+    models = [one for one in models if one.masking]
     rows = {
         f"{check.number}. {check.title}": {
             one.title: f"{VERDICT_MARKS[one.masking[check.number].verdict]} {one.masking[check.number].verdict}" for one in models

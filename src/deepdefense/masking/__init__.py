@@ -12,6 +12,6 @@ al. 2020, Pintor et al. 2022, Zimmermann et al. 2022.
 from .binarisation import binarisation_test
 from .protocol import report
 from .subject import PRESETS, Settings, preset
-from .verdict import Check, MaskingReport
+from .verdict import JSON_NAME, Check, MaskingReport
 
-__all__ = ["PRESETS", "Check", "MaskingReport", "Settings", "binarisation_test", "preset", "report"]
+__all__ = ["JSON_NAME", "PRESETS", "Check", "MaskingReport", "Settings", "binarisation_test", "preset", "report"]
