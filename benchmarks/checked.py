@@ -24,6 +24,7 @@ import torch
 
 from deepdefense import agreement, config, data, evaluate, examples, masking, notebook, paths, substitutes, train
 from deepdefense.attacks.autoattack import PARTS
+from deepdefense.protocol import TRAINING_FACTS
 
 CNNS = {"plain-cnn": "standard", "pgd-cnn": "pgd-at"}
 MODELS = (*CNNS, "resnet18")
@@ -38,7 +39,7 @@ def load(name: str, device: torch.device) -> tuple[torch.nn.Module, dict]:
         return model.to(device), {"name": name, "dataset": "cifar10", **about}
     settings = config.make("cpu", CNNS[name])
     run = train.fit(settings, folder=paths.runs_root() / settings.name(), device=str(device))
-    about = {"architecture": settings.model, "training": {key: run.record[key] for key in ("name", "config", "environment")}}
+    about = {"architecture": settings.model, "training": {key: run.record[key] for key in TRAINING_FACTS}}
     return run.last, {"name": name, "dataset": "cifar10", **about}
 
 
