@@ -194,6 +194,13 @@ def test_what_a_part_of_autoattack_broke_counts_the_parts_before_it_and_its_warn
     assert known.warnings == ["Square"] and known.multi_targeted is None
 
 
+def test_presets():
+    assert masking.preset("full", seed=3) == masking.Settings(seed=3)
+    assert masking.preset("quick").draws < masking.preset("full").draws
+    with pytest.raises(ValueError, match="preset must be one of quick, full; got 'fast'"):
+        masking.preset("fast")
+
+
 def test_an_evaluation_of_something_else_is_refused():
     test, model = masked_nets.digits().test[:40], masked_nets.plain()
     with pytest.raises(ValueError, match="must be a report in linf at eps 0.05, not in linf at eps 0.1"):

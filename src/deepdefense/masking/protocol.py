@@ -128,13 +128,12 @@ def report(
             partial(check_warnings, known.warnings if warnings is None else warnings),
         ]
         named = {"white_box": white_box_attacks, "black_box": black_box, "adaptive": adaptive, "substitutes": substitutes}
-        keep = _kept(model, x, y, eps, settings, [named, known.multi_targeted, tested.right], folder)
+        keep, notes = _kept(model, x, y, eps, settings, [named, known.multi_targeted, tested.right], folder)
         checks = tuple(keep(part) for part in tqdm(parts, disable=not progress, unit="check"))
     spent = asdict(settings) | {name: list(members) for name, members in named.items()}
     found = MaskingReport(checks, float(eps), len(y), len(tested), spent)
     if folder is not None:
-        facts = {"kind": "masking", **(about or {}), "environment": results.environment(x.device)}
-        results.write_json(Path(folder) / JSON_NAME, facts | found.to_dict())
+        results.write_json(Path(folder) / JSON_NAME, {"kind": "masking", **(about or {}), **notes, **found.to_dict()})
     return found
 
 
@@ -151,10 +150,12 @@ def _words(value) -> object:
     return value if value is None else describe(value)
 
 
-def _kept(model, x, y, eps, settings, arguments, folder) -> Callable[[partial], Check]:
-    """A function that makes a check, or reads it from `folder` where the same one was finished before."""
+def _kept(model, x, y, eps, settings, arguments, folder) -> tuple[Callable[[partial], Check], dict]:
+    """A function that makes a check, or reads it from `folder` where the same one was finished before; and the environment
+    that the first of them was made in."""
     identity = {"images": fingerprint(x, y), "model": model_fingerprint(model)}
-    pieces = Pieces(None if folder is None else Path(folder) / "pieces" / "masking", identity)
+    where = None if folder is None else Path(folder) / "pieces" / "masking"
+    pieces = Pieces(where, identity, {"environment": results.environment(x.device)})
     asked = json.dumps([eps, asdict(settings), _words(arguments)], sort_keys=True)
     digest = hashlib.sha256(asked.encode()).hexdigest()[:8]
 
@@ -164,4 +165,4 @@ def _kept(model, x, y, eps, settings, arguments, folder) -> Callable[[partial], 
         _, record = pieces.get(f"{digest}/{part.func.__name__}", lambda: ({}, part().to_dict()))
         return Check(**record)
 
-    return keep
+    return keep, pieces.notes
