@@ -152,6 +152,26 @@ def evaluation():
     return evaluate(masked_nets.plain(), test.images(), test.y, eps=EPS, suites=suites, progress=False)
 
 
+FROM_AN_EVALUATION = {
+    "plain": set(),
+    "pgd_trained": set(),
+    "k_winners": {3, 7},
+    "loud": {1, 2},
+    "quantised": {1, 2, 3, 7, 9},
+    "noisy": {1, 2, 9},
+}
+
+
+@pytest.mark.parametrize("name", FROM_AN_EVALUATION)
+def test_against_autoattack_as_the_white_box_the_same_nets_are_flagged(name):
+    test, net = masked_nets.digits().test[:60], getattr(masked_nets, name)()
+    x, y, random = test.images(), test.y, name == "noisy"
+    done = evaluate(net, x, y, eps=EPS, suites=["gradient", "standard"], allow_random=random, progress=False)
+    found = masking.report(net, x, y, eps=EPS, evaluated=done, settings=masking.preset("quick", draws=100))
+    flagged = FROM_AN_EVALUATION[name]
+    assert set(found.failed) >= flagged if flagged else not found.failed, {n: found[n].reason for n in found.failed}
+
+
 def no_attack(*_arguments, **_settings):
     raise AssertionError("this attack was run in the evaluation already")
 
