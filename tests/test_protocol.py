@@ -357,6 +357,33 @@ progress=False)
 """
 
 
+def test_pieces_of_other_code_are_made_anew(tmp_path, monkeypatch):
+    model, x, y = small_images(6)
+    calls = []
+
+    def counted(model, x, y, *, eps, seed):
+        calls.append(len(x))
+        return x
+
+    suites = {"own": {"FGSM": attacks.fgsm, "counted": counted}}
+    for _ in range(2):
+        evaluate(model, x, y, suites=suites, folder=tmp_path)
+    once = len(calls)
+    monkeypatch.setattr(protocol, "_code", lambda *attacks: "other")
+    evaluate(model, x, y, suites=suites, folder=tmp_path)
+    assert once == len(calls) / 2 > 0
+
+
+def test_an_attack_depends_on_its_own_file_and_on_what_judges_it(monkeypatch):
+    seen = []
+    monkeypatch.setattr(protocol.sources, "fingerprint", lambda files: seen.append({file.name for file in files}))
+    for attack in (partial(attacks.rays, queries=5), attacks.fgsm, lambda model, x, y, *, eps, seed: x):
+        protocol._code(attack)
+    assert "decision.py" in seen[0] - seen[1] and "gradient.py" in seen[1] - seen[0]
+    assert all({"protocol.py", "models.py", "losses.py", "guard.py"} <= files for files in seen)
+    assert not seen[2] & {"decision.py", "gradient.py"}
+
+
 def test_killed_and_resumed_gives_the_same_files(tmp_path):
     """kill -9 in the middle of an evaluation; the same call goes on, repeats nothing, and ends with the same files."""
     model, x, y = small_images(14)

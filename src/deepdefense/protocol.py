@@ -17,7 +17,7 @@ import torch
 from torch import Tensor, nn
 from tqdm import tqdm
 
-from . import attacks, door, results
+from . import attacks, door, results, sources
 from .attacks import autoattack
 from .attacks.guard import TOLERANCE, AttackError, check_output, distances, frozen, seeded
 from .cost import count_passes
@@ -97,6 +97,12 @@ def _attack_chunk(model, attack: Attack, name: str, x: Tensor, y: Tensor, eps: f
     return tensors, {"cost": cost, "undefined": int(undefined.sum())}
 
 
+def _code(*attacks: Attack) -> str:
+    """What changes when the code of `attacks` does, or that of what judges them: pieces of other code are not taken up."""
+    files = {Path(__file__), *sources.files_of("models", "losses", "attacks.guard")}
+    return sources.fingerprint(files.union(*map(sources.files_of_function, attacks)))
+
+
 def run_attack(
     model: nn.Module,
     attack: Attack,
@@ -115,7 +121,7 @@ def run_attack(
     """`attack` on the images where `attacked` (N,) is True; and for how many the model's answer was NaN."""
     pieces = pieces or Pieces(None, {})
     settings = describe(attack)
-    digest = hashlib.sha256(settings.encode()).hexdigest()[:8]
+    digest = hashlib.sha256(f"{settings} {_code(attack)}".encode()).hexdigest()[:8]
     where = f"{re.sub(r'[^A-Za-z0-9./-]+', '-', name)}-{digest}"
     empty = {"success": False, "prediction": -1, "linf": torch.nan, "l2": torch.nan, "loss": torch.nan}
     kinds = {"success": torch.bool, "prediction": torch.int64}
@@ -200,7 +206,8 @@ def evaluate(
 
     eps: radius in the units of the images (8/255); norm: "linf" or "l2"
     suites: names ("paper", "standard", "adaptive", ...) and dictionaries {name: {attack name: attack}}; None: all for this norm
-    folder: results go there, each finished chunk at once; the same call after a kill goes on and ends with the same files
+    folder: results go there, each finished chunk at once; the same call after a kill goes on and ends with the same files.
+    Chunks that were made by other code of ours (see `deepdefense.sources`) are made anew
     seed, chunk: with them every number is fixed, whatever the batch size. chunk: images that an attack is given together
     batch_size: most images that pass through the model at a time, the chunk by default; less costs another forward pass a
     gradient, and then the model's own rounding is different, which an attack of many steps can amplify
@@ -231,7 +238,7 @@ def evaluate(
         if name == STANDARD:
             parts, said = _standard(
                 seen, members, x, y, margin(logits, y), eps=eps, norm=norm, seed=seed, chunk=chunk, progress=progress,
-                folder=None if pieces.folder is None else pieces.folder / STANDARD,
+                folder=None if pieces.folder is None else pieces.folder / f"{STANDARD}-{_code(*members.values())[:8]}",
             )  # fmt: skip
             outcomes |= {f"{name}/{part}": outcome for part, outcome in parts.items()}
             warnings += said

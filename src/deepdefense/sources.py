@@ -6,7 +6,7 @@ A result is worth keeping as long as none of these files has changed. Nothing is
 import ast
 import hashlib
 from collections.abc import Iterable
-from functools import cache
+from functools import cache, partial
 from pathlib import Path
 
 PACKAGE = Path(__file__).resolve().parent
@@ -64,6 +64,14 @@ def files_of(*modules: str, without: Iterable[str] = ()) -> tuple[Path, ...]:
 def files_of_source(source: str) -> tuple[Path, ...]:
     """Files of ours that a Python source, such as the cells of a notebook, depends on."""
     return _closure(frozenset(_imports(source, "")))
+
+
+def files_of_function(function) -> tuple[Path, ...]:
+    """Files of ours that a function, or what a partial binds, depends on; none for one that is defined elsewhere."""
+    while isinstance(function, partial):
+        function = function.func
+    module = getattr(function, "__module__", None) or ""
+    return files_of(module.removeprefix(f"{NAME}.")) if module.startswith(f"{NAME}.") else ()
 
 
 def fingerprint(files: Iterable[Path]) -> str:

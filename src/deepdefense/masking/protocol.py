@@ -10,7 +10,7 @@ from pathlib import Path
 from torch import Tensor, nn
 from tqdm import tqdm
 
-from .. import attacks, results
+from .. import attacks, results, sources
 from ..attacks.guard import check_inputs, seeded
 from ..pieces import Pieces, fingerprint, model_fingerprint
 from ..report import Report
@@ -156,7 +156,8 @@ def _kept(model, x, y, eps, settings, arguments, folder) -> tuple[Callable[[part
     identity = {"images": fingerprint(x, y), "model": model_fingerprint(model)}
     where = None if folder is None else Path(folder) / "pieces" / "masking"
     pieces = Pieces(where, identity, {"environment": results.environment(x.device)})
-    asked = json.dumps([eps, asdict(settings), _words(arguments)], sort_keys=True)
+    code = sources.fingerprint(sources.files_of("masking.protocol"))
+    asked = json.dumps([eps, asdict(settings), _words(arguments), code], sort_keys=True)
     digest = hashlib.sha256(asked.encode()).hexdigest()[:8]
 
     def keep(part: partial) -> Check:
