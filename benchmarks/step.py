@@ -22,7 +22,7 @@ from deepdefense.geometry import alignment, plain_alignment
 from deepdefense.losses import get_loss
 from deepdefense.step import TrainingStep, make_optimizer
 
-LAM, BATCH = 0.5, {"cnn": 128, "mlp": 128, "resnet18": 32}
+LAM, BATCH = 0.5, {"cnn": 128, "mlp": 128, "resnet18": 16}
 Loss = Callable[[nn.Module, Tensor, Tensor], Tensor]
 
 
@@ -125,7 +125,7 @@ def graphed(name: str, x: Tensor, y: Tensor, repeats: int) -> list[dict]:
 def main(arguments: Sequence[str] | None = None) -> int:
     options = parser(__doc__, repeats=40)
     options.add_argument("--models", default="cnn,mlp,resnet18", help="comma-separated (default: all three)")
-    options.add_argument("--batch", type=int, help="images a step (default: 128, 32 for resnet18)")
+    options.add_argument("--batch", type=int, help="images a step (default: 128, 16 for resnet18)")
     chosen = options.parse_args(arguments)
     device, where = prepare(chosen)
     rows = []
