@@ -46,6 +46,7 @@ class Spec:
     classes: tuple[str, ...]
     torchvision: str | None
     validation: int  # images taken off the training set
+    published: tuple[int, int]  # training and test images as published
 
 
 SPECS = {
@@ -54,14 +55,16 @@ SPECS = {
         ("airplane", "automobile", "bird", "cat", "deer", "dog", "frog", "horse", "ship", "truck"),
         "CIFAR10",
         5000,
+        (50_000, 10_000),
     ),
     "fashion_mnist": Spec(
         (28, 28),
         ("T-shirt/top", "Trouser", "Pullover", "Dress", "Coat", "Sandal", "Shirt", "Sneaker", "Bag", "Ankle boot"),
         "FashionMNIST",
         5000,
+        (60_000, 10_000),
     ),
-    "digits": Spec((8, 8), tuple("0123456789"), None, 150),
+    "digits": Spec((8, 8), tuple("0123456789"), None, 150, (1_437, 360)),
 }
 
 
@@ -134,6 +137,19 @@ def load(name: str, root: str | Path | None = None) -> Dataset:
     arrays = _read_npz(npz) if npz.exists() else _read_torchvision(name, folder)
     _check(arrays, spec, npz if npz.exists() else folder)
     return _assemble(name, arrays)
+
+
+def files(name: str, root: str | Path | None = None) -> list[Path]:
+    """The files that `load` would read the data set `name` from, as far as they are there; none for "digits"."""
+    spec, folder = SPECS[name], Path(root).expanduser() if root is not None else paths.data_root()
+    if spec.torchvision is None:
+        return []
+    if (npz := folder / f"{name}.npz").exists():
+        return [npz]
+    import torchvision
+
+    archives = _archives(getattr(torchvision.datasets, spec.torchvision))
+    return [folder / path for path, _ in archives if (folder / path).exists()]
 
 
 def _digits() -> dict[str, np.ndarray]:

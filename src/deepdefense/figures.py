@@ -166,7 +166,7 @@ def training_table(records: Sequence[Mapping]) -> pd.DataFrame:
                 "step cost (forward passes)": round(record["cost"]["forward_passes"], 1),
             }
         )
-    return pd.DataFrame(rows).set_index("defence")
+    return pd.DataFrame(rows).set_index("defence") if rows else pd.DataFrame()
 
 
 def attack_table(records: Sequence[Mapping]) -> pd.DataFrame:

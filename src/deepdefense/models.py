@@ -8,7 +8,6 @@ from collections import OrderedDict
 from collections.abc import Callable, Sequence
 
 import torch
-import torchvision
 from torch import Tensor, nn
 
 from . import taps
@@ -83,6 +82,8 @@ def _mlp(in_shape, classes, width, activation) -> nn.Module:
 
 def _resnet18(in_shape, classes, width, activation) -> nn.Module:
     """torchvision's ResNet-18 (He et al. 2016) with the CIFAR stem: a 3×3 stride-1 convolution and no max-pooling."""
+    import torchvision  # here, because it takes a second to import
+
     net = torchvision.models.resnet18(weights=None, num_classes=classes)
     net.conv1 = nn.Conv2d(in_shape[0], 64, 3, stride=1, padding=1, bias=False)
     nn.init.kaiming_normal_(net.conv1.weight, mode="fan_out", nonlinearity="relu")  # as torchvision starts its own

@@ -302,6 +302,11 @@ def accuracy_by_eps(
     return [robust_accuracy(model, x, y, attack, eps=eps, seed=seed) for eps in radii]
 
 
+def report_folder(*, eps: float, norm: str, which: str, n: int, seed: int) -> str:
+    """Name of the folder, within that of a run, where the report of an attack on its first `n` test images is kept."""
+    return f"report-{which}-{norm}-eps{eps:.5f}-n{n}-seed{seed}"
+
+
 def attack_run(
     run: Run,
     split: Split,
@@ -320,7 +325,8 @@ def attack_run(
     """
     about = {"name": run.name, "dataset": run.record["config"]["data"], "architecture": run.record["config"]["model"]}
     about |= {"weights": which, "training": {key: run.record[key] for key in TRAINING_FACTS}}
-    folder = run.folder and run.folder / f"report-{which}-{norm}-eps{eps:.5f}-n{len(split)}-seed{seed}"
+    name = report_folder(eps=eps, norm=norm, which=which, n=len(split), seed=seed)
+    folder = run.folder and run.folder / name
     model = {"last": run.last, "best": run.best}[which]
     return evaluate(
         model, split.images(), split.y, eps=eps, norm=norm, suites=suites, seed=seed, batch_size=batch_size,

@@ -17,11 +17,12 @@ import torch
 from torch import nn
 from tqdm import tqdm
 
-from . import checkpoint, cost, data, graph, memory, models, objectives, precision, results, validation
+from . import checkpoint, cost, data, graph, memory, models, objectives, precision, results, resume, validation
 from .attacks.guard import seeded
-from .config import LATER_FIELDS, TrainConfig
+from .config import TrainConfig
 from .prediction import accuracy as accuracy
 from .prediction import predict as predict
+from .resume import Progress
 from .step import TrainingStep, make_optimizer
 from .validation import at_chance as at_chance
 
@@ -121,48 +122,7 @@ def _train_epoch(config, epoch, seed, model, step, generator, train, bar) -> dic
     return {**means, "finite": True} if finite else {"finite": False}
 
 
-@dataclass
-class _Progress:
-    """What `fit` has so far; with a folder, all of it is on disk after each epoch."""
-
-    history: list[dict]
-    best: dict | None = None  # {"epoch", "score", and with a folder "file", "sha256"}
-    best_weights: dict[str, torch.Tensor] | None = None  # on the CPU
-    last: dict | None = None  # {"file", "sha256"}
-
-
-def _restore(folder: Path, config: TrainConfig, fingerprint: str, model, optimizer) -> _Progress:
-    """The progress kept in `folder`, with `model` and `optimizer` put where they were; a fresh one if there is none."""
-    state = checkpoint.read_state(folder)
-    if state is None:
-        return _Progress([])
-    if state["fingerprint"] != fingerprint:
-        raise ValueError(f"{folder} holds a run on other images of {config.data}; use another folder or delete it")
-    wanted, held = (checkpoint.canonical(settings) for settings in (config.to_dict(), {**LATER_FIELDS, **state["config"]}))
-    for key in wanted:
-        if wanted[key] != held.get(key):
-            raise ValueError(
-                f"{folder} holds a run with {key} = {held.get(key)!r}, not {wanted[key]!r}; "
-                "use another folder or delete it"
-            )
-    checkpoint.unpack(checkpoint.load_tensors(folder, state["last"]), state["scalars"], model, optimizer)
-    best = state["best"]
-    best_weights = checkpoint.load_tensors(folder, best) if best else None
-    checkpoint.tidy(folder, state)
-    return _Progress(state["history"], best, best_weights, state["last"])
-
-
-def _save(folder: Path, config: TrainConfig, fingerprint: str, so_far: _Progress, model, optimizer) -> None:
-    """Put everything that `_restore` needs on disk; a kill before the end leaves the state of the epoch before."""
-    epoch = len(so_far.history)
-    if so_far.best and so_far.best["epoch"] == epoch:
-        so_far.best |= checkpoint.save_tensors(folder, f"best-{epoch:04d}", so_far.best_weights)
-    tensors, scalars = checkpoint.pack(model, optimizer)
-    state = {"config": config.to_dict(), "fingerprint": fingerprint, "history": so_far.history, "best": so_far.best}
-    so_far.last = checkpoint.write_state(folder, state | {"scalars": scalars}, tensors, epoch)["last"]
-
-
-def _epoch(config: TrainConfig, so_far: _Progress, model, step, generator, dataset, bar) -> None:
+def _epoch(config: TrainConfig, so_far: Progress, model, step, generator, dataset, bar) -> None:
     """Train and validate once more, append the row to the history, keep the weights if they are the best so far."""
     epoch, start = len(so_far.history), time.perf_counter()
     seed = config.seed * 100_003 + epoch  # no state of a generator outlives an epoch, so none has to be saved
@@ -197,13 +157,15 @@ def fit(
     """Train `config` and return the run; with a `folder`, keep checkpoints there and go on where a killed run stopped.
 
     dataset, model, objective: used in place of the ones that the configuration names (`model` is trained in place; the caller
-    answers for its being the same at a resume). A run that is finished already is read back, not repeated.
+    answers for its being the same at a resume). A run that is finished already is read back, not repeated, and one that is
+    unfinished goes on only with the code that began it (see `deepdefense.resume`). One process trains in a folder at a time.
     cuda_graph: replay each training step as one CUDA graph (see `deepdefense.graph`); where that cannot be, a warning names the
     reason, the run goes on without, and record["cuda_graph"] keeps both.
     record["status"] is "finished", "collapsed" (validation accuracy at chance at the end) or "diverged" (loss not finite).
     """
     target = pick_device(device)
     precision.check(config.precision, target)
+    code = resume.code(config.objective)
     environment = results.environment(target)  # of the code that runs, not of a commit made meanwhile
     dataset = (dataset or data.load(config.data)).to(target)
     fingerprint = dataset.fingerprint()
@@ -219,11 +181,25 @@ def fit(
     folder = None if folder is None else Path(folder)
     memory.keep_for_reuse()
 
-    so_far = _restore(folder, config, fingerprint, model, optimizer) if folder else _Progress([])
-    if folder and (folder / "run.json").exists():
-        if so_far.last is None:
-            raise checkpoint.CheckpointError(f"{folder} holds a finished run's record without its weights; delete it to train anew")
-        return Run(results.read_json(folder / "run.json"), model.eval(), _selected(model, so_far), folder)
+    with resume.only_one(folder):
+        finished = folder is not None and (folder / "run.json").exists()
+        so_far = resume.restore(folder, config, fingerprint, code, model, optimizer, finished=finished) if folder else Progress([])
+        if finished:
+            return Run(results.read_json(folder / "run.json"), model.eval(), _selected(model, so_far), folder)
+        so_far.begin(environment)
+        _epochs(config, so_far, model, step, generator, dataset, folder, (fingerprint, code), optimizer, progress)
+        selected = _selected(model, so_far)
+        record = _record(config, dataset, fingerprint, code, model, selected, objective, so_far)
+        if cuda_graph:
+            reason = graph.why_not(target) if graphed is None else graphed.reason
+            record["cuda_graph"] = {"steps_replayed": graphed.replayed if graphed else 0, "reason_against": reason}
+        if folder:
+            results.write_json(folder / "run.json", record)
+    return Run(record, model.eval(), selected, folder)
+
+
+def _epochs(config, so_far, model, step, generator, dataset, folder, identity, optimizer, progress) -> None:
+    """Train on to the last epoch, or to the first that is not finite; with a folder, all is on disk after each."""
     steps = math.ceil(len(dataset.train) / config.batch_size)
     with tqdm(
         total=config.epochs * steps,
@@ -236,16 +212,7 @@ def fit(
         while len(so_far.history) < config.epochs and all(row["finite"] for row in so_far.history):
             _epoch(config, so_far, model, step, generator, dataset, bar)
             if folder:
-                _save(folder, config, fingerprint, so_far, model, optimizer)
-
-    selected = _selected(model, so_far)
-    record = _record(config, dataset, fingerprint, model, selected, objective, so_far, environment)
-    if cuda_graph:
-        reason = graph.why_not(target) if graphed is None else graphed.reason
-        record["cuda_graph"] = {"steps_replayed": graphed.replayed if graphed else 0, "reason_against": reason}
-    if folder:
-        results.write_json(folder / "run.json", record)
-    return Run(record, model.eval(), selected, folder)
+                resume.save(folder, config, *identity, so_far, model, optimizer)
 
 
 def _make_step(config, model, objective, device, cuda_graph) -> tuple[TrainingStep, graph.GraphedStep | None]:
@@ -258,7 +225,7 @@ def _make_step(config, model, objective, device, cuda_graph) -> tuple[TrainingSt
     return step, graph.GraphedStep(step) if usable else None
 
 
-def _selected(model: nn.Module, so_far: _Progress) -> nn.Module:
+def _selected(model: nn.Module, so_far: Progress) -> nn.Module:
     """A copy of `model` with the weights of the best epoch (its own if no epoch ended with a finite loss), in eval mode."""
     selected = deepcopy(model)
     if so_far.best_weights:
@@ -266,7 +233,7 @@ def _selected(model: nn.Module, so_far: _Progress) -> nn.Module:
     return selected.eval()
 
 
-def _record(config, dataset, fingerprint, model, selected, objective, so_far, environment) -> dict:
+def _record(config, dataset, fingerprint, code, model, selected, objective, so_far) -> dict:
     status, fallen = validation.status(config, so_far.history)
     x, y = dataset.train[:32].images(), dataset.train.y[:32]
     last_step = objectives.Step(config.lam, torch.Generator(x.device).manual_seed(0))
@@ -276,6 +243,7 @@ def _record(config, dataset, fingerprint, model, selected, objective, so_far, en
         "status": status,
         "collapse_epochs": fallen,
         "config": checkpoint.canonical(config.to_dict()),
+        "code": code,
         "data": {
             "fingerprint": fingerprint,
             "train": len(dataset.train),
@@ -295,5 +263,6 @@ def _record(config, dataset, fingerprint, model, selected, objective, so_far, en
         },
         "checkpoints": {"last": so_far.last, "best": so_far.best},
         "history": so_far.history,
-        "environment": environment,
+        "environment": so_far.environment,
+        "resumed": so_far.resumed,
     }

@@ -1,0 +1,69 @@
+"""Build the site from the executed pages in the workflow's folder: python workflow/build_site.py
+
+Started in that folder: book/ holds the pages that papermill executed, `root` leads to the checkout with the rest of the book.
+"""
+
+import datetime
+import os
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import yaml
+
+from deepdefense import results
+
+BUILD = ("build", "book", "--all", "-W", "-n", "--keep-going", "-q")
+
+
+def commit(root: Path) -> str:
+    """The commit that `root` is at, and whether files differ from it; "no commit" where there is none."""
+
+    def git(*words: str) -> str | None:
+        try:
+            done = subprocess.run(
+                ["git", "-C", str(root), *words], capture_output=True, text=True, stdin=subprocess.DEVNULL
+            )
+        except OSError:
+            return None
+        return done.stdout.strip() if done.returncode == 0 else None
+
+    name = git("rev-parse", "--short=10", "HEAD")
+    if not name:
+        return "no commit"
+    return f"commit {name}{' with local changes' if git('status', '--porcelain') else ''}"
+
+
+def copy_text(source: Path, book: Path) -> None:
+    """The book's files other than notebooks, as they are in `source` now; what is no longer there goes."""
+    kept = {path.name for path in book.glob("*.ipynb")}
+    for path in book.iterdir() if book.is_dir() else []:
+        if path.name not in kept:
+            shutil.rmtree(path) if path.is_dir() else path.unlink()
+    ignore = shutil.ignore_patterns("_build", ".ipynb_checkpoints", "__pycache__", "*.ipynb")
+    shutil.copytree(source, book, ignore=ignore, dirs_exist_ok=True)
+
+
+def write_config(root: Path, target: Path, label: str) -> None:
+    """_config.yml of the book, with `label` as the banner of every page."""
+    config = yaml.safe_load((root / "_config.yml").read_text(encoding="utf-8"))
+    config["html"] = (config.get("html") or {}) | {"announcement": label}
+    text = yaml.safe_dump(config, allow_unicode=True, sort_keys=False)
+    results.write_bytes(target / "_config.yml", text.encode())
+
+
+def main() -> int:
+    root, target = Path("root").resolve(), Path.cwd()
+    profile = target.name.removeprefix("reproduce-")
+    copy_text(root / "book", target / "book")
+    write_config(root, target, f"Executed with profile {profile} on {datetime.date.today().isoformat()}, {commit(root)}")
+    command = [sys.executable, "-c", "from jupyter_book.cli.main import main; main()", *BUILD]
+    done = subprocess.run(command, stdin=subprocess.DEVNULL, env=os.environ)
+    if done.returncode:
+        print(f"Jupyter Book did not build the site from {target}: see its warnings above.", file=sys.stderr)
+    return done.returncode
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,11 @@
+"""Have a data set there, downloaded and checked if need be, and write what it holds: python workflow/fetch_data.py NAME FILE"""
+
+import sys
+
+from deepdefense import data, results
+
+if __name__ == "__main__":
+    name, target = sys.argv[1:]
+    dataset = data.load(name)
+    counts = {part: len(getattr(dataset, part)) for part in ("train", "val", "test")}
+    results.write_json(target, {"name": name, "fingerprint": dataset.fingerprint()} | counts)

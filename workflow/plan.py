@@ -1,0 +1,219 @@
+"""From a profile's grid to the jobs of the workflow: each with its parameters, the files it depends on, and what it costs.
+
+`describe` gives all of it as one JSON document, the Snakefile's only source. Paths in it are relative to the workflow's folder,
+`<root>/_build/reproduce-<profile>`, in which there are links: `root` to the checkout whose book is made, `code` to the one that
+this package runs from (the same, but for tests), `runs` to the training runs, `datasets` to the data sets. So no path of the
+machine stands in a rule, whatever characters it has.
+"""
+
+import ast
+import hashlib
+import json
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+
+import grid
+import yaml
+from costs import Costs
+
+from deepdefense import config, data, paths, resume, sources
+
+PROFILES = tuple(config.PROFILES)
+CHECKOUT = sources.PACKAGE.parents[1]
+LOCK = "code/requirements.lock"
+# The runs that a page shows, by defence: they must be there before it is executed. A page that is not named needs none.
+PAGE_RUNS = {
+    "01_theory": ("standard", "gfa-first"),
+    "03_train": ("standard", "gfa-first"),
+    "04_attacks": config.DEFENCES,
+}
+# The folders of data/results/ that a page reads.
+PAGE_RESULTS = {"08_first_results": ("cpu", "search")}
+
+
+class PlanError(ValueError):
+    """There is nothing that could be planned; the message says why."""
+
+
+def notebooks(book: Path) -> list[Path]:
+    """The notebooks that `book`/_toc.yml names, in reading order; a PlanError if it names none."""
+    found = []
+
+    def walk(node):
+        if isinstance(node, list):
+            for item in node:
+                walk(item)
+        elif isinstance(node, dict):
+            for key, value in node.items():
+                if key in ("root", "file"):
+                    page = book / value
+                    found.append(page if page.suffix == ".ipynb" else page.parent / f"{page.name}.ipynb")
+                elif isinstance(value, list):
+                    walk(value)
+
+    toc = book / "_toc.yml"
+    if not toc.is_file():
+        raise PlanError(f"{toc} is missing: it names the notebooks to execute.")
+    walk(yaml.safe_load(toc.read_text(encoding="utf-8")))
+    present = [path for path in found if path.is_file()]
+    if not present:
+        raise PlanError(f"{toc} names no notebook that exists.")
+    return present
+
+
+@dataclass(frozen=True)
+class Notebook:
+    """What a job depends on in a notebook: not its outputs, and for a run not its prose either."""
+
+    path: Path
+
+    @cached_property
+    def cells(self) -> list[dict]:
+        try:
+            return json.loads(self.path.read_text(encoding="utf-8"))["cells"]
+        except (ValueError, KeyError, OSError) as error:
+            raise PlanError(f"{self.path} is no whole notebook: {error}") from error
+
+    @cached_property
+    def code(self) -> list[str]:
+        """Sources of the code cells."""
+        return ["".join(cell["source"]) for cell in self.cells if cell["cell_type"] == "code"]
+
+    def digest(self, prose: bool = False) -> str:
+        """Sixteen hexadecimal digits that change with the code; prose: or with anything but the outputs."""
+        whole = [["".join(cell["source"]), cell["metadata"]] for cell in self.cells] if prose else self.code
+        return hashlib.sha256(json.dumps(whole, sort_keys=True).encode()).hexdigest()[:16]
+
+    def takes(self, parameter: str) -> bool:
+        """Is `parameter` assigned in the first code cell?"""
+        body = ast.parse(self.code[0]).body if self.code else []
+        targets = [target for node in body for target in getattr(node, "targets", [getattr(node, "target", None)])]
+        return parameter in [target.id for target in targets if isinstance(target, ast.Name)]
+
+    def imports(self) -> tuple[Path, ...]:
+        """Our files that the code depends on."""
+        plain = "\n".join(line for cell in self.code for line in cell.splitlines() if not line.lstrip().startswith(("%", "!")))
+        return sources.files_of_source(plain)
+
+
+def linked(files) -> list[str]:
+    """Files of our package as the workflow names them."""
+    return [f"code/{file.relative_to(CHECKOUT).as_posix()}" for file in files]
+
+
+@dataclass(frozen=True)
+class Plan:
+    """Everything that one profile's workflow is to make. root: the checkout with the book; table: the grid, or None."""
+
+    profile: str
+    root: Path
+    table: Path | None
+
+    @cached_property
+    def rows(self) -> dict[str, grid.Row]:
+        return grid.with_references(grid.load(self.table, self.profile)) if self.table else {}
+
+    @cached_property
+    def pages(self) -> dict[str, Notebook]:
+        return {path.stem: Notebook(path) for path in notebooks(self.root / "book")}
+
+    @property
+    def folder(self) -> Path:
+        return self.root / "_build" / f"reproduce-{self.profile}"
+
+    @property
+    def links(self) -> dict[str, Path]:
+        """The links in the workflow's folder and where they lead."""
+        return {"root": self.root, "code": CHECKOUT, "runs": paths.runs_root(), "datasets": paths.data_root()}
+
+    @cached_property
+    def reports(self) -> dict[str, grid.Row]:
+        """{"run/folder of the report": row} of the runs that are attacked."""
+        return {row.report(data.SPECS[row.config.data].published[1]): row for row in self.rows.values() if row.attack}
+
+
+def make(profile: str, root: str | Path, table: str | Path | None = None) -> Plan:
+    """The plan of `profile` for the checkout `root`; table: a grid in place of the profile's own. A ValueError names what is wrong."""
+    if profile not in PROFILES:
+        raise PlanError(f"profile must be one of {', '.join(PROFILES)}; got {profile!r}")
+    root = Path(root).resolve()
+    own = root / "workflow" / "grids" / f"{profile}.csv"
+    return Plan(profile, root, Path(table).resolve() if table else own if own.is_file() else None)
+
+
+def _run(plan: Plan, name: str, costs: Costs) -> dict:
+    row = plan.rows[name]
+    plain = config.reference(row.config).name()
+    seconds = costs.training(row)
+    return {
+        "data": row.config.data,
+        "parameters": row.parameters | {"compare": False},
+        "code": linked(resume.code_files(row.config.objective)),
+        "reference": [] if plain == name else [f"runs/{plain}/run.json"],
+        "seconds": seconds,
+        "runtime": costs.minutes(seconds),
+        "gpu_mb": costs.gpu_mb(row),
+    }
+
+
+def _report(row: grid.Row, costs: Costs) -> dict:
+    seconds = costs.attack(row)
+    return {
+        "parameters": row.attack.parameters() | {"run": row.name},
+        "seconds": seconds,
+        "runtime": costs.minutes(seconds),
+    }
+
+
+def _page(plan: Plan, name: str, results: list[str], costs: Costs) -> dict:
+    notebook, wanted = plan.pages[name], PAGE_RUNS.get(name, ())
+    shown = [row.name for row in plan.rows.values() if row.config.objective in wanted and row.config.seed == 0]
+    reports = [f"runs/{where}/report.json" for where, row in plan.reports.items() if row.name in shown]
+    folders = PAGE_RESULTS.get(name, ())
+    there = [path for folder in folders for path in sorted((plan.root / "data" / "results" / folder).rglob("*.json"))]
+    made = [path for path in results if plan.profile in folders]
+    return {
+        "parameters": {"profile": plan.profile} if notebook.takes("profile") else {},
+        "runs": [f"runs/{run}/run.json" for run in shown] + (reports if notebook.takes("suites") else []),
+        "results": list(dict.fromkeys([*made, *(f"root/{path.relative_to(plan.root).as_posix()}" for path in there)])),
+        "code": linked(notebook.imports()),
+        "notebook": notebook.digest(prose=True),
+        "seconds": costs.page(name),
+    }
+
+
+def _results(plan: Plan) -> list[str]:
+    """The committed results that the profile makes; the smoke profile makes none."""
+    if plan.profile == "smoke":
+        return []
+    where = f"root/data/results/{plan.profile}"
+    reports = [f"{where}/{row.name}.attacks/report.json" for row in plan.reports.values()]
+    return [f"{where}/{name}.json" for name in plan.rows] + reports
+
+
+def _book_text(root: Path) -> list[str]:
+    """The book's files that are no notebooks, and its configuration."""
+    kept = [p for p in (root / "book").rglob("*") if p.is_file() and p.suffix != ".ipynb" and "_build" not in p.parts]
+    return ["root/_config.yml", *sorted(f"root/{path.relative_to(root).as_posix()}" for path in kept)]
+
+
+def describe(plan: Plan, costs: Costs) -> dict:
+    """All of `plan` as JSON for the Snakefile."""
+    results = _results(plan)
+    held = sorted({row.config.data for row in plan.rows.values()})
+    where = paths.data_root()
+    jobs = ("03_train", "04_attacks") if plan.rows else ()
+    return {
+        "profile": plan.profile,
+        "lock": LOCK,
+        "notebooks": {name: Notebook(plan.root / "book" / f"{name}.ipynb").digest() for name in jobs},
+        "datasets": {name: [f"datasets/{path.relative_to(where).as_posix()}" for path in data.files(name)] for name in held},
+        "runs": {name: _run(plan, name, costs) for name in plan.rows},
+        "reports": {report: _report(row, costs) for report, row in plan.reports.items()},
+        "attack_code": linked(sources.files_of("protocol", "train")),
+        "results": results,
+        "pages": {name: _page(plan, name, results, costs) for name in plan.pages},
+        "page_gpu_mb": max((costs.gpu_mb(row) for row in plan.rows.values()), default=0),
+        "book_text": _book_text(plan.root),
+    }
