@@ -235,7 +235,8 @@ def test_nothing_of_a_step_outlives_it(name):
 
     def alive():
         gc.collect()
-        return sum(type(item).__module__ == "deepdefense.double_backward" or issubclass(type(item), torch.Tensor) for item in gc.get_objects())
+        kinds = map(type, gc.get_objects())
+        return sum(kind.__module__ == "deepdefense.double_backward" or issubclass(kind, torch.Tensor) for kind in kinds)
 
     gfa_loss(net, x, y, lam=0.5, layers="deep").backward()
     before = alive()
