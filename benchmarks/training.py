@@ -98,8 +98,9 @@ def measure(options, device: torch.device) -> list[dict]:
         name = row["contestant"]
         per_second = {"epochs_per_second": spread([images / len(full.train) / t for t in seconds[name]])}
         on_linux = device.type == "cuda" or sys.platform.startswith("linux")
-        peak_mib = {"peak_mib": round(peak_elsewhere(name, options), 1)} if on_linux and name != "data" else {}
-        rows.append(row | per_second | peak_mib)
+        measured = on_linux and name != "data"
+        peaks = [round(peak_elsewhere(name, options), 1) for _ in range(min(3, options.repeats))] if measured else []
+        rows.append(row | per_second | ({"peak_mib": spread(peaks)} if measured else {}))
     return rows
 
 

@@ -140,7 +140,7 @@ def training_table(record: Mapping, floors: Mapping[str, float]) -> pd.DataFrame
     for row in record["rows"]:
         name, per_hour = row["contestant"], {key: 3600 * value for key, value in row["epochs_per_second"].items() if key != "n"}
         least = f"{floors[name] / floors['plain']:.2f}" if name in floors else ""
-        peak = f"{row['peak_mib']:.0f}" if "peak_mib" in row else ""
+        peak = f"{row['peak_mib']['min']:.0f}–{row['peak_mib']['max']:.0f}" if "peak_mib" in row else ""
         cells = {"floor": least, "epoch relative to plain": _cell(row["ratio"]), "epochs an hour": _cell(per_hour, 0)}
         rows.append({"": name, **cells, "memory of a step (MiB)": peak, "n": row["ratio"]["n"]})
     return pd.DataFrame(rows).set_index("")
