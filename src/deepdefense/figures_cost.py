@@ -71,13 +71,13 @@ def step_table(records: Sequence[Mapping]) -> pd.DataFrame:
                     "n": row["ratio"]["n"],
                 }
             )
-    return pd.DataFrame(table).set_index("model")
+    return pd.DataFrame(table).sort_values(["model", "freed memory"], ascending=[True, False], kind="stable").set_index("model")
 
 
 def step_ratios(records: Sequence[Mapping], floors: Mapping[str, float]) -> Figure:
     """Gradients of a GFA step over those of a plain one: naive and ours, a panel a model, the model's own floor as a line."""
     rows = [row for record in records for row in record["rows"] if row["what"] == "gradients"]
-    names = list(dict.fromkeys(row["model"] for row in rows))
+    names = sorted({row["model"] for row in rows})
     ways = {"naive": "naive", "torch's layers": "written-out\nalignment", "plain alignment": "our layers", "ours": "both"}
     fig, axes = plt.subplots(1, len(names), figsize=(3.7 * len(names), 3.5), sharey=True, squeeze=False)
     for ax, name in zip(axes.flat, names, strict=True):
@@ -127,9 +127,10 @@ def defences(record: Mapping, floors: Mapping[str, float]) -> Figure:
     error = np.array([[row["ratio"]["median"] - row["ratio"]["q25"], row["ratio"]["q75"] - row["ratio"]["median"]] for row in rows]).T
     at, least = np.arange(len(rows)), [floors[row["contestant"]] / floors["plain"] for row in rows]
     ax.bar(at, middle, 0.6, yerr=error, capsize=3, color=sns.color_palette("colorblind")[0], label="measured")
-    ax.plot(at, least, "_", ms=34, mew=2, color="black", label="floor (operations)")
+    ax.plot(at, least, "_", ms=34, mew=2, color="black")
+    ax.plot([], [], color="black", lw=2, label="floor (operations)")
     ax.set_xticks(at, [row["contestant"] for row in rows])
-    ax.set(ylabel=f"epoch relative to plain, n = {rows[0]['ratio']['n']} turns")
+    ax.set(ylabel=f"relative to plain, n = {rows[0]['ratio']['n']} turns")
     ax.legend(fontsize=9)
     return fig
 
