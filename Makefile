@@ -2,6 +2,7 @@
 
 PYTHON  ?= python3
 PROFILE ?= smoke
+OPTIONS ?=
 
 VENV  := .venv
 # Written when everything is installed: without it, what is in .venv is taken for the rest of an interrupted install.
@@ -22,13 +23,19 @@ timed = start=$$(date +%s); (PATH="$(CURDIR)/$(VENV)/bin:$$PATH"; export PATH; $
 	echo "make $@: $$(( $$(date +%s) - start )) s, exit status $$status"; exit $$status
 
 .DEFAULT_GOAL := help
-.PHONY: help reproduce test book lint clean
+.PHONY: help reproduce paper plan test book lint clean
 
 help:  ## Say what there is to make.
 	@awk -F ':.*## ' '/^[a-z]+:.*## / {printf "  make %-10s %s\n", $$1, $$2}' Makefile
 
-reproduce: $(STAMP)  ## Execute every notebook (PROFILE=smoke, cpu or paper) and build the site from that.
-	@$(call timed, python tools/reproduce.py --profile "$(PROFILE)")
+reproduce: $(STAMP)  ## Train, attack, execute every page, build the site (PROFILE=smoke, cpu or paper); stopped, it goes on where it was.
+	@$(call timed, python tools/reproduce.py --profile "$(PROFILE)" $(OPTIONS))
+
+paper: $(STAMP)  ## The same with the full grid of runs; wants a GPU (OPTIONS="--cluster slurm" for a cluster).
+	@$(call timed, python tools/reproduce.py --profile paper $(OPTIONS))
+
+plan: $(STAMP)  ## Say what is still to be done for PROFILE and what it would cost; does nothing.
+	@$(call timed, python tools/reproduce.py --profile "$(PROFILE)" --dry-run $(OPTIONS))
 
 test: $(STAMP)  ## Check the dependency lists, run the tests, execute the notebooks again and compare.
 	@$(call timed, python tools/dependencies.py --check && python -m pytest && python -m pytest --nbval book)
@@ -38,11 +45,11 @@ book: $(STAMP)  ## Build the site from the committed notebooks into _build/html.
 
 lint: $(STAMP)  ## Check the style of the code; needs ruff.
 	@$(call timed, command -v ruff >/dev/null || { echo "make: ruff is not installed (pip install ruff)" >&2; exit 1; }; \
-		ruff check src tools tests)
+		ruff check src tools tests workflow benchmarks)
 
 clean:  ## Remove what was built and cached; .venv, data sets and runs stay.
 	rm -rf _build .pytest_cache .hypothesis .ruff_cache
-	find src tools tests book -name __pycache__ -prune -exec rm -rf {} + -o -name .ipynb_checkpoints -prune -exec rm -rf {} +
+	find src tools tests book workflow benchmarks -name __pycache__ -prune -exec rm -rf {} + -o -name .ipynb_checkpoints -prune -exec rm -rf {} +
 
 $(STAMP): requirements.lock pyproject.toml
 	@command -v "$(PYTHON)" >/dev/null || \

@@ -28,6 +28,7 @@ from torch import Tensor, nn
 from deepdefense import attacks, data, models, results
 from deepdefense.attacks.guard import distances
 from deepdefense.attacks.libraries import library
+from deepdefense.cost import count_passes
 from deepdefense.train import load_model, pick_device, predict
 
 EPS, EPS_L2, QUERIES = 8 / 255, 0.5, 500
@@ -118,28 +119,6 @@ def contestants(classes: int) -> list[Contestant]:
     ]
 
 
-class Passes:
-    """Counts images through a model while active: `forward`, and `backward` through its output."""
-
-    def __init__(self, model: nn.Module):
-        self.model, self.forward, self.backward = model, 0, 0
-
-    def __enter__(self):
-        self._handle = self.model.register_forward_hook(self._seen)
-        return self
-
-    def __exit__(self, *error):
-        self._handle.remove()
-
-    def _seen(self, module, args, out):
-        self.forward += len(out)
-        if out.requires_grad:
-            out.register_hook(lambda gradient: self._back(len(out)))
-
-    def _back(self, images: int) -> None:
-        self.backward += images
-
-
 def _wait(x: Tensor) -> None:
     if x.is_cuda:
         torch.cuda.synchronize(x.device)
@@ -148,7 +127,7 @@ def _wait(x: Tensor) -> None:
 def turn(contestant: Contestant, model: nn.Module, x: Tensor, y: Tensor, seed: int) -> dict:
     """One measured run: milliseconds and passes per image, share of successes, median distance (None for ∞)."""
     torch.manual_seed(seed)
-    with Passes(model) as passes:
+    with count_passes(model) as passes:
         _wait(x)
         start = time.perf_counter()
         x_adv = contestant.run(model, x.clone(), y).detach()

@@ -474,6 +474,20 @@ def test_substitutes_learn_and_leave_everything_else_alone():
     assert all(torch.equal(a, b) for a, b in zip(again.parameters(), other.parameters(), strict=True))
 
 
+def test_substitutes_are_kept_and_read_again(tmp_path, monkeypatch):
+    train, net = masked_nets.digits().train[:200], masked_nets.plain()
+    made = partial(substitutes.for_data, net, "digits", eps=0.1, folder=tmp_path, steps=3)
+    first = made()
+    assert set(first) == {"plain", "adversarially trained", "distilled", "undefended"}
+    monkeypatch.setattr(substitutes, "adversarial", None)  # would fail if it were called
+    monkeypatch.setattr(substitutes, "distilled", None)
+    again = made()
+    for name, network in first.items():
+        assert not network.training and torch.equal(network(train.images()), again[name](train.images())), name
+    with pytest.raises(ValueError, match="holds results with eps = 0.1, not 0.2"):
+        made(eps=0.2)
+
+
 def test_a_substitute_that_diverges_says_so():
     train = masked_nets.digits().train[:50]
     with pytest.raises(ValueError, match="take a lower lr"):

@@ -43,7 +43,7 @@ def test_same_images_as_the_authors(norm, eps):
 
 
 def test_same_images_as_the_authors_resnet():
-    """The adversarially trained ResNet-18 of the package, on two crops of a photograph."""
+    """The ResNet-18 of the package, on two crops of a photograph."""
     from sklearn.datasets import load_sample_images
 
     model, _ = examples.trained_resnet18()

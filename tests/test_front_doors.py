@@ -77,7 +77,8 @@ def test_what_is_no_defence(file, module, said):
 
 def test_the_example_is_the_same_each_time_and_learns():
     before = global_random_state()
-    (model, x, y), (again, _, _) = examples.plain_digits(), examples.plain_digits()
+    model, x, y, _ = notebook.load_defence("deepdefense.examples:plain_digits")
+    again, _ = examples.plain_digits()
     assert global_random_state() == before and x.shape == (360, 1, 8, 8) and not model.training
     assert all(torch.equal(a, b) for a, b in zip(model.state_dict().values(), again.state_dict().values(), strict=True))
     with torch.no_grad():

@@ -1,23 +1,27 @@
 """The masking report: nets masked on purpose are flagged by the right checks, honest ones by none."""
 
 import json
-from functools import cache, partial
+from dataclasses import replace
+from functools import cache, partial, update_wrapper
 
 import masked_nets
 import matplotlib
+import numpy as np
 import pytest
 import torch
 from nets import Plane, global_random_state, images
 from torch import nn
 
-from deepdefense import attacks, figures_masking, masking, substitutes
-from deepdefense.masking import binarisation
+from deepdefense import attacks, evaluate, figures_masking, masking, substitutes
+from deepdefense.masking import binarisation, evidence, rivals, white_box
 from deepdefense.masking.protocol import check_warnings
 from deepdefense.masking.verdict import exceeds, falls_short, plain, rule_of
+from deepdefense.report import Outcome, Report
 
 matplotlib.use("Agg")
 EPS = masked_nets.EPS
-BUDGET = dict(eps=EPS, steps=15, draws=200, queries=400, readouts=24, targets=3, restarts=1)
+SETTINGS = masking.Settings(steps=15, draws=200, queries=400, readouts=24, targets=3, restarts=1)
+BUDGET = dict(eps=EPS, settings=SETTINGS)
 
 # What must be flagged, and what must not be.
 EXPECTED = {
@@ -87,7 +91,8 @@ def test_a_report_is_json_with_its_rules_and_every_check_has_a_figure(name):
     matplotlib.pyplot.close(fig)
 
 
-QUICK = dict(eps=EPS, steps=3, draws=20, queries=20, readouts=12, targets=1, restarts=1)
+LITTLE = masking.Settings(steps=3, draws=20, queries=20, readouts=12, targets=1, restarts=1)
+QUICK = dict(eps=EPS, settings=LITTLE)
 
 
 def test_a_report_repeats_and_changes_nothing_even_for_a_random_model():
@@ -110,7 +115,7 @@ def test_what_was_not_given_is_not_applicable():
 def test_a_two_class_model_without_layers_gets_a_report():
     x, _ = images(12, (1, 4, 4))
     model = Plane(torch.linspace(-1, 1, 16), torch.tensor(0.0))
-    found = masking.report(model, x, model(x).argmax(1), **{**QUICK, "steps": 15})
+    found = masking.report(model, x, model(x).argmax(1), eps=EPS, settings=replace(LITTLE, steps=15))
     assert found[7].verdict == "not applicable" and not found.failed
 
 
@@ -135,6 +140,123 @@ def test_a_weak_claim_is_caught_although_the_model_is_honest():
     weak = {"tiny step": partial(attacks.loss_pgd, loss="ce", steps=1, alpha=0.005, random_start=False)}
     found = masking.report(masked_nets.plain(), test.images(), test.y, white_box_attacks=weak, **BUDGET)
     assert {3, 6, 7, 8} <= set(found.failed)
+
+
+# --- from an evaluation, and resumed --------------------------------------------------------------------------------------
+
+
+@cache
+def evaluation():
+    test = masked_nets.digits().test[:40]
+    suites = ["gradient", "adaptive", {"own": {"Square": partial(attacks.square, queries=50)}}]
+    return evaluate(masked_nets.plain(), test.images(), test.y, eps=EPS, suites=suites, progress=False)
+
+
+FROM_AN_EVALUATION = {
+    "plain": set(),
+    "pgd_trained": set(),
+    "k_winners": {3, 7},
+    "loud": {1, 2},
+    "quantised": {1, 2, 3, 7, 9},
+    "noisy": {1, 2, 9},
+}
+
+
+@pytest.mark.parametrize("name", FROM_AN_EVALUATION)
+def test_against_autoattack_as_the_white_box_the_same_nets_are_flagged(name):
+    test, net = masked_nets.digits().test[:60], getattr(masked_nets, name)()
+    x, y, random = test.images(), test.y, name == "noisy"
+    done = evaluate(net, x, y, eps=EPS, suites=["gradient", "standard"], allow_random=random, progress=False)
+    found = masking.report(net, x, y, eps=EPS, evaluated=done, settings=masking.preset("quick", draws=100))
+    flagged = FROM_AN_EVALUATION[name]
+    assert set(found.failed) >= flagged if flagged else not found.failed, {n: found[n].reason for n in found.failed}
+
+
+def no_attack(*_arguments, **_settings):
+    raise AssertionError("this attack was run in the evaluation already")
+
+
+def test_what_an_evaluation_broke_is_not_attacked_again(monkeypatch):
+    test, model, done = masked_nets.digits().test[:40], masked_nets.plain(), evaluation()
+    for module, name in ((white_box, "multi_targeted_pgd"), (attacks, "square")):
+        monkeypatch.setattr(module, name, no_attack)
+    found = masking.report(model, test.images(), test.y, evaluated=done, **QUICK)
+    assert found[3].data["white-box"] == ["suite gradient", "suite adaptive"]
+    assert list(found[3].data["only"]) == ["Square (own)", "RayS"]
+    assert {"orthogonal PGD, clean", "smooth surrogate"} <= set(found[8].data["only"])
+    pgds = [key for key in done.in_suite("adaptive") if "PGD" in key and "orth" not in key and "multi" not in key]
+    left = done.robust(*done.in_suite("gradient"), *pgds).sum()
+    assert found[3].data["white-box accuracy"] == pytest.approx(left / done.clean.sum())
+    assert found[6].data["accuracy"]["multi-targeted"] == pytest.approx(
+        done.robust("adaptive/multi-targeted PGD").sum() / done.clean.sum()
+    )
+    assert found[9].verdict == "not applicable"  # AutoAttack was not among the suites
+
+
+def test_what_a_part_of_autoattack_broke_counts_the_parts_before_it_and_its_warnings_are_check_nine():
+    n, quiet = 6, dict(linf=np.zeros(6), l2=np.zeros(6), loss=np.zeros(6), cost={}, settings="", cumulative=True)
+
+    def part(attacked, success):
+        masks = [np.isin(np.arange(n), chosen) for chosen in (attacked, success)]
+        return Outcome(*masks, np.zeros(n), **quiet)
+
+    outcomes = {
+        "standard/APGD-CE": part([0, 1, 2, 3, 4], [0, 1]),
+        "standard/FAB-T": part([2, 3, 4], [2]),
+        "standard/Square": part([3, 4], [3]),
+    }
+    warnings = [dict(part=part, message=part) for part in ("Square", "adaptive/PGD ce")]
+    label = np.zeros(n, dtype=int)
+    about = {"norm": "linf", "eps": EPS, "warnings": warnings}
+    known = evidence.of_report(Report(label, np.array([0, 0, 0, 0, 0, 1]), outcomes, about), torch.tensor(label), EPS)
+    assert known.white_box["suite standard"].tolist() == [True, True, True, False, False, True]
+    assert known.black_box["Square (standard)"].tolist() == [True, True, True, True, False, True]
+    assert known.warnings == ["Square"] and known.multi_targeted is None
+
+
+def test_presets():
+    assert masking.preset("full", seed=3) == masking.Settings(seed=3)
+    assert masking.preset("quick").draws < masking.preset("full").draws
+    with pytest.raises(ValueError, match="preset must be one of quick, full; got 'fast'"):
+        masking.preset("fast")
+
+
+def test_an_evaluation_of_something_else_is_refused():
+    test, model = masked_nets.digits().test[:40], masked_nets.plain()
+    with pytest.raises(ValueError, match="must be a report in linf at eps 0.05, not in linf at eps 0.1"):
+        masking.report(model, test.images(), test.y, eps=0.05, evaluated=evaluation(), settings=LITTLE)
+    with pytest.raises(ValueError, match="must be a report of the same 40 images"):
+        masking.report(model, test.images(), test.y.flip(0), evaluated=evaluation(), **QUICK)
+
+
+def test_a_killed_report_goes_on_and_ends_with_the_same_file(tmp_path, monkeypatch):
+    test, model = masked_nets.digits().test[:20], masked_nets.plain()
+
+    def run(folder):
+        return masking.report(model, test.images(), test.y, folder=folder, warnings=[], about={"name": "plain"}, **QUICK)
+
+    whole = run(tmp_path / "whole")
+    with monkeypatch.context() as patch:
+        patch.setattr(rivals, "random_draws", no_attack)  # the fourth check dies
+        with pytest.raises(AssertionError):
+            run(tmp_path / "cut")
+    assert not (tmp_path / "cut" / "masking.json").exists()
+    with monkeypatch.context() as patch:
+        for function in ("check_strength", "check_invariance"):
+            made = getattr(white_box, function)
+            patch.setattr(white_box, function, update_wrapper(partial(no_attack), made))
+        assert run(tmp_path / "cut").to_dict() == whole.to_dict()
+    records = [json.loads((tmp_path / name / "masking.json").read_text()) for name in ("whole", "cut")]
+    for record in records:
+        assert record.pop("environment")["packages"]["torch"]
+    assert records[0] == records[1] and records[0]["kind"] == "masking" and records[0]["name"] == "plain"
+    assert masking.MaskingReport.read(tmp_path / "cut").to_dict() == whole.to_dict()
+    other = masking.report(
+        model, test.images(), test.y, eps=EPS, folder=tmp_path / "cut", warnings=[], settings=replace(LITTLE, draws=30)
+    )
+    assert other[4].data["draws"] == 30  # other settings are another report
+    with pytest.raises(ValueError, match="holds results with model"):
+        masking.report(masked_nets.pgd_trained(), test.images(), test.y, folder=tmp_path / "cut", **QUICK)
 
 
 # --- the rules ----------------------------------------------------------------------------------------------------------

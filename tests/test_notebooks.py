@@ -51,6 +51,8 @@ def test_committed_notebook_is_executed_and_parameterised(path):
         ("03_train.ipynb", ["form", "sine"], "form must be one of", "negative"),
         ("03_train.ipynb", ["epochs", "2.5"], "epochs must be a whole number", "2.5"),
         ("04_attacks.ipynb", ["eps", "8"], "eps must be a number", "at most 1"),
+        ("05_your_own.ipynb", ["masking", "yes"], "masking must be one of quick, full, off", "'yes'"),
+        ("05_your_own.ipynb", ["eps", "0.5"], "eps must be a number above 0 and at most 0.49", "0.5"),
         ("01_theory.ipynb", ["n_images", "0"], "n_images must be a number", "at least 1"),
         ("02_setup.ipynb", ["profile", "huge"], "profile must be one of", "smoke, cpu, paper"),
     ],
@@ -71,6 +73,22 @@ def test_lam_reaches_the_run_and_a_second_call_reads_it_back(tmp_path):
     made = (folder / "run.json").stat().st_mtime_ns
     assert papermill("03_train.ipynb", tmp_path, *arguments).returncode == 0
     assert (folder / "run.json").stat().st_mtime_ns == made
+
+
+def test_your_own_defence_leaves_its_whole_report_in_the_folder_and_goes_on_from_there(tmp_path):
+    arguments = ["-p", "folder", str(tmp_path / "kept"), "-p", "suites", "gradient", "-p", "n_images", "12"]
+    arguments += ["-p", "substitute_steps", "5"]
+    first = papermill("05_your_own.ipynb", tmp_path, *arguments)
+    assert first.returncode == 0, first.stderr[-2000:]
+    files = {name: (tmp_path / "kept" / name) for name in ("report.json", "report.parquet", "masking.json")}
+    made = {name: path.read_bytes() for name, path in files.items()}
+    record = results.read_json(files["masking.json"])
+    assert record["kind"] == "masking" and [check["number"] for check in record["checks"]] == list(range(1, 10))
+    assert record["settings"]["white_box"] == ["suite gradient"] and "distilled" in record["settings"]["substitutes"]
+    pieces = {path: path.stat().st_mtime_ns for path in (tmp_path / "kept" / "pieces").rglob("*.safetensors")}
+    assert papermill("05_your_own.ipynb", tmp_path, *arguments).returncode == 0
+    assert {name: path.read_bytes() for name, path in files.items()} == made
+    assert {path: path.stat().st_mtime_ns for path in (tmp_path / "kept" / "pieces").rglob("*.safetensors")} == pieces
 
 
 def test_scoreboard_follows_from_the_records():

@@ -1,4 +1,4 @@
-"""`make reproduce` on a tiny book: order, parameters, the banner, and what a failure looks like."""
+"""`make reproduce` on a tiny book: parameters, the banner, the plan, and what a failure looks like."""
 
 import json
 import shutil
@@ -6,45 +6,32 @@ import subprocess
 import sys
 from pathlib import Path
 
+import build_site
+import checkout
 import nbformat
+import plan
 import pytest
 import reproduce
+import run_notebook
 
-ROOT = Path(__file__).resolve().parents[1]
-KERNEL = {"name": "python3", "display_name": "Python 3", "language": "python"}
-
-
-def write_notebook(path: Path, *sources: str, parameters: str | None = None) -> None:
-    cells = [nbformat.v4.new_markdown_cell(f"# {path.stem}")]
-    if parameters is not None:
-        cells.append(nbformat.v4.new_code_cell(parameters, metadata={"tags": ["parameters"]}))
-    cells += [nbformat.v4.new_code_cell(source) for source in sources]
-    nbformat.write(nbformat.v4.new_notebook(cells=cells, metadata={"kernelspec": KERNEL}), path)
-
-
-def outputs(path: Path) -> str:
-    cells = nbformat.read(path, as_version=4).cells
-    return "".join(output.get("text", "") for cell in cells for output in cell.get("outputs", []))
+TOC = "format: jb-book\nroot: index\nchapters:\n- file: b_first\n- file: a_second\n"
 
 
 @pytest.fixture
 def root(tmp_path) -> Path:
-    """A book of two notebooks, of which the second reads what the first one wrote, in a folder with an awkward name."""
+    """A book of two notebooks and no runs, in a folder with an awkward name."""
     root = tmp_path / "a {strange} folder"
-    book = root / "book"
-    book.mkdir(parents=True)
-    shutil.copy(ROOT / "_config.yml", root)
-    shutil.copy(ROOT / "book" / "references.bib", book)
-    shutil.copytree(ROOT / "book" / "_static", book / "_static")
-    (book / "_toc.yml").write_text("format: jb-book\nroot: index\nchapters:\n- file: b_first\n- file: a_second\n")
+    book = checkout.tiny_book(root, TOC)
     (book / "index.md").write_text("# Index\n\n$a = b$, [first](b_first.ipynb).\n")
-    write_notebook(
-        book / "b_first.ipynb", "open('note.txt', 'w').write(profile)", "print('profile is', profile)",
-        parameters='profile: str = "smoke"  # how much is run',
-    )  # fmt: skip
-    write_notebook(book / "a_second.ipynb", "import sys\nprint(open('note.txt').read())\nprint(sys.executable)")
-    write_notebook(book / "out.ipynb", "1 / 0")
+    parameters = 'profile: str = "smoke"  # how much is run'
+    checkout.write_notebook(book / "b_first.ipynb", "print('profile is', profile)", parameters=parameters)
+    checkout.write_notebook(book / "a_second.ipynb", "import os, sys\nprint(os.path.basename(os.getcwd()))\nprint(sys.executable)")
+    checkout.write_notebook(book / "out.ipynb", "1 / 0")
     return root
+
+
+def run(root: Path, *arguments: str) -> int:
+    return reproduce.main(["--root", str(root), *arguments])
 
 
 def test_order_is_that_of_the_contents(root):
@@ -52,54 +39,84 @@ def test_order_is_that_of_the_contents(root):
         "format: jb-book\nroot: index\nparts:\n- caption: One\n  chapters:\n  - file: b_first\n"
         "    sections:\n    - file: a_second.ipynb\n- caption: Two\n  chapters:\n  - file: missing\n"
     )
-    assert [path.name for path in reproduce.notebooks(root / "book")] == ["b_first.ipynb", "a_second.ipynb"]
+    assert [path.name for path in plan.notebooks(root / "book")] == ["b_first.ipynb", "a_second.ipynb"]
 
 
 def test_whole_run(root, capfd):
     before = {path: path.read_bytes() for path in (root / "book").rglob("*") if path.is_file()}
-    site = reproduce.reproduce("cpu", root)
-    assert site == root / "_build" / "reproduce-cpu" / "_build" / "html"
-    executed = root / "_build" / "reproduce-cpu" / "book"
-    assert "profile is cpu" in outputs(executed / "b_first.ipynb")
-    assert outputs(executed / "a_second.ipynb").splitlines() == ["cpu", sys.executable], "not this Python's own kernel"
-    assert not (executed / "out.ipynb").exists()
+    assert run(root, "--profile", "cpu") == 0
+    made = root / "_build" / "reproduce-cpu"
+    assert "profile is cpu" in checkout.outputs(made / "book" / "b_first.ipynb")
+    second = checkout.outputs(made / "book" / "a_second.ipynb").splitlines()
+    assert second == ["book", sys.executable], "not in its own folder, or not this Python's own kernel"
+    assert not (made / "book" / "out.ipynb").exists()
+    site = made / "_build" / "html"
     for name in ("index", "b_first", "a_second"):
         html = (site / f"{name}.html").read_text(encoding="utf-8")
         assert "Executed with profile cpu on 20" in html and "no commit" in html
     assert "profile is cpu" in (site / "b_first.html").read_text(encoding="utf-8")
     said = capfd.readouterr().out
-    assert said.index("[1/2] b_first.ipynb: ") < said.index("[2/2] a_second.ipynb: ") < said.index("site: ")
+    assert "page b_first: " in said and said.index("[2/3]") < said.index("[3/3] site: ") < said.index(str(site))
     assert before == {path: path.read_bytes() for path in (root / "book").rglob("*") if path.is_file()}
+
+    assert run(root, "--profile", "cpu") == 0
+    assert "Nothing to do" in capfd.readouterr().out
+    (root / "book" / "old.md").write_text("# Old\n")
+    (root / "book" / "old.md").unlink()
+    (root / "book" / "index.md").write_text("# Another index\n")
+    assert run(root, "--profile", "cpu", "--dry-run") == 0
+    said = capfd.readouterr().out
+    assert "site" in said and "page" not in said and "1 jobs, about" in said
 
 
 @pytest.mark.parametrize(
     ("cell", "said"),
     [
-        ("print('got here')\nraise ValueError('first line\\nlam must not be')", "ValueError): lam must not be"),
-        ("print('got here', flush=True)\nimport os, time\ntime.sleep(1)\nos._exit(9)", "DeadKernelError): "),
+        ("print('got here')\nraise ValueError('first line\\nlam must not be')", "ValueError: lam must not be"),
+        ("print('got here', flush=True)\nimport os, time\ntime.sleep(1)\nos._exit(9)", "DeadKernelError: "),
     ],
     ids=["error", "dead kernel"],
 )  # fmt: skip
-def test_failing_notebook_is_named_and_kept(root, cell, said):
-    write_notebook(root / "book" / "b_first.ipynb", cell)
-    with pytest.raises(reproduce.ReproduceError) as raised:
-        reproduce.reproduce("smoke", root)
-    first = str(raised.value).splitlines()[0]
-    assert first.startswith("b_first.ipynb failed (") and said in first
-    kept = root / "_build" / "reproduce-smoke" / "book" / "b_first.ipynb"
-    assert str(kept) in str(raised.value) and "got here" in outputs(kept)
-    assert not (root / "_build" / "reproduce-smoke" / "_build").exists()
+def test_failing_notebook_is_named_and_kept_and_stops_no_other(root, capfd, cell, said):
+    checkout.write_notebook(root / "book" / "b_first.ipynb", cell)
+    assert run(root) == 1
+    told = capfd.readouterr()
+    (line,) = [line for line in told.err.splitlines() if line.startswith("  page b_first: ")]
+    assert said in line and "1 of 3 jobs failed" in told.err and "not begun: site" in told.err
+    assert "page a_second: " in told.out
+    made = root / "_build" / "reproduce-smoke"
+    assert "got here" in checkout.outputs(made / "logs" / "pages" / "b_first.ipynb")
+    assert not (made / "book" / "b_first.ipynb").exists() and not (made / "_build").exists()
 
 
-def test_damaged_notebook(root):
+def test_failing_site_is_told_with_the_last_line_of_its_log(root, capfd):
+    (root / "book" / "index.md").write_text("# Index\n\n[nowhere](no-file.md)\n")
+    assert run(root) == 1
+    assert "site: Jupyter Book did not build the site" in capfd.readouterr().err
+
+
+def test_damaged_notebook(root, capfd):
     (root / "book" / "b_first.ipynb").write_text(json.dumps({"cells": []})[:-1])
-    with pytest.raises(reproduce.ReproduceError, match=r"^b_first.ipynb failed \("):
-        reproduce.reproduce("smoke", root)
+    assert run(root) == 1
+    assert "b_first.ipynb is no whole notebook" in capfd.readouterr().err
+    assert not (root / "_build").exists()
 
 
-def test_failing_build(tmp_path):
-    with pytest.raises(reproduce.ReproduceError, match="did not build the site"):
-        reproduce.build(tmp_path)
+def test_failing_run_stops_no_other(tmp_path):
+    root = checkout.make(tmp_path, "objective,train_size,epochs\nstandard,100000,1\nstandard,50,1\n")
+    done = checkout.reproduce(root, "trained")
+    assert done.returncode == 1
+    assert "1 of 3 jobs failed" in done.stderr, done.stderr
+    assert "train_size must be at most 1287 for digits; got 100000" in done.stderr
+    assert len(list((root / "kept" / "runs").glob("*/run.json"))) == 1
+
+
+def test_one_command_at_a_time(root, capfd):
+    folder = root / "_build" / "reproduce-smoke"
+    folder.mkdir(parents=True)
+    with reproduce.lock(folder):
+        assert run(root) == 1
+    assert f"another command is at work in {folder}" in capfd.readouterr().err
 
 
 def test_commit_is_named(tmp_path):
@@ -110,40 +127,49 @@ def test_commit_is_named(tmp_path):
     if shutil.which("git") is None:
         pytest.skip("git is not installed")
     git("init", "-q")
-    assert reproduce.commit(tmp_path) == "no commit"
+    assert build_site.commit(tmp_path) == "no commit"
     (tmp_path / "file").write_text("one")
     git("add", "file")
     git("commit", "-qm", "one")
-    clean = reproduce.commit(tmp_path)
+    clean = build_site.commit(tmp_path)
     assert clean.startswith("commit ") and len(clean.split()) == 2
     (tmp_path / "file").write_text("two")
-    assert reproduce.commit(tmp_path) == f"{clean} with local changes"
+    assert build_site.commit(tmp_path) == f"{clean} with local changes"
 
 
-@pytest.mark.parametrize(
-    ("contents", "said"), [(None, "is missing"), ("format: jb-book\nroot: index\n", "no notebook")]
-)
+@pytest.mark.parametrize(("contents", "said"), [(None, "is missing"), ("format: jb-book\nroot: index\n", "no notebook")])
 def test_nothing_to_execute(tmp_path, contents, said):
     if contents:
         (tmp_path / "_toc.yml").write_text(contents)
-    with pytest.raises(reproduce.ReproduceError, match=said):
-        reproduce.notebooks(tmp_path)
+    with pytest.raises(plan.PlanError, match=said):
+        plan.notebooks(tmp_path)
 
 
-def test_command_line(monkeypatch, capsys):
+@pytest.mark.parametrize(
+    ("arguments", "said"),
+    [
+        (["--cluster", "nope"], "cluster must be one of kubernetes, slurm"),
+        (["nothing"], "a target must be one of all, trained, attacked, results, pages, site"),
+        (["book/none.txt"], "No rule to produce book/none.txt"),
+        (["--grid", "none.csv"], "none.csv cannot be read"),
+    ],
+)
+def test_bad_arguments_are_named(root, capfd, arguments, said):
+    assert run(root, *arguments) == 1
+    told = capfd.readouterr().err
+    assert said in told and len(told.strip().splitlines()) == 1
+
+
+def test_unknown_profile(capsys):
     with pytest.raises(SystemExit) as ended:
         reproduce.main(["--profile", "papr"])
     assert ended.value.code == 2 and "smoke" in capsys.readouterr().err
 
-    def fail(profile):
-        raise reproduce.ReproduceError(f"{profile} went wrong")
 
-    monkeypatch.setattr(reproduce, "reproduce", fail)
-    assert reproduce.main(["--profile", "paper"]) == 1
-    assert capsys.readouterr().err == "paper went wrong\n"
-
-
-def test_profiles_are_those_of_the_library():
-    from deepdefense import config
-
-    assert sorted(reproduce.PROFILES) == sorted(config.PROFILES)
+def test_reason_of_a_notebook(tmp_path):
+    path = tmp_path / "n.ipynb"
+    assert run_notebook.reason(path) is None
+    error = nbformat.v4.new_output("error", ename="KeyError", evalue="", traceback=[])
+    cell = nbformat.v4.new_code_cell("1", outputs=[error], execution_count=3)
+    nbformat.write(nbformat.v4.new_notebook(cells=[cell]), path)
+    assert run_notebook.reason(path) == "cell [3], KeyError: without a message"

@@ -126,7 +126,8 @@ def check_lock(project: dict, content: str) -> list[str]:
     except InvalidRequirement as error:
         return [f"requirements.lock cannot be read: {str(error).splitlines()[0]}"]
     loose = [entry for entry in entries if not re.fullmatch(r"==[^*,]+", str(entry.specifier))]
-    found += [f"requirements.lock does not give {entry.name} one version." for entry in loose]
+    if loose:
+        return [f"requirements.lock does not give {entry.name} one version." for entry in loose]
 
     asked = listed(project) + project["no-deps"] + project["overrides"] + project["build"]
     for python in PYTHONS:

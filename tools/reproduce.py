@@ -2,10 +2,11 @@
 
     python tools/reproduce.py [--profile smoke|cpu|paper] [--dry-run] [--cluster slurm] [TARGET ...] [-- SNAKEMAKE OPTIONS]
 
-The work is workflow/Snakefile, in _build/reproduce-PROFILE; the committed notebooks are not touched. Stopped at any moment, the
-same command goes on where it was. A job that fails does not stop the others; it is listed at the end, with its reason.
-TARGET: trained, attacked, results, pages or site (default: all of it), or a file of the workflow. --cluster names a folder of
-workflow/profiles: the jobs are then submitted instead of run here. After `--`, any options of Snakemake.
+The work is workflow/Snakefile, in _build/reproduce-PROFILE (with a grid of your own: reproduce-GRID); the committed notebooks
+are not touched. Stopped at any moment, the same command goes on where it was. A job that fails does not stop the others; it is
+listed at the end, with its reason. TARGET: trained, attacked, results, pages or site (default: all of it), or a file of the
+workflow. --cluster names a folder of workflow/profiles: the jobs are then submitted instead of run here. After `--`, any options
+of Snakemake.
 """
 
 import argparse
@@ -122,13 +123,13 @@ def reproduce(
         went_well = engine.snakemake(plan, [*places, *targets, *options], progress)
         costs.remember(progress.took, folder)
         if not went_well:
-            report(progress, jobs)
+            report(progress)
         return went_well
 
 
-def report(progress: Progress, jobs: dict) -> None:
+def report(progress: Progress) -> None:
     """What failed and why, and what could not be done for it."""
-    complain(f"\n{len(progress.failed)} of {len(jobs)} jobs failed:")
+    complain(f"\n{len(progress.failed)} of {len(progress.expected)} jobs failed:")
     for job, why in progress.failed.items():
         complain(f"  {job}: {why}")
     waiting = [job for job in progress.expected if job not in progress.took and job not in progress.failed]
@@ -146,14 +147,15 @@ def main(arguments: list[str] | None = None) -> int:
     parser.add_argument("--profile", choices=plans.PROFILES, default="smoke", help="how much is run (smoke)")
     parser.add_argument("--cores", type=int, help="jobs at a time (default: all cores; on a cluster, what its profile says)")
     parser.add_argument("--cluster", help="submit the jobs with this profile (slurm) instead of running them here")
-    parser.add_argument("--grid", type=Path, help="a grid of runs in place of the profile's own")
+    parser.add_argument("--grid", type=Path, help="a grid of runs in place of the profile's own, such as workflow/grids/search.csv")
+    parser.add_argument("--name", help="of the results, data/results/NAME (default: the grid's name)")
     parser.add_argument("--root", type=Path, default=ROOT, help=argparse.SUPPRESS)
     parser.add_argument("--dry-run", action="store_true", help="only say what would be done and what it would cost")
     chosen = parser.parse_args(given)
     start = time.monotonic()
     try:
-        plan = plans.make(chosen.profile, chosen.root, chosen.grid)
-        plan.rows, plan.pages  # noqa: B018  a mistake in the grid or the contents is told before any work
+        plan = plans.make(chosen.profile, chosen.root, chosen.grid, chosen.name)
+        plans.describe(plan, costs.Costs())  # a mistake in the grid or the book is told before any work
         settings = dict(cores=chosen.cores, dry_run=chosen.dry_run, targets=chosen.targets, cluster=chosen.cluster, options=options)
         went_well = reproduce(plan, **settings)
     except (ReproduceError, ValueError) as error:

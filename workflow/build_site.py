@@ -55,9 +55,9 @@ def write_config(root: Path, target: Path, label: str) -> None:
 
 def main() -> int:
     root, target = Path("root").resolve(), Path.cwd()
-    profile = target.name.removeprefix("reproduce-")
+    name = target.name.removeprefix("reproduce-")
     copy_text(root / "book", target / "book")
-    write_config(root, target, f"Executed with profile {profile} on {datetime.date.today().isoformat()}, {commit(root)}")
+    write_config(root, target, f"Executed with profile {name} on {datetime.date.today().isoformat()}, {commit(root)}")
     command = [sys.executable, "-c", "from jupyter_book.cli.main import main; main()", *BUILD]
     done = subprocess.run(command, stdin=subprocess.DEVNULL, env=os.environ)
     if done.returncode:

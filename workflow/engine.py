@@ -17,7 +17,7 @@ from snakemake_interface_logger_plugins.registry import LoggerPluginRegistry
 from deepdefense import results
 
 Listener = Callable[[logging.LogRecord], None]
-ALWAYS = ("--keep-going", "--rerun-incomplete", "--nolock", "--logger", "progress")
+ALWAYS = ("--scheduler", "greedy", "--keep-going", "--rerun-incomplete", "--nolock", "--logger", "progress")
 
 
 def _handler(listener: Listener) -> type[LogHandlerBase]:

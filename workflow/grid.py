@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
 
-from deepdefense import config, data, protocol, suites
+from deepdefense import config, protocol, suites
 
 ATTACK = {"suites": None, "norm": "linf", "eps": None, "images": None, "which": "last"}
 PREFIX = "attack_"
@@ -121,25 +121,3 @@ def load(path: str | Path, profile: str) -> dict[str, Row]:
                 raise GridError(f"{path.name}, line {number}: the run {row.name} is in the grid already")
             rows[row.name] = row
     return rows
-
-
-def with_references(rows: dict[str, Row]) -> dict[str, Row]:
-    """`rows`, and the plain run that each is compared with (it is trained too, attacked only if the grid says so)."""
-    for row in list(rows.values()):
-        plain = config.reference(row.config)
-        if plain.name() not in rows:
-            rows[plain.name()] = Row(plain, _as_parameters(row, plain), None)
-    return rows
-
-
-def _as_parameters(row: Row, plain: config.TrainConfig) -> dict:
-    """Parameters of book/03_train.ipynb that make `plain`, the reference of `row`."""
-    mine = {name: value for name, value in row.parameters.items() if name in ("profile", "seed")}
-    made = config.make(mine["profile"], "standard", seed=mine["seed"])
-    differing = {n: v for n, v in plain.to_dict().items() if n != "options" and v != getattr(made, n)}
-    return mine | {"objective": "standard"} | differing | plain.options
-
-
-def data_sets(rows: dict[str, Row]) -> list[str]:
-    """Names of the data sets of `rows`."""
-    return sorted({row.config.data for row in rows.values()} & set(data.SPECS))

@@ -1,7 +1,7 @@
 """From a profile's grid to the jobs of the workflow: each with its parameters, the files it depends on, and what it costs.
 
 `describe` gives all of it as one JSON document, the Snakefile's only source. Paths in it are relative to the workflow's folder,
-`<root>/_build/reproduce-<profile>`, in which there are links: `root` to the checkout whose book is made, `code` to the one that
+`<root>/_build/reproduce-<name>`, in which there are links: `root` to the checkout whose book is made, `code` to the one that
 this package runs from (the same, but for tests), `runs` to the training runs, `datasets` to the data sets. So no path of the
 machine stands in a rule, whatever characters it has.
 """
@@ -9,7 +9,8 @@ machine stands in a rule, whatever characters it has.
 import ast
 import hashlib
 import json
-from dataclasses import dataclass
+import re
+from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
 
@@ -22,7 +23,7 @@ from deepdefense import config, data, paths, resume, sources
 PROFILES = tuple(config.PROFILES)
 CHECKOUT = sources.PACKAGE.parents[1]
 LOCK = "code/requirements.lock"
-# The runs that a page shows, by defence: they must be there before it is executed. A page that is not named needs none.
+# The runs of the profile that a page shows, by defence and with any λ: they must be there before it is executed.
 PAGE_RUNS = {
     "01_theory": ("standard", "gfa-first"),
     "03_train": ("standard", "gfa-first"),
@@ -104,15 +105,20 @@ def linked(files) -> list[str]:
 
 @dataclass(frozen=True)
 class Plan:
-    """Everything that one profile's workflow is to make. root: the checkout with the book; table: the grid, or None."""
+    """Everything that one workflow is to make.
+
+    profile: what the empty fields of the grid and the pages stand for; root: the checkout with the book; table: the grid, or None
+    name: of the workflow's folder, _build/reproduce-NAME, and of its results, data/results/NAME
+    """
 
     profile: str
     root: Path
     table: Path | None
+    name: str
 
     @cached_property
     def rows(self) -> dict[str, grid.Row]:
-        return grid.with_references(grid.load(self.table, self.profile)) if self.table else {}
+        return grid.load(self.table, self.profile) if self.table else {}
 
     @cached_property
     def pages(self) -> dict[str, Notebook]:
@@ -120,7 +126,7 @@ class Plan:
 
     @property
     def folder(self) -> Path:
-        return self.root / "_build" / f"reproduce-{self.profile}"
+        return self.root / "_build" / f"reproduce-{self.name}"
 
     @property
     def links(self) -> dict[str, Path]:
@@ -133,46 +139,55 @@ class Plan:
         return {row.report(data.SPECS[row.config.data].published[1]): row for row in self.rows.values() if row.attack}
 
 
-def make(profile: str, root: str | Path, table: str | Path | None = None) -> Plan:
-    """The plan of `profile` for the checkout `root`; table: a grid in place of the profile's own. A ValueError names what is wrong."""
+def make(profile: str, root: str | Path, table: str | Path | None = None, name: str | None = None) -> Plan:
+    """The plan of `profile` for the checkout `root`; a PlanError names what is wrong.
+
+    table: a grid in place of the profile's own; name: of the results (default: the grid's name, which is the profile's)
+    """
     if profile not in PROFILES:
         raise PlanError(f"profile must be one of {', '.join(PROFILES)}; got {profile!r}")
     root = Path(root).resolve()
     own = root / "workflow" / "grids" / f"{profile}.csv"
-    return Plan(profile, root, Path(table).resolve() if table else own if own.is_file() else None)
+    name = name or (Path(table).stem if table else profile)
+    if not re.fullmatch(r"[A-Za-z0-9][A-Za-z0-9._-]*", name):
+        raise PlanError(f"the name of a workflow must be letters, digits and . _ -; got {name!r}")
+    if table and name in PROFILES and Path(table).resolve() != own:
+        raise PlanError(f"{name} is the name of a profile; give the results of {table} another name")
+    return Plan(profile, root, Path(table).resolve() if table else own if own.is_file() else None, name)
 
 
 def _run(plan: Plan, name: str, costs: Costs) -> dict:
     row = plan.rows[name]
-    plain = config.reference(row.config).name()
     seconds = costs.training(row)
     return {
         "data": row.config.data,
         "parameters": row.parameters | {"compare": False},
+        "notebook": Notebook(plan.root / "book" / "03_train.ipynb").digest(),
         "code": linked(resume.code_files(row.config.objective)),
-        "reference": [] if plain == name else [f"runs/{plain}/run.json"],
         "seconds": seconds,
         "runtime": costs.minutes(seconds),
         "gpu_mb": costs.gpu_mb(row),
     }
 
 
-def _report(row: grid.Row, costs: Costs) -> dict:
+def _report(plan: Plan, row: grid.Row, costs: Costs) -> dict:
     seconds = costs.attack(row)
     return {
         "parameters": row.attack.parameters() | {"run": row.name},
+        "notebook": Notebook(plan.root / "book" / "04_attacks.ipynb").digest(),
         "seconds": seconds,
         "runtime": costs.minutes(seconds),
     }
 
 
 def _page(plan: Plan, name: str, results: list[str], costs: Costs) -> dict:
-    notebook, wanted = plan.pages[name], PAGE_RUNS.get(name, ())
-    shown = [row.name for row in plan.rows.values() if row.config.objective in wanted and row.config.seed == 0]
+    notebook = plan.pages[name]
+    wanted = [config.make(plan.profile, objective) for objective in PAGE_RUNS.get(name, ())]
+    shown = [row.name for row in plan.rows.values() if replace(row.config, lam=0) in [replace(run, lam=0) for run in wanted]]
     reports = [f"runs/{where}/report.json" for where, row in plan.reports.items() if row.name in shown]
     folders = PAGE_RESULTS.get(name, ())
     there = [path for folder in folders for path in sorted((plan.root / "data" / "results" / folder).rglob("*.json"))]
-    made = [path for path in results if plan.profile in folders]
+    made = [path for path in results if plan.name in folders]
     return {
         "parameters": {"profile": plan.profile} if notebook.takes("profile") else {},
         "runs": [f"runs/{run}/run.json" for run in shown] + (reports if notebook.takes("suites") else []),
@@ -184,10 +199,10 @@ def _page(plan: Plan, name: str, results: list[str], costs: Costs) -> dict:
 
 
 def _results(plan: Plan) -> list[str]:
-    """The committed results that the profile makes; the smoke profile makes none."""
+    """The committed results that the workflow makes; that of the smoke profile makes none."""
     if plan.profile == "smoke":
         return []
-    where = f"root/data/results/{plan.profile}"
+    where = f"root/data/results/{plan.name}"
     reports = [f"{where}/{row.name}.attacks/report.json" for row in plan.reports.values()]
     return [f"{where}/{name}.json" for name in plan.rows] + reports
 
@@ -203,15 +218,13 @@ def describe(plan: Plan, costs: Costs) -> dict:
     results = _results(plan)
     held = sorted({row.config.data for row in plan.rows.values()})
     where = paths.data_root()
-    jobs = ("03_train", "04_attacks") if plan.rows else ()
     return {
-        "profile": plan.profile,
+        "name": plan.name,
         "lock": LOCK,
-        "notebooks": {name: Notebook(plan.root / "book" / f"{name}.ipynb").digest() for name in jobs},
         "datasets": {name: [f"datasets/{path.relative_to(where).as_posix()}" for path in data.files(name)] for name in held},
         "runs": {name: _run(plan, name, costs) for name in plan.rows},
-        "reports": {report: _report(row, costs) for report, row in plan.reports.items()},
-        "attack_code": linked(sources.files_of("protocol", "train")),
+        "reports": {report: _report(plan, row, costs) for report, row in plan.reports.items()},
+        "attack_code": linked(sources.files_of("protocol", without=resume.WITHOUT)),
         "results": results,
         "pages": {name: _page(plan, name, results, costs) for name in plan.pages},
         "page_gpu_mb": max((costs.gpu_mb(row) for row in plan.rows.values()), default=0),

@@ -169,8 +169,9 @@ def figure(check) -> Figure:
             f"check {record['number']} was not applicable, so there is nothing to draw: {record['reason']}"
         )
     fig = DRAWINGS[record["number"]](record)
+    n = record["numbers"].get("n", record["numbers"].get("readouts"))
     fig.suptitle(
-        f"{record['number']}. {record['title']}: {record['verdict']}",
+        f"{record['number']}. {record['title']}: {record['verdict']}" + (f" (n = {n})" if n else ""),
         fontsize=11,
         color=VERDICT_COLOURS[record["verdict"]],
     )

@@ -26,7 +26,7 @@ from .losses import margin
 from .pieces import Pieces, fingerprint, model_fingerprint
 from .report import Outcome, Report
 from .slices import in_slices
-from .suites import STANDARD, SUITES, Attack, suite
+from .suites import STANDARD, SUITES, Attack, describe, suite
 from .train import Run
 
 CHUNK = 100  # images that an attack is given together; part of what a number means, like the seed
@@ -37,16 +37,6 @@ TRAINING_FACTS = ("name", "config", "status", "data", "metrics", "environment") 
 def takes_eps(attack: Attack) -> bool:
     """Is `attack` bounded, with a keyword eps, or one of minimum norm, without?"""
     return "eps" in inspect.signature(attack).parameters
-
-
-def describe(attack: Attack) -> str:
-    """The attack in words: its function's full name and the settings bound to it."""
-    settings = ""
-    if isinstance(attack, partial):
-        settings = ", ".join(f"{key}={value!r}" for key, value in sorted(attack.keywords.items()))
-        attack = attack.func
-    name = f"{attack.__module__}.{attack.__qualname__}" if hasattr(attack, "__qualname__") else repr(type(attack))
-    return f"{name}({settings})"
 
 
 def choose(suites: Sequence | Mapping | None, model: nn.Module, x: Tensor, norm: str) -> dict[str, dict[str, Attack]]:

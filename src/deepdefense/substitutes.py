@@ -1,21 +1,35 @@
 """Networks to attack in a defence's stead: trained plainly, adversarially, to imitate it; or itself, undefended.
 
 Each function leaves the network that it is given as it was and returns a trained copy in eval mode. Images (N, C, H,
-W) in [0, 1], labels (N,); the global random state is kept; the result depends on `seed`.
+W) in [0, 1], labels (N,); the global random state is kept; the result depends on `seed`. A `Schedule` as keywords says
+how long and how fast it is trained.
 """
 
 from collections.abc import Callable
 from copy import deepcopy
+from pathlib import Path
+from typing import TypedDict, Unpack
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from . import data, models
 from .attacks.adaptive import loss_pgd
 from .attacks.guard import check_inputs, frozen, seeded
 from .losses import get_loss
+from .pieces import Pieces, fingerprint, model_fingerprint
 
 BatchLoss = Callable[[nn.Module, Tensor, Tensor], Tensor]
+
+
+class Schedule(TypedDict, total=False):
+    """steps of Adam on batches of batch_size drawn at random with `seed`; lr falls to 0 along a cosine."""
+
+    steps: int
+    lr: float
+    batch_size: int
+    seed: int
 
 
 def _trained(
@@ -24,12 +38,12 @@ def _trained(
     y: Tensor,
     batch_loss: BatchLoss,
     *,
-    steps: int,
-    lr: float,
-    batch_size: int,
-    seed: int,
+    steps: int = 500,
+    lr: float = 1e-3,
+    batch_size: int = 128,
+    seed: int = 0,
 ) -> nn.Module:
-    """A copy of `network` after `steps` steps of Adam, lr falling to 0 along a cosine, on batches drawn at random."""
+    """A copy of `network` after training on `batch_loss` by the schedule (see `Schedule`)."""
     check_inputs(network, x, y, 0)
     if type(steps) is not int or steps < 1:
         raise ValueError(f"steps must be a whole number of at least 1, got {steps!r}")
@@ -56,41 +70,25 @@ def _trained(
 
 
 def plain(
-    network: nn.Module,
-    x_train: Tensor,
-    y_train: Tensor,
-    *,
-    steps: int = 500,
-    loss: str = "ce",
-    lr: float = 1e-3,
-    batch_size: int = 128,
-    seed: int = 0,
+    network: nn.Module, x_train: Tensor, y_train: Tensor, *, loss: str = "ce", **schedule: Unpack[Schedule]
 ) -> nn.Module:
-    """`network` trained on without any defence. Given a fresh network, that is a plain substitute."""
+    """`network` trained on without any defence, 500 steps by default. Given a fresh network, that is a plain substitute."""
     objective = get_loss(loss)
 
     def batch_loss(copy: nn.Module, x: Tensor, y: Tensor) -> Tensor:
         return objective(copy(x), y).mean()
 
-    return _trained(network, x_train, y_train, batch_loss, steps=steps, lr=lr, batch_size=batch_size, seed=seed)
+    return _trained(network, x_train, y_train, batch_loss, **schedule)
 
 
 def undefended(
-    model: nn.Module,
-    x_train: Tensor,
-    y_train: Tensor,
-    *,
-    steps: int = 200,
-    loss: str = "ce",
-    lr: float = 3e-4,
-    batch_size: int = 128,
-    seed: int = 0,
+    model: nn.Module, x_train: Tensor, y_train: Tensor, *, loss: str = "ce", **schedule: Unpack[Schedule]
 ) -> nn.Module:
-    """The defended `model`'s own weights, fine-tuned for a few steps without the defence.
+    """The defended `model`'s own weights, fine-tuned without the defence: 200 steps at lr 3e-4 by default.
 
     What the defence did to the gradients wears off before the features do, so its attacks fit the model well.
     """
-    return plain(model, x_train, y_train, steps=steps, loss=loss, lr=lr, batch_size=batch_size, seed=seed)
+    return plain(model, x_train, y_train, loss=loss, **({"steps": 200, "lr": 3e-4} | schedule))
 
 
 def adversarial(
@@ -99,34 +97,23 @@ def adversarial(
     y_train: Tensor,
     *,
     eps: float,
-    steps: int = 500,
     attack_steps: int = 7,
     loss: str = "ce",
-    lr: float = 1e-3,
-    batch_size: int = 128,
-    seed: int = 0,
+    **schedule: Unpack[Schedule],
 ) -> nn.Module:
     """`network` after adversarial training with L∞ PGD (Madry et al. 2018)."""
     objective = get_loss(loss)
-    generator = torch.Generator(x_train.device).manual_seed(seed)
+    generator = torch.Generator(x_train.device).manual_seed(schedule.get("seed", 0))
 
     def batch_loss(copy: nn.Module, x: Tensor, y: Tensor) -> Tensor:
         x_adv = loss_pgd(copy, x, y, eps=eps, steps=attack_steps, loss=loss, keep_best=False, generator=generator)
         return objective(copy(x_adv), y).mean()
 
-    return _trained(network, x_train, y_train, batch_loss, steps=steps, lr=lr, batch_size=batch_size, seed=seed)
+    return _trained(network, x_train, y_train, batch_loss, **schedule)
 
 
 def distilled(
-    model: nn.Module,
-    network: nn.Module,
-    x_train: Tensor,
-    *,
-    steps: int = 500,
-    noise: float = 0.1,
-    lr: float = 1e-3,
-    batch_size: int = 128,
-    seed: int = 0,
+    model: nn.Module, network: nn.Module, x_train: Tensor, *, noise: float = 0.1, **schedule: Unpack[Schedule]
 ) -> nn.Module:
     """`network` trained to give `model`'s class probabilities, on images with uniform noise of ±`noise` added.
 
@@ -140,7 +127,7 @@ def distilled(
         return F.kl_div(F.log_softmax(copy(x), 1), target, log_target=True, reduction="batchmean")
 
     y = torch.zeros(len(x_train), dtype=torch.long, device=x_train.device)
-    return _trained(network, x_train, y, batch_loss, steps=steps, lr=lr, batch_size=batch_size, seed=seed)
+    return _trained(network, x_train, y, batch_loss, **schedule)
 
 
 def standard_set(
@@ -150,18 +137,47 @@ def standard_set(
     y_train: Tensor,
     *,
     eps: float,
-    steps: int = 500,
-    lr: float = 1e-3,
-    seed: int = 0,
+    folder: str | Path | None = None,
+    **schedule: Unpack[Schedule],
 ) -> dict[str, nn.Module]:
-    """Three substitutes for `model`, each from a fresh network of `make()`: plain, adversarially trained, distilled."""
-    shared = dict(steps=steps, lr=lr, seed=seed)
-    fresh = []
-    for number in range(3):
-        with seeded(x_train.device, seed + number):
-            fresh.append(make().to(x_train.device))
-    return {
-        "plain": plain(fresh[0], x_train, y_train, **shared),
-        "adversarially trained": adversarial(fresh[1], x_train, y_train, eps=eps, **shared),
-        "distilled": distilled(model, fresh[2], x_train, **shared),
+    """Three substitutes for `model`, each from a fresh network of `make()`: plain, adversarially trained, distilled.
+
+    folder: each is kept there as soon as it is trained, and read next time
+    """
+    ways = {
+        "plain": lambda fresh: plain(fresh, x_train, y_train, **schedule),
+        "adversarially trained": lambda fresh: adversarial(fresh, x_train, y_train, eps=eps, **schedule),
+        "distilled": lambda fresh: distilled(model, fresh, x_train, **schedule),
     }
+    identity = {"images": fingerprint(x_train, y_train), "model": model_fingerprint(model), "eps": eps, **schedule}
+    pieces, found = Pieces(folder, identity), {}
+    for number, (name, way) in enumerate(ways.items()):
+        with seeded(x_train.device, schedule.get("seed", 0) + number):
+            network = make().to(x_train.device).eval()
+        weights, _ = pieces.get(name.replace(" ", "-"), lambda way=way, network=network: (way(network).state_dict(), {}))
+        network.load_state_dict(weights)
+        found[name] = network
+    return found
+
+
+def for_data(
+    model: nn.Module,
+    dataset: str,
+    *,
+    eps: float,
+    loss: str = "ce",
+    folder: str | Path | None = None,
+    **schedule: Unpack[Schedule],
+) -> dict[str, nn.Module]:
+    """`standard_set` of the book's CNN for a model of the data set of that name, and the model itself "undefended".
+
+    loss: that the model was trained with; folder: as in `standard_set`
+    """
+    images = data.load(dataset)
+    device = next((parameter.device for parameter in model.parameters()), torch.device("cpu"))
+    x, y = images.train.images().to(device), images.train.y.to(device)
+    found = standard_set(
+        model, lambda: models.build("cnn", images.in_shape, len(images.classes)), x, y, eps=eps, folder=folder, **schedule
+    )
+    tuned = {key: value for key, value in schedule.items() if key in ("batch_size", "seed")}
+    return found | {"undefended": undefended(model, x, y, loss=loss, **tuned)}

@@ -47,3 +47,13 @@ def suite(name: str, model: nn.Module, x: Tensor, norm: str = "linf") -> dict[st
     if name not in SUITES:
         raise ValueError(f"suite must be one of {', '.join(SUITES)}; got {name!r}")
     return dict(SUITES[name](model, x, norm))
+
+
+def describe(attack: Attack) -> str:
+    """The attack in words: its function's full name and the settings bound to it."""
+    settings = ""
+    if isinstance(attack, partial):
+        settings = ", ".join(f"{key}={value!r}" for key, value in sorted(attack.keywords.items()))
+        attack = attack.func
+    name = f"{attack.__module__}.{attack.__qualname__}" if hasattr(attack, "__qualname__") else repr(type(attack))
+    return f"{name}({settings})"

@@ -89,7 +89,7 @@ MAKERS = {"APGD-CE": _apgd_ce, "APGD-T": _apgd_t, "FAB-T": _fab_t, "Square": _sq
 PARTS = tuple(MAKERS)
 
 
-def _check(model: nn.Module, x: Tensor, y: Tensor, eps: float, norm: str) -> None:
+def _check(model: nn.Module, x: Tensor, y: Tensor, eps: float, norm: str, **counts: int) -> None:
     if norm not in AUTHORS_NORM:
         raise ValueError(f"norm must be one of {', '.join(AUTHORS_NORM)}; got {norm!r}")
     if not (eps > 0 and (norm != "linf" or eps <= 1)):
@@ -98,6 +98,8 @@ def _check(model: nn.Module, x: Tensor, y: Tensor, eps: float, norm: str) -> Non
         raise ValueError(f"AutoAttack needs images (B, C, H, W), got shape {tuple(x.shape)}")
     if norm == "l2" and min(x.shape[2:]) < 5:
         raise ValueError(f"Square in L2 needs images of at least 5 × 5 pixels, got {tuple(x.shape[2:])}")
+    if any(not count >= 1 for count in counts.values()):
+        raise ValueError(f"{', '.join(counts)} must be at least 1, got {', '.join(map(str, counts.values()))}")
     check_inputs(model, x, y, 0.0)
 
 
@@ -120,9 +122,7 @@ def _bounded(part: str, model, x, y, eps, norm, seed, **settings) -> Tensor:
     if eps == 0:  # as for the other attacks, a ball that holds nothing but the image
         check_inputs(model, x, y, 0.0)
         return x.detach().clone()
-    _check(model, x, y, eps, norm)
-    if any(not value >= 1 for value in settings.values()):
-        raise ValueError(f"{', '.join(settings)} must be at least 1, got {', '.join(map(str, settings.values()))}")
+    _check(model, x, y, eps, norm, **settings)
     if len(x) == 0:
         return x.clone()
     with frozen(model):
@@ -275,11 +275,9 @@ def standard(
     folder: keep each finished batch of each part there; a killed run goes on where it was. The caller answers for the
     model being the same then, as far as its weights and its predictions on `x` do not tell.
     """
-    _check(model, x, y, eps, norm)
+    _check(model, x, y, eps, norm, batch_size=batch_size, steps=steps, queries=queries)
     if len(x) == 0:
         raise ValueError("no images to attack")
-    if min(batch_size, steps, queries) < 1:
-        raise ValueError(f"batch_size, steps and queries must be at least 1, got {batch_size}, {steps}, {queries}")
     device, logits = x.device, _logits(model, x.dtype)
     settings = {part: {"queries": queries} if part == "Square" else {"steps": steps} for part in PARTS}
     with frozen(model), seeded(device, seed), torch.no_grad():

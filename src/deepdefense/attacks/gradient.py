@@ -5,7 +5,7 @@ They maximise cross-entropy, so a saturated softmax stops them; `adaptive.loss_p
 
 from torch import Tensor, nn
 
-from .guard import check_inputs, check_whole, step_size
+from .guard import check_whole, step_size
 from .libraries import bounded, library
 
 EPS = 8 / 255
@@ -34,7 +34,6 @@ def pgd(
 ) -> Tensor:
     """Projected gradient ascent, last iterate (Madry et al. 2018). alpha: step size, eps/4 by default."""
     check_whole(steps=steps)
-    check_inputs(model, x, y, eps)
     alpha = step_size(alpha, eps)
     return _torchattacks("PGD", model, x, y, seed, eps=eps, alpha=alpha, steps=steps, random_start=random_start)
 

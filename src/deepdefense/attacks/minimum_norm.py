@@ -96,27 +96,29 @@ def _deepfool(view: nn.Module, x: Tensor, y: Tensor, *, norm: str, steps: int, o
     return x_adv
 
 
-def deepfool_l2(
-    model: nn.Module, x: Tensor, y: Tensor, *, steps: int = 50, overshoot: float = 0.02, rivals: int = 9, seed: int = 0
+def deepfool(
+    model: nn.Module,
+    x: Tensor,
+    y: Tensor,
+    *,
+    norm: str,
+    steps: int = 50,
+    overshoot: float = 0.02,
+    rivals: int = 9,
+    seed: int = 0,
 ) -> Tensor:
-    """DeepFool in L2 (Moosavi-Dezfooli et al. 2016), batched: one forward and `rivals` backward passes a step.
+    """DeepFool (Moosavi-Dezfooli et al. 2016), batched: one forward and `rivals` backward passes a step.
 
-    rivals: how many of the likeliest wrong classes are looked at, all of ten classes by default
+    norm: "l2" or "linf"; rivals: how many of the likeliest wrong classes are looked at, all of ten classes by default
     overshoot: by how much the whole way is lengthened, to cross a boundary that the steps only creep up to
     Draws nothing: `seed` has no effect.
     """
     positive(steps=steps, rivals=rivals, overshoot=overshoot)
-    options = dict(norm="l2", steps=steps, overshoot=overshoot, rivals=rivals)
+    options = dict(norm=norm, steps=steps, overshoot=overshoot, rivals=rivals)
     return _search("DeepFool", model, x, y, seed, lambda view, x, y: _deepfool(view, x, y, **options))
 
 
-def deepfool_linf(
-    model: nn.Module, x: Tensor, y: Tensor, *, steps: int = 50, overshoot: float = 0.02, rivals: int = 9, seed: int = 0
-) -> Tensor:
-    """DeepFool in L∞; parameters as in `deepfool_l2`."""
-    positive(steps=steps, rivals=rivals, overshoot=overshoot)
-    options = dict(norm="linf", steps=steps, overshoot=overshoot, rivals=rivals)
-    return _search("DeepFool", model, x, y, seed, lambda view, x, y: _deepfool(view, x, y, **options))
+deepfool_l2, deepfool_linf = partial(deepfool, norm="l2"), partial(deepfool, norm="linf")
 
 
 def _almost(y: Tensor, slack: Tensor):

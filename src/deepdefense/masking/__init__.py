@@ -11,6 +11,7 @@ al. 2020, Pintor et al. 2022, Zimmermann et al. 2022.
 
 from .binarisation import binarisation_test
 from .protocol import report
-from .verdict import Check, MaskingReport
+from .subject import PRESETS, Settings, preset
+from .verdict import JSON_NAME, Check, MaskingReport
 
-__all__ = ["Check", "MaskingReport", "binarisation_test", "report"]
+__all__ = ["JSON_NAME", "PRESETS", "Check", "MaskingReport", "Settings", "binarisation_test", "preset", "report"]

@@ -156,9 +156,7 @@ def binarisation_test(
     return Binarisation(len(x), readouts, solved, guessed, any_attack)
 
 
-def check_binarisation(
-    subject: Subject, attacks: Mapping[str, Attack], *, images: int, inner: int, guesses: int
-) -> Check:
+def check_binarisation(subject: Subject, attacks: Mapping[str, Attack]) -> Check:
     """Check 7: an adversarial example that is there by construction is found (Zimmermann et al. 2022). By each attack,
     and by any.
 
@@ -169,7 +167,7 @@ def check_binarisation(
     if last_layer(subject.model, subject.x) is None:
         return skipped(check_binarisation, 7, TITLE, "The model has no weight layer that a readout could replace.")
     found = binarisation_test(
-        subject.model, subject.x[:images], attacks, eps=subject.eps, inner=inner, guesses=guesses, seed=subject.seed
+        subject.model, subject.x[: subject.settings.readouts], attacks, eps=subject.eps, seed=subject.settings.seed
     )
     n = found.readouts
     if n < FEWEST:

@@ -1,16 +1,25 @@
 """The report: all nine checks of one model, one after the other, with the defaults of each."""
 
-from collections.abc import Mapping, Sequence
+import hashlib
+import json
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import asdict
 from functools import partial
+from pathlib import Path
 
 from torch import Tensor, nn
 from tqdm import tqdm
 
-from .. import attacks
+from .. import attacks, results
 from ..attacks.guard import check_inputs, seeded
-from . import binarisation, rivals, subject, white_box
-from .subject import Attack
-from .verdict import Check, MaskingReport, make, skipped
+from ..pieces import Pieces, fingerprint, model_fingerprint
+from ..report import Report
+from ..suites import describe
+from . import binarisation, evidence, rivals, subject, white_box
+from .subject import Attack, Settings
+from .verdict import JSON_NAME, Check, MaskingReport, make, skipped
+
+DEFAULT = Settings()
 
 
 def default_white_box(steps: int) -> dict[str, Attack]:
@@ -18,6 +27,25 @@ def default_white_box(steps: int) -> dict[str, Attack]:
     return {
         f"PGD {loss}": partial(attacks.restarted_pgd, loss=loss, steps=steps, restarts=2) for loss in ("ce", "margin")
     }
+
+
+def default_black_box(queries: int) -> dict[str, Attack]:
+    """Square, which sees logits, and RayS, which sees predictions."""
+    return {"Square": partial(attacks.square, queries=queries), "RayS": partial(attacks.rays, queries=queries)}
+
+
+def default_adaptive(
+    model: nn.Module, x: Tensor, substitutes: Mapping[str, nn.Module], settings: Settings
+) -> dict[str, Attack]:
+    """The attacks of the adaptive suite that no other check makes already."""
+    suite = attacks.suite_adaptive(
+        model,
+        x,
+        training_loss=settings.training_loss,
+        substitutes={name: network for name, network in substitutes.items() if name == "undefended"},
+        steps=settings.steps,
+    )
+    return {name: attack for name, attack in suite.items() if name.startswith(evidence.ADAPTIVE)}
 
 
 def check_warnings(warnings: Sequence[str] | None) -> Check:
@@ -52,88 +80,89 @@ def report(
     adaptive: Mapping[str, Attack] | None = None,
     substitutes: Mapping[str, nn.Module] | None = None,
     warnings: Sequence[str] | None = None,
-    training_loss: str = "ce",
-    steps: int = 40,
-    restarts: int = 2,
-    targets: int | None = 9,
-    draws: int = 10_000,
-    queries: int = 2_000,
-    readouts: int = 64,
-    batch_size: int = 256,
-    seed: int = 0,
+    evaluated: Report | None = None,
+    settings: Settings = DEFAULT,
+    folder: str | Path | None = None,
+    about: Mapping | None = None,
     progress: bool = False,
 ) -> MaskingReport:
     """The masking report of `model`, any nn.Module from images (N, C, H, W) in [0, 1] to logits, at L∞ radius eps.
 
     Only images that the model gets right are used; a few hundred will do. Every attack is a function
-    (model, x, y, *, eps, seed) -> x_adv and is judged by the model's prediction alone.
+    (model, x, y, *, eps, seed) -> x_adv, judged by the model's prediction alone.
 
     white_box_attacks: those whose numbers are claimed; by default PGD with two starts on cross-entropy and margin
-    black_box: by default Square and RayS with `queries` each; adaptive: by default the orthogonal, feature and
-    smooth-surrogate attacks of `attacks.suite_adaptive`, and transfer from the substitute called "undefended" where
-    there is one
-    substitutes: {name: network} for check 5; warnings: what AutoAttack warned of, for check 9; training_loss: the
-    model's
-    steps, restarts, targets: of PGD and multi-targeted PGD; draws: random points an image; readouts: images of check 7
+    black_box: by default Square and RayS; adaptive: by default the orthogonal, feature and smooth-surrogate attacks of
+    `attacks.suite_adaptive`, and transfer from the substitute called "undefended" where there is one
+    substitutes: {name: network} for check 5; warnings: what AutoAttack warned of, for check 9
+    evaluated: the report of `deepdefense.evaluate` on the same images; what its attacks broke takes the place of the
+    defaults, so that they are not run again, and its warnings are those of check 9
+    folder: masking.json goes there, and each finished check at once; the same call after a kill goes on
+    about: more entries for masking.json
 
     On a CPU the result depends only on the arguments. Raises ValueError where the arguments cannot be worked with.
     """
     check_inputs(model, x, y, eps)
-    white = default_white_box(steps) if white_box_attacks is None else dict(white_box_attacks)
-    with seeded(x.device, seed):
-        tested = subject.build(
-            model,
-            x,
-            y,
-            eps=eps,
-            white_box=white,
-            loss=training_loss,
-            steps=steps,
-            batch_size=batch_size,
-            seed=seed,
-        )
+    substitutes = dict(substitutes or {})
+    known = evidence.Evidence({}, {}, {}, None, None) if evaluated is None else evidence.of_report(evaluated, y, eps)
+    if white_box_attacks is None:
+        white_box_attacks = known.white_box or default_white_box(settings.steps)
+    with seeded(x.device, settings.seed):
+        tested = subject.build(model, x, y, eps=eps, white_box=dict(white_box_attacks), settings=settings)
         if black_box is None:
-            black_box = {
-                "Square": partial(attacks.square, queries=queries),
-                "RayS": partial(attacks.rays, queries=queries),
-            }
+            black_box = default_black_box(settings.queries)
+            if known.black_box:
+                black_box = known.black_box | {"RayS": black_box["RayS"]}
         if adaptive is None:
-            adaptive = default_adaptive(model, tested.x, training_loss, substitutes, steps)
+            adaptive = default_adaptive(model, tested.x, substitutes, settings) | known.adaptive
+        solvers = {name: attack for name, attack in white_box_attacks.items() if callable(attack)}
         parts = [
             partial(white_box.check_strength, tested),
             partial(white_box.check_invariance, tested),
             partial(rivals.check_black_box, tested, black_box),
-            partial(rivals.check_random, tested, draws),
-            partial(rivals.check_transfer, tested, substitutes or {}),
-            partial(white_box.check_convergence, tested, restarts=restarts, targets=targets),
-            partial(binarisation.check_binarisation, tested, white, images=readouts, inner=1000, guesses=200),
+            partial(rivals.check_random, tested, settings.draws),
+            partial(rivals.check_transfer, tested, substitutes),
+            partial(white_box.check_convergence, tested, known.multi_targeted),
+            partial(binarisation.check_binarisation, tested, solvers or default_white_box(settings.steps)),
             partial(rivals.check_adaptive, tested, adaptive),
-            partial(check_warnings, warnings),
+            partial(check_warnings, known.warnings if warnings is None else warnings),
         ]
-        checks = tuple(part() for part in tqdm(parts, disable=not progress, unit="check"))
-    settings = dict(
-        white_box=list(white),
-        black_box=list(black_box),
-        adaptive=list(adaptive),
-        substitutes=list(substitutes or {}),
-        training_loss=training_loss,
-        steps=steps,
-        restarts=restarts,
-        targets=targets,
-        draws=draws,
-        queries=queries,
-        readouts=readouts,
-        batch_size=batch_size,
-        seed=seed,
-    )
-    return MaskingReport(checks, float(eps), len(y), len(tested), settings)
+        named = {"white_box": white_box_attacks, "black_box": black_box, "adaptive": adaptive, "substitutes": substitutes}
+        keep, notes = _kept(model, x, y, eps, settings, [named, known.multi_targeted, tested.right], folder)
+        checks = tuple(keep(part) for part in tqdm(parts, disable=not progress, unit="check"))
+    spent = asdict(settings) | {name: list(members) for name, members in named.items()}
+    found = MaskingReport(checks, float(eps), len(y), len(tested), spent)
+    if folder is not None:
+        results.write_json(Path(folder) / JSON_NAME, {"kind": "masking", **(about or {}), **notes, **found.to_dict()})
+    return found
 
 
-def default_adaptive(
-    model: nn.Module, x: Tensor, training_loss: str, substitutes: Mapping[str, nn.Module] | None, steps: int
-) -> dict[str, Attack]:
-    """The attacks of the adaptive suite that no other check makes already."""
-    surrogate = {name: network for name, network in (substitutes or {}).items() if name == "undefended"}
-    suite = attacks.suite_adaptive(model, x, training_loss=training_loss, substitutes=surrogate, steps=steps)
-    wanted = ("orthogonal", "features", "smooth", "transfer")
-    return {name: attack for name, attack in suite.items() if name.startswith(wanted)}
+def _words(value) -> object:
+    """What an argument is, in JSON: masks and networks by their fingerprints, attacks by name and settings."""
+    if isinstance(value, Mapping):
+        return {name: _words(member) for name, member in value.items()}
+    if isinstance(value, list):
+        return [_words(member) for member in value]
+    if isinstance(value, Tensor):
+        return fingerprint(value)
+    if isinstance(value, nn.Module):
+        return model_fingerprint(value)
+    return value if value is None else describe(value)
+
+
+def _kept(model, x, y, eps, settings, arguments, folder) -> tuple[Callable[[partial], Check], dict]:
+    """A function that makes a check, or reads it from `folder` where the same one was finished before; and the environment
+    that the first of them was made in."""
+    identity = {"images": fingerprint(x, y), "model": model_fingerprint(model)}
+    where = None if folder is None else Path(folder) / "pieces" / "masking"
+    pieces = Pieces(where, identity, {"environment": results.environment(x.device)})
+    asked = json.dumps([eps, asdict(settings), _words(arguments)], sort_keys=True)
+    digest = hashlib.sha256(asked.encode()).hexdigest()[:8]
+
+    def keep(part: partial) -> Check:
+        if part.func is check_warnings:  # costs nothing
+            return part()
+        _, record = pieces.get(f"{digest}/{part.func.__name__}", lambda: ({}, part().to_dict()))
+        return Check(**record)
+
+    return keep, pieces.notes

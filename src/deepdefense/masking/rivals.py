@@ -17,12 +17,17 @@ def _compare(
     number: int,
     title: str,
     subject: Subject,
-    broken: Mapping[str, Tensor],
+    rivals: Mapping[str, Attack | Tensor],
     allowed: float,
     fine: str,
+    missing: str = "",
 ) -> Check:
-    """A check that fails if one of `broken` holds more survivors of the white-box attacks than `allowed` explains."""
+    """A check that fails if one of `rivals` breaks more survivors of the white-box attacks than `allowed` explains; where
+    there are none, it is not applicable, for the reason `missing`."""
+    if not rivals:
+        return skipped(function, number, title, missing)
     n, survived = len(subject), subject.survived
+    broken = {name: subject.broken(attack) for name, attack in rivals.items()}
     only = {name: int((mask & survived).sum()) for name, mask in broken.items()}
     failures = [
         f"{name} breaks {count} of {n} images that no white-box attack does"
@@ -41,24 +46,21 @@ def _compare(
     return make(function, number, title, failures, fine, numbers, data)
 
 
-def check_black_box(subject: Subject, attacks: Mapping[str, Attack]) -> Check:
+def check_black_box(subject: Subject, attacks: Mapping[str, Attack | Tensor]) -> Check:
     """Check 3: score-based and hard-label attacks (Square, RayS), which see less, never beat the white-box ones.
 
     Fails if one of them breaks images that no white-box attack does, more than a true share of 1 % explains.
     "Explains": the binomial tail over the n images is at least 1 %.
     """
-    title = "Black-box attacks never win"
-    if not attacks:
-        return skipped(check_black_box, 3, title, "No black-box attack was given.")
-    broken = {name: subject.broken(attack) for name, attack in attacks.items()}
+    title, missing = "Black-box attacks never win", "No black-box attack was given."
     fine = "Whatever an attack without gradients breaks, a white-box attack breaks too."
-    return _compare(check_black_box, 3, title, subject, broken, NEVER, fine)
+    return _compare(check_black_box, 3, title, subject, attacks, NEVER, fine, missing)
 
 
 @torch.no_grad()
 def random_draws(subject: Subject, draws: int, *, chunk: int = 2048) -> Tensor:
     """How many of `draws` points of the ball the model gets wrong, (n,): half uniform inside, half at corners."""
-    generator = torch.Generator(subject.x.device).manual_seed(subject.seed)
+    generator = torch.Generator(subject.x.device).manual_seed(subject.settings.seed)
     wrong = torch.zeros(len(subject), dtype=torch.long, device=subject.x.device)
     with frozen(subject.model):
         for index, (x, y) in enumerate(zip(subject.x, subject.y, strict=True)):
@@ -80,10 +82,11 @@ def check_random(subject: Subject, draws: int) -> Check:
     explains. "Explains": the binomial tail over the n images is at least 1 %.
     """
     wrong = random_draws(subject, draws)
+    mask = torch.zeros_like(subject.right)
+    mask[subject.right] = wrong > 0
     fine = f"{draws} random points an image find nothing that a white-box attack does not."
-    outcome = _compare(
-        check_random, 4, "Random search never wins", subject, {f"{draws} random points": wrong > 0}, NEVER, fine
-    )
+    rivals = {f"{draws} random points": mask}
+    outcome = _compare(check_random, 4, "Random search never wins", subject, rivals, NEVER, fine)
     outcome.data.update({"wrong points": wrong.tolist(), "draws": draws})
     return outcome
 
@@ -95,26 +98,21 @@ def check_transfer(subject: Subject, substitutes: Mapping[str, nn.Module]) -> Ch
     explains. "Explains": the binomial tail over the n images is at least 1 %.
     """
     title = "Transfer never wins"
-    if not substitutes:
-        reason = "No substitutes were given; deepdefense.substitutes.standard_set trains three."
-        return skipped(check_transfer, 5, title, reason)
-    broken = {
-        name: subject.broken(transfer({name: network}, loss_pgd, steps=subject.steps, loss="margin"))
+    missing = "No substitutes were given; deepdefense.substitutes.standard_set trains three."
+    rivals = {
+        name: transfer({name: network}, loss_pgd, steps=subject.settings.steps, loss="margin")
         for name, network in substitutes.items()
     }
     fine = "What fools a substitute and carries over is broken by a white-box attack too."
-    return _compare(check_transfer, 5, title, subject, broken, NEVER, fine)
+    return _compare(check_transfer, 5, title, subject, rivals, NEVER, fine, missing)
 
 
-def check_adaptive(subject: Subject, attacks: Mapping[str, Attack]) -> Check:
+def check_adaptive(subject: Subject, attacks: Mapping[str, Attack | Tensor]) -> Check:
     """Check 8: attacks made for Gradient-Feature Alignment break little that the white-box ones do not.
 
     Fails if one of them breaks images that no white-box attack does, more than a true share of 5 % explains.
     "Explains": the binomial tail over the n images is at least 1 %.
     """
-    title = "Adaptive attacks find little more"
-    if not attacks:
-        return skipped(check_adaptive, 8, title, "No adaptive attack was given.")
-    broken = {name: subject.broken(attack) for name, attack in attacks.items()}
+    title, missing = "Adaptive attacks find little more", "No adaptive attack was given."
     fine = "Attacks across the aligned gradient, on features and through surrogates add little."
-    return _compare(check_adaptive, 8, title, subject, broken, LITTLE, fine)
+    return _compare(check_adaptive, 8, title, subject, attacks, LITTLE, fine, missing)

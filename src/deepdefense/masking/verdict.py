@@ -4,10 +4,14 @@ import inspect
 import math
 from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass
+from pathlib import Path
 
 import torch
 from scipy.stats import binom
 
+from ..results import read_json
+
+JSON_NAME = "masking.json"
 VERDICTS = ("pass", "fail", "not applicable")
 NEVER = 0.01  # share of images that may go the wrong way where a sound evaluation has none
 LITTLE = 0.05  # share that may change where a sound evaluation changes "little"
@@ -53,9 +57,21 @@ class MaskingReport:
         """Numbers of the checks that failed."""
         return tuple(check.number for check in self.checks if check.verdict == "fail")
 
+    @property
+    def made(self) -> tuple[Check, ...]:
+        """The checks that were applicable; these have a figure."""
+        return tuple(check for check in self.checks if check.verdict != "not applicable")
+
     def to_dict(self) -> dict:
         """JSON form, without NaN or infinity."""
         return {**asdict(self), "checks": [check.to_dict() for check in self.checks], "failed": list(self.failed)}
+
+    @classmethod
+    def read(cls, folder: str | Path) -> "MaskingReport":
+        """The report that `masking.report` left in `folder`."""
+        record = read_json(Path(folder) / JSON_NAME)
+        checks = tuple(Check(**check) for check in record["checks"])
+        return cls(checks, *(record[name] for name in ("eps", "images", "attacked", "settings")))
 
 
 def make(

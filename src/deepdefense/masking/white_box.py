@@ -25,7 +25,7 @@ def check_strength(subject: Subject) -> Check:
     survive eps = 0.5, each time more than a true share of 1 % explains; or if twice the steps, or two restarts more,
     break more than a true share of 5 % explains. "Explains": the binomial tail over the n images is at least 1 %.
     """
-    n, steps = len(subject), subject.steps
+    n, steps = len(subject), subject.settings.steps
     pgd = partial(loss_pgd, loss="ce", steps=steps)
     once = subject.broken(pgd)
     one_step = subject.broken(partial(loss_pgd, loss="ce", steps=1, alpha=subject.eps, random_start=False))
@@ -72,7 +72,8 @@ def _gradient_norms(subject: Subject, loss: str) -> Tensor:
     """L2 norm of each image's input gradient of `loss`, (n,)."""
     norms = []
     with frozen(subject.model):
-        for x, y in zip(subject.x.split(subject.batch_size), subject.y.split(subject.batch_size), strict=True):
+        size = subject.settings.batch_size
+        for x, y in zip(subject.x.split(size), subject.y.split(size), strict=True):
             x = x.clone().requires_grad_()
             with torch.enable_grad():
                 value = get_loss(loss)(subject.model(x), y).sum()
@@ -83,7 +84,7 @@ def _gradient_norms(subject: Subject, loss: str) -> Tensor:
 
 def _losses(subject: Subject) -> list[str]:
     classes = _classes(subject)
-    return list(dict.fromkeys(["ce", "margin", *(["dlr"] if classes > 2 else []), subject.loss]))
+    return list(dict.fromkeys(["ce", "margin", *(["dlr"] if classes > 2 else []), subject.settings.training_loss]))
 
 
 @torch.no_grad()
@@ -110,12 +111,12 @@ def check_invariance(subject: Subject) -> Check:
     gradient of exactly zero in cross-entropy or in the training loss, more than a true share of 1 % explains; or if two
     passes over the same images give other logits. "Explains": the binomial tail over the n images is at least 1 %.
     """
-    n, pgd = len(subject), partial(loss_pgd, steps=subject.steps)
+    n, pgd = len(subject), partial(loss_pgd, steps=subject.settings.steps)
     losses = _losses(subject)
     by_loss = {loss: subject.broken(partial(pgd, loss=loss)) for loss in losses}
     base = by_loss["ce"]
     by_scale = {
-        f"{factor:g}": subject.broken(partial(_on_scaled, factor=factor, steps=subject.steps)) for factor in FACTORS
+        f"{factor:g}": subject.broken(partial(_on_scaled, factor=factor, steps=subject.settings.steps)) for factor in FACTORS
     }
     gains = {scale: int((mask & ~base).sum()) for scale, mask in by_scale.items()}
     best_scale = max(gains, key=gains.get)
@@ -123,7 +124,7 @@ def check_invariance(subject: Subject) -> Check:
     in_double = None if isinstance(double, str) else subject.broken_in_float64(double, partial(pgd, loss="ce"))
     pairs = {(a, b): int((by_loss[a] & ~by_loss[b]).sum()) for a in losses for b in losses if a != b}
     better, worse = max(pairs, key=pairs.get)
-    norms = {loss: _gradient_norms(subject, loss) for loss in dict.fromkeys(["ce", subject.loss])}
+    norms = {loss: _gradient_norms(subject, loss) for loss in dict.fromkeys(["ce", subject.settings.training_loss])}
     zero = {loss: int((norm == 0).sum()) for loss, norm in norms.items()}
     repeat = _repeat_difference(subject)
     numbers = {
@@ -170,15 +171,17 @@ def _on_scaled(model, x: Tensor, y: Tensor, *, eps: float, factor: float, steps:
 @torch.no_grad()
 def _repeat_difference(subject: Subject) -> float:
     """Largest difference between two passes over the same images, relative to the largest logit; 0 if rounding."""
-    x = subject.x[: subject.batch_size]
+    x = subject.x[: subject.settings.batch_size]
     with frozen(subject.model):
         first, second = subject.model(x), subject.model(x)
     difference = ((first - second).abs().max() / first.abs().max().clamp(min=1e-12)).item()
     return difference if difference > 1e-4 else 0.0
 
 
-def check_convergence(subject: Subject, *, restarts: int, targets: int | None) -> Check:
+def check_convergence(subject: Subject, multi_targeted: Tensor | None = None) -> Check:
     """Check 6: the attack has converged, and reports what it finds. Multi-targeted PGD with restarts; loss curves.
+
+    multi_targeted: images that it broke, (N,) bool, if it has been run already
 
     Fails if multi-targeted PGD with restarts breaks images that no white-box attack does, or if PGD on cross-entropy
     passes through a mistake and ends on a right answer (a silent success), more than a true share of 5 % of the images
@@ -186,12 +189,14 @@ def check_convergence(subject: Subject, *, restarts: int, targets: int | None) -
     """
     n = len(subject)
     survived = subject.survived
-    many = subject.broken(partial(multi_targeted_pgd, steps=subject.steps, restarts=restarts, targets=targets))
+    spent = subject.settings
+    attack = partial(multi_targeted_pgd, steps=spent.steps, restarts=spent.restarts, targets=spent.targets)
+    many = subject.broken(attack if multi_targeted is None else multi_targeted)
     values, fooled = [], []
-    for number, part in enumerate(torch.arange(n, device=subject.y.device).split(subject.batch_size)):
-        seed = subject.seed * 10_007 + number
+    for number, part in enumerate(torch.arange(n, device=subject.y.device).split(spent.batch_size)):
+        seed = spent.seed * 10_007 + number
         found = trace_pgd(
-            subject.model, subject.x[part], subject.y[part], eps=subject.eps, steps=subject.steps, loss="ce", seed=seed
+            subject.model, subject.x[part], subject.y[part], eps=subject.eps, steps=spent.steps, loss="ce", seed=seed
         )
         values.append(found.values)
         fooled.append(found.fooled)
@@ -209,9 +214,7 @@ def check_convergence(subject: Subject, *, restarts: int, targets: int | None) -
     failures = []
     if exceeds(numbers["broken by multi-targeted restarts only"], n, LITTLE):
         count = numbers["broken by multi-targeted restarts only"]
-        failures.append(
-            f"multi-targeted PGD with {restarts} restarts breaks {count} of {n} images that no white-box attack does"
-        )
+        failures.append(f"multi-targeted PGD with restarts breaks {count} of {n} images that no white-box attack does")
     if exceeds(silent, n, LITTLE):
         failures.append(f"PGD passes through a mistake and ends on a right answer on {silent} of {n} images")
     data = {

@@ -1,0 +1,102 @@
+"""Chapter 7 says in words what the committed records of the checked models say in numbers; here are the words as inequalities."""
+
+import json
+
+import matplotlib
+import numpy as np
+import pyarrow.parquet as pq
+import pytest
+
+from deepdefense import figures_checked, paths, results
+from deepdefense.agreement import PARQUET_NAME
+from deepdefense.report import Report
+
+matplotlib.use("Agg")
+ROOT = paths.results_root() / "checked"
+MODELS = {one.name: one for one in figures_checked.load()}
+every_model = pytest.mark.parametrize("name", MODELS)
+
+
+def test_the_three_models_are_there():
+    assert {"plain-cnn", "pgd-cnn", "resnet18"} <= set(MODELS)
+    assert {one.report["eps"] for name, one in MODELS.items() if "-eps" not in name} == {8 / 255}
+
+
+@every_model
+def test_autoattack_is_the_authors_image_by_image(name):
+    auto, n = MODELS[name].agreement["autoattack"], MODELS[name].agreement["n"]
+    assert auto["identical images"] == auto["broken by the same part"] == n and auto["largest difference of a pixel"] == 0
+    assert len(auto["parts"]) == 4
+    for part, accuracy in auto["accuracy"].items():
+        assert accuracy["ours"] == accuracy["authors"], part
+    table = pq.read_table(ROOT / name / PARQUET_NAME)
+    assert len(table) == n and all(table["identical"].to_pylist())
+    assert table["part ours"].to_pylist() == table["part authors"].to_pylist()
+    last = MODELS[name].report["suites"]["standard"]["accuracy"]
+    assert last == pytest.approx(list(auto["accuracy"].values())[-1]["authors"])
+
+
+@every_model
+def test_apgd_is_within_a_point_of_the_authors(name):
+    one = MODELS[name]
+    ours = one.report["attacks"]["gradient/APGD-100"]["accuracy"]
+    theirs = one.agreement["autoattack"]["accuracy"]["APGD-CE"]["authors"]
+    assert abs(ours - theirs) <= 0.01 + 1e-9
+
+
+@every_model
+def test_deepfools_agree(name):
+    one = MODELS[name]
+    for norm, found in one.agreement["deepfool"].items():
+        assert found["failures"] == {"ours": 0, "foolbox": 0}
+        assert found["median"]["ours"] == pytest.approx(found["median"]["foolbox"], rel=0.02), norm
+        ours, theirs = one.deepfool[f"{norm} ours"], one.deepfool[f"{norm} foolbox"]
+        right = ~np.isnan(ours)
+        assert right.sum() == found["n"] == one.agreement["clean"]
+        assert (ours[right] > 1.05 * theirs[right]).sum() == found["ours larger by more than 5 %"]
+
+
+@every_model
+def test_no_honest_model_is_flagged(name):
+    if MODELS[name].masking is not None:
+        assert MODELS[name].masking.failed == (), figures_checked.reasons(MODELS[name])
+
+
+def test_every_cifar_model_has_a_masking_report_at_the_usual_radius():
+    assert all(MODELS[name].masking for name in ("plain-cnn", "pgd-cnn", "resnet18"))
+
+
+@every_model
+def test_the_summary_follows_from_the_images(name):
+    report = Report.read(ROOT / name)
+    assert json.loads(json.dumps(report.summary())) == results.read_json(ROOT / name / "report.json")
+    assert report.about["name"] == MODELS[name].agreement["name"] and len(report.label) == MODELS[name].agreement["n"]
+    assert MODELS[name].agreement["model"] == report.about["model"]
+    assert not report.about["environment"]["commit"].endswith("-dirty")
+
+
+def test_tables_and_figure_hold_every_model():
+    models, n = list(MODELS.values()), len(MODELS)
+    assert len(figures_checked.suites_table(models)) == len(figures_checked.apgd_table(models)) == n
+    assert len(figures_checked.deepfool_table(models)) == 2 * n
+    assert len(figures_checked.accuracy_table(models)) == 4 * n
+    assert len(figures_checked.verdicts_table(models)) == 9
+    fig = figures_checked.deepfool_ratios(models)
+    assert [len(ax.lines) for ax in fig.axes] == [n + 1, n + 1]
+    matplotlib.pyplot.close(fig)
+    for one in models:
+        assert f"{one.report['n']} test images" in figures_checked.scale(one)
+
+
+def test_no_records_is_said(tmp_path):
+    with pytest.raises(results.ResultsError, match="no records of checked models"):
+        figures_checked.load(tmp_path)
+
+
+def test_the_timings_are_of_cifar_and_ours_is_no_slower_than_foolbox():
+    record = results.read_json(paths.results_root() / "benchmarks" / "attacks-cifar10.json")
+    rows = {(row["attack"], row["by"]): row for row in record["attacks"]}
+    assert record["settings"]["data"] == "cifar10" and record["settings"]["images"] == 84
+    for attack in ("DeepFool L2", "DeepFool L∞"):
+        assert rows[attack, "ours"]["ms"] < rows[attack, "foolbox"]["ms"]
+    assert len(figures_checked.timings_table(record)) == len(record["attacks"])

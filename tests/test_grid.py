@@ -1,0 +1,202 @@
+"""The grid of runs, what the jobs depend on, and what they are expected to cost."""
+
+import json
+import logging
+from pathlib import Path
+
+import costs
+import grid
+import plan
+import pytest
+import reproduce
+from progress import Progress, job_name
+
+from deepdefense import config, paths, resume, sources, suites
+
+ROOT = paths.root()
+
+
+def load(tmp_path: Path, text: str, profile: str = "smoke") -> dict[str, grid.Row]:
+    (tmp_path / "grid.csv").write_text(text)
+    return grid.load(tmp_path / "grid.csv", profile)
+
+
+def test_fields_are_parameters_of_the_notebooks(tmp_path):
+    rows = load(tmp_path, "objective,lam,seed,weights,attack_suites,attack_images\ngfa-deep,0.1,3 4,\"[1, 2, 1, 1, 1]\",gradient paper,7\n")
+    assert [row.config.seed for row in rows.values()] == [3, 4]
+    row = next(iter(rows.values()))
+    assert row.config == config.make("smoke", "gfa-deep", lam=0.1, seed=3, weights=[1, 2, 1, 1, 1])
+    assert row.parameters == {"objective": "gfa-deep", "lam": 0.1, "weights": [1, 2, 1, 1, 1], "profile": "smoke", "seed": 3}
+    wanted = {"suites": "gradient,paper", "norm": "linf", "eps": 0.1, "which": "last", "seed": 3, "n_images": 7}
+    assert row.attack.parameters() == wanted
+    assert row.report(360) == f"{row.name}/report-last-linf-eps0.10000-n7-seed3"
+
+
+def test_empty_fields_are_the_profile(tmp_path):
+    (row,) = load(tmp_path, "objective,lam,attack_suites\nstandard,,\n", "cpu").values()
+    assert row.config == config.make("cpu", "standard") and row.attack is None
+
+
+@pytest.mark.parametrize(
+    ("text", "said"),
+    [
+        ("objective,lamm\nstandard,1\n", "line 2: unknown parameter 'lamm'; did you mean 'lam'"),
+        ("objective,lam\nstandard,\ngfa-first,-1\n", "line 3: lam must be a number from 0"),
+        ("objective\nmagic\n", "line 2: objective must be one of"),
+        ("objective\nstandard\nstandard\n", "line 3: the run digits-cnn-standard"),
+        ("objective,lam\nstandard\n", "line 2: it must have as many fields as the first line"),
+        ("objective,attack_suites\nstandard,all\n", "attack_suites must be among gradient"),
+        ("objective,attack_eps\nstandard,0.1\n", "attack_suites must be given where attack_eps is"),
+        ("objective,attack_speed\nstandard,1\n", "unknown column 'attack_speed'; allowed: attack_suites"),
+        ("objective,attack_suites,attack_images\nstandard,gradient,0\n", "attack_images must be a whole number"),
+        ("objective,attack_suites,attack_norm\nstandard,gradient,l3\n", "attack_norm must be linf or l2"),
+        ("objective,seed\nstandard,-1\n", "seed must be a whole number"),
+    ],
+)
+def test_a_bad_line_is_named(tmp_path, text, said):
+    with pytest.raises(grid.GridError) as raised:
+        load(tmp_path, text)
+    assert said in str(raised.value) and str(raised.value).startswith("grid.csv, ")
+
+
+@pytest.mark.parametrize("profile", sorted(config.PROFILES))
+def test_committed_grids(profile):
+    """Every profile has a grid, it holds the runs that its pages show, and its plan is JSON."""
+    made = plan.make(profile, ROOT)
+    document = json.loads(json.dumps(plan.describe(made, costs.Costs()), allow_nan=False))
+    names = {config.make(profile, objective).name() for objective in config.DEFENCES}
+    assert names <= set(document["runs"]) and {name.split("/")[0] for name in document["reports"]} >= names
+    for page, wanted in plan.PAGE_RUNS.items():
+        assert page in document["pages"] and len(document["pages"][page]["runs"]) >= len(wanted)
+    for job in [*document["runs"].values(), *document["pages"].values()]:
+        for path in job["code"]:
+            assert (ROOT / path.removeprefix("code/")).is_file()
+
+
+def test_results_that_pages_read_are_there():
+    for page, folders in plan.PAGE_RESULTS.items():
+        assert (ROOT / "book" / f"{page}.ipynb").is_file()
+        assert all(list((ROOT / "data" / "results" / folder).rglob("*.json")) for folder in folders)
+
+
+def names(files) -> set[str]:
+    return {file.relative_to(sources.PACKAGE).as_posix() for file in files}
+
+
+def test_what_a_module_depends_on():
+    found = names(sources.files_of("gfa"))
+    assert found == {"gfa.py", "taps.py", "geometry.py", "losses.py"} | (found & {"double_backward.py"})
+    assert names(sources.files_of("attacks.decision")) == {"attacks/decision.py", "attacks/guard.py"}
+    assert {"train.py", "gfa.py"} <= names(sources.files_of("train")) and "figures.py" not in names(sources.files_of("train"))
+    assert names(sources.files_of("train", without=["config"])) < names(sources.files_of("train"))
+    with pytest.raises(ValueError, match="no module 'nothing'"):
+        sources.files_of("nothing")
+
+
+def test_what_a_source_depends_on():
+    assert "masking/protocol.py" in names(sources.files_of_source("import deepdefense.masking"))
+    assert "protocol.py" in names(sources.files_of_source("import deepdefense as d\nd.evaluate"))
+    assert names(sources.files_of_source("from deepdefense.geometry import unit")) == {"geometry.py"}
+    assert names(sources.files_of_source("import torch\nfrom pathlib import Path")) == set()
+
+
+def test_a_training_depends_on_its_own_objective_and_no_other():
+    first, plain = names(resume.code_files("gfa-first")), names(resume.code_files("standard"))
+    assert "objectives/gfa.py" in first - plain and "objectives/standard.py" in plain - first
+    for files in (first, plain):
+        assert {"train.py", "models.py", "data.py", "gfa.py"} <= files
+        assert not files & {"config.py", "objectives/__init__.py", "figures.py", "protocol.py", "suites.py"}
+
+
+def test_fingerprint_changes_with_content_and_place(tmp_path, monkeypatch):
+    monkeypatch.setattr(sources, "PACKAGE", tmp_path)
+    for name in ("a.py", "b.py"):
+        (tmp_path / name).write_text("x = 1\n")
+    one, other = sources.fingerprint([tmp_path / "a.py"]), sources.fingerprint([tmp_path / "b.py"])
+    assert one != other and len(one) == 16
+    (tmp_path / "a.py").write_text("x = 2\n")
+    assert sources.fingerprint([tmp_path / "a.py"]) != one
+
+
+def test_a_notebook_changes_with_its_code_or_its_prose_and_not_with_its_outputs(tmp_path):
+    def digests(code, prose, output):
+        cells = [
+            {"cell_type": "markdown", "metadata": {}, "source": [prose]},
+            {"cell_type": "code", "metadata": {}, "source": [code], "outputs": output, "execution_count": 1},
+        ]
+        path = tmp_path / "n.ipynb"
+        path.write_text(json.dumps({"cells": cells}))
+        return plan.Notebook(path).digest(), plan.Notebook(path).digest(prose=True)
+
+    base = digests("x = 1", "one", [])
+    assert digests("x = 1", "one", [{"output_type": "stream", "text": "a"}]) == base
+    same_code, other_prose = digests("x = 1", "two", [])
+    assert same_code == base[0] and other_prose != base[1]
+    assert all(new != old for new, old in zip(digests("x = 2", "one", []), base, strict=True))
+
+
+def test_costs_are_measured_once_and_what_jobs_took_counts_more(tmp_path, monkeypatch):
+    rows = load(tmp_path, "objective,lam,attack_suites\nstandard,,gradient\ngfa-first,1,\ngfa-first,2,\n")
+    probed = []
+
+    def probe(row):
+        probed.append(row.name)
+        return {"step": 0.01, "forward": 0.001, "gpu_mb": 0}
+
+    monkeypatch.setattr(costs, "probe", probe)
+    known = costs.measure(rows.values(), tmp_path)
+    assert len(probed) == 2, "the two values of λ cost the same"
+    assert costs.measure(rows.values(), tmp_path) == known and len(probed) == 2
+    row = next(iter(rows.values()))
+    images, validation = 1437 - 150, 150 + 3 * 10 * 150
+    assert known.training(row) == pytest.approx(15 + 12 * (images * 0.01 + validation * 0.001), abs=1)
+    assert known.attack(row) == pytest.approx(15 + 360 * (142 + 2 * 141) * 0.001, abs=1)
+    costs.remember({f"train {row.name}": 33.3, "page x": 4.0}, tmp_path)
+    later = costs.load(tmp_path)
+    assert later.training(row) == 34 and later.page("x") == 4 and later.page("y") == costs.NOTEBOOK_SECONDS
+    (tmp_path / costs.MEASURED).write_text("{")
+    assert costs.load(tmp_path).measured == {}
+
+
+def test_probe_times_a_real_step(tmp_path):
+    (row,) = load(tmp_path, "objective\ngfa-deep\n").values()
+    found = costs.probe(row)
+    assert 0 < found["forward"] < found["step"] < 1
+
+
+def test_every_suite_has_its_passes():
+    assert set(costs.PASSES) == set(suites.SUITES)
+
+
+def event(kind, **fields):
+    record = logging.LogRecord("snakemake", logging.INFO, "", 0, "", (), None)
+    for name, value in {"event": kind, **fields}.items():
+        setattr(record, name, value)
+    return record
+
+
+def test_progress_tells_what_is_left(monkeypatch):
+    clock = iter([0.0, 0.0, 20.0, 20.0])
+    monkeypatch.setattr("progress.time.monotonic", lambda: next(clock))
+    said = []
+    progress = Progress({"train a": 10, "train b": 10, "site": 20}, workers=1, say=said.append)
+    progress(event("job_info", jobid=1, rule_name="train", wildcards={"name": "a"}))
+    progress(event("job_info", jobid=2, rule_name="trained", wildcards={}))
+    progress(event("job_finished", job_id=1))
+    assert said == ["[1/3] train a: 20.0 s; about 60 s left"], "twice as long as foretold: so are the others"
+    progress(event("job_error", jobid=7, rule_name="train", log=[]))
+    assert progress.failed == {"train": "it left no log; was it killed?"}
+
+
+def test_names_and_durations_in_words():
+    assert job_name("attack", {"name": "run", "report": "report-last"}) == "attack run"
+    assert [costs.in_words(s) for s in (40, 720, 12_600)] == ["40 s", "12 min", "3.5 h"]
+
+
+def test_jobs_that_only_gather_are_not_counted():
+    document = {"runs": {"a": {"seconds": 5}}, "reports": {"a/r": {"seconds": 7}}, "pages": {"p": {"seconds": 3}}}
+    jobs = {
+        "train a": ("train", {"name": "a"}, ""), "attack a": ("attack", {"name": "a", "report": "r"}, ""),
+        "page p": ("page", {"page": "p"}, ""), "all": ("all", {}, ""), "publish_record a": ("publish_record", {"name": "a"}, ""),
+    }  # fmt: skip
+    assert reproduce.expected(document, jobs) == {"train a": 5, "attack a": 7, "page p": 3}
