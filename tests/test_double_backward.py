@@ -1,5 +1,6 @@
 """Layers that are cheap to differentiate twice give torch's own gradients; whatever they do not know, they leave alone."""
 
+import gc
 from copy import deepcopy
 
 import pytest
@@ -225,3 +226,21 @@ def test_a_step_costs_what_its_floor_says():
         with FlopCount() as step:
             gfa_terms(net, x, y, lam=0.5, layers=layers).loss.backward()
         assert step.total == 6 * forward.total - first_layer.total
+
+
+@pytest.mark.parametrize("name", ["cnn", "mlp", "resnet18"])
+def test_nothing_of_a_step_outlives_it(name):
+    """The graph must not hold the mode, which holds tensors that hold the graph: no garbage collector sees such a circle."""
+    net, x, y = network(name, torch.float32)
+
+    def alive():
+        gc.collect()
+        kinds = map(type, gc.get_objects())
+        return sum(kind.__module__ == "deepdefense.double_backward" or issubclass(kind, torch.Tensor) for kind in kinds)
+
+    gfa_loss(net, x, y, lam=0.5, layers="deep").backward()
+    before = alive()
+    for _ in range(3):
+        gfa_loss(net, x, y, lam=0.5, layers="deep").backward()
+        gfa_loss(net, x, y, lam=0.5, layers="first")
+    assert alive() == before

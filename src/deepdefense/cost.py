@@ -1,13 +1,16 @@
 """Work counted, not timed: floating-point operations of convolutions and matrix products; passes through a model."""
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from copy import deepcopy
 from dataclasses import dataclass
+from types import MappingProxyType
 
 from torch import Tensor, nn
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils.flop_counter import flop_registry
+
+from . import taps
 
 
 class FlopCount(TorchDispatchMode):
@@ -40,6 +43,28 @@ def step_cost(model: nn.Module, step: Callable[[nn.Module], Tensor], x: Tensor) 
     with FlopCount() as whole:
         step(twin).backward()
     return {"flops_per_sample": whole.total / len(x), "forward_passes": whole.total / forward.total}
+
+
+PGD = MappingProxyType({"PGD-7": 7, "PGD-10": 10})
+
+
+def floors(model: nn.Module, x: Tensor, attack_steps: Mapping[str, int] = PGD) -> dict[str, float]:
+    """The least arithmetic of a step of each defence, in forward passes F; r is the share of F in the first weight layer.
+
+    plain 3 − r: forward 1, weight gradients 1, input gradients 1, but none is needed at the image
+    GFA and GNR 6 − r: the input gradient, image included, adds 1, and its derivative 2
+    PGD-k 2k + 3 − r: an attack step is a forward pass and an input gradient
+    TRADES 2k + 7 − 2r with k = 10: the clean prediction 1, and two batches to train on
+    """
+    twin = deepcopy(model).eval()
+    with FlopCount() as whole:
+        _, (first,) = taps.forward(twin, x, "first")
+    layer = dict(twin.named_modules())[first.name]
+    with FlopCount() as part:
+        layer(first.value)
+    r = part.total / whole.total
+    attacked = {name: 2 * steps + 3 - r for name, steps in attack_steps.items()}
+    return {"plain": 3 - r, "GFA-FIRST": 6 - r, "GFA-DEEP": 6 - r, "GNR": 6 - r, **attacked, "TRADES": 27 - 2 * r}
 
 
 @dataclass

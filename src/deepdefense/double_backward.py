@@ -46,6 +46,12 @@ def depends_only_on(value: Tensor, x: Tensor) -> bool:
     return True
 
 
+class _Pass:
+    """What the layers of a pass must know in their backward passes. It holds no tensor: their graph holds it."""
+
+    weights_wanted = True
+
+
 class TwiceDifferentiable(TorchFunctionMode):
     """While active, `conv2d` and `linear` are those of this file. x: the images, a leaf made for this pass alone.
 
@@ -54,7 +60,7 @@ class TwiceDifferentiable(TorchFunctionMode):
 
     def __init__(self, x: Tensor | None):
         super().__init__()
-        self.x, self.weights_wanted = x, True
+        self.x, self.state = x, _Pass()
         self._is_root: dict[int, tuple[Tensor, bool]] = {}
         self._found_one_behind_weights = False
 
@@ -69,11 +75,11 @@ class TwiceDifferentiable(TorchFunctionMode):
     @contextmanager
     def inputs_only(self) -> Iterator[None]:
         """Within, a backward pass gives gradients of layer inputs and spares those of weights."""
-        self.weights_wanted = False
+        self.state.weights_wanted = False
         try:
             yield
         finally:
-            self.weights_wanted = True
+            self.state.weights_wanted = True
 
     def is_root(self, value: Tensor) -> bool:
         """Does `value` come from the images alone? Past the first layer that does not, only known tensors are asked again."""
@@ -109,7 +115,7 @@ def _conv2d(mode, input, weight, bias=None, stride=1, padding=0, dilation=1, gro
         return None
     root = mode.is_root(input)
     input, weight, bias = _autocast(input, weight, bias)
-    return _Convolution.apply(input, weight, bias, (*geometry, groups), mode, root)
+    return _Convolution.apply(input, weight, bias, (*geometry, groups), mode.state, root)
 
 
 def _linear(mode, input, weight, bias=None):
@@ -117,7 +123,7 @@ def _linear(mode, input, weight, bias=None):
         return None
     root = mode.is_root(input)
     input, weight, bias = _autocast(input, weight, bias)
-    return _Linear.apply(input, weight, bias, mode, root)
+    return _Linear.apply(input, weight, bias, mode.state, root)
 
 
 def _relu(mode, input, inplace=False):
@@ -128,7 +134,7 @@ def _batch_norm(mode, input, running_mean, running_var, weight=None, bias=None, 
     alike = input.dtype == torch.float32 or input.dtype == torch.float64
     if not (training and weight is not None and bias is not None and alike and torch.is_grad_enabled()) or input.numel() == 0:
         return None
-    return _BatchNorm.apply(input, weight, bias, running_mean, running_var, momentum, eps, mode)
+    return _BatchNorm.apply(input, weight, bias, running_mean, running_var, momentum, eps, mode.state)
 
 
 _CALLS = {torch.conv2d: _conv2d, F.linear: _linear, F.relu: _relu, torch.relu: _relu, Tensor.relu: _relu, F.batch_norm: _batch_norm}
@@ -136,19 +142,19 @@ _CALLS = {torch.conv2d: _conv2d, F.linear: _linear, F.relu: _relu, torch.relu: _
 
 class _Convolution(torch.autograd.Function):
     @staticmethod
-    def forward(ctx, x, weight, bias, geometry, mode, root):
+    def forward(ctx, x, weight, bias, geometry, state, root):
         ctx.save_for_backward(x, weight)
-        ctx.geometry, ctx.mode, ctx.root = geometry, mode, root
+        ctx.geometry, ctx.state, ctx.root = geometry, state, root
         return torch.conv2d(x, weight, bias, *geometry)
 
     @staticmethod
     def backward(ctx, cotangent):
         x, weight = ctx.saved_tensors
         to_x, to_weight, to_bias = ctx.needs_input_grad[:3]
-        wanted = ctx.mode.weights_wanted
+        wanted = ctx.state.weights_wanted
         dx = dw = db = None
         if to_x and not (wanted and ctx.root):
-            dx = _InputGradient.apply(cotangent, weight, x.detach(), ctx.geometry, ctx.mode)
+            dx = _InputGradient.apply(cotangent, weight, x.detach(), ctx.geometry, ctx.state)
         if wanted and to_weight:
             dw = _weight_gradient(cotangent, x, weight, ctx.geometry)
         if wanted and to_bias:
@@ -160,9 +166,9 @@ class _InputGradient(torch.autograd.Function):
     """(cotangent, weight) -> Σ over output positions: linear in either, so its own backward is two convolutions."""
 
     @staticmethod
-    def forward(ctx, cotangent, weight, x, geometry, mode):
+    def forward(ctx, cotangent, weight, x, geometry, state):
         ctx.save_for_backward(cotangent, weight)
-        ctx.geometry, ctx.mode = geometry, mode
+        ctx.geometry, ctx.state = geometry, state
         stride, padding, dilation, groups = geometry
         if x.shape[1] <= THIN and groups == 1 and x.device.type == "cpu":
             columns = torch.bmm(weight.flatten(1).t().expand(len(x), -1, -1), cotangent.flatten(2))  # (B, C·k·k, positions)
@@ -175,7 +181,7 @@ class _InputGradient(torch.autograd.Function):
         cotangent, weight = ctx.saved_tensors
         to_cotangent, to_weight = ctx.needs_input_grad[:2]
         along = torch.conv2d(direction, weight, None, *ctx.geometry) if to_cotangent else None
-        wanted = to_weight and ctx.mode.weights_wanted
+        wanted = to_weight and ctx.state.weights_wanted
         return along, _weight_gradient(cotangent, direction, weight, ctx.geometry) if wanted else None, None, None, None
 
 
@@ -189,16 +195,16 @@ class _Linear(torch.autograd.Function):
     """Its input gradient is one matrix product, whose own derivative torch takes well."""
 
     @staticmethod
-    def forward(ctx, x, weight, bias, mode, root):
+    def forward(ctx, x, weight, bias, state, root):
         ctx.save_for_backward(x, weight)
-        ctx.mode, ctx.root = mode, root
+        ctx.state, ctx.root = state, root
         return F.linear(x, weight, bias)
 
     @staticmethod
     def backward(ctx, cotangent):
         x, weight = ctx.saved_tensors
         to_x, to_weight, to_bias = ctx.needs_input_grad[:3]
-        wanted = ctx.mode.weights_wanted
+        wanted = ctx.state.weights_wanted
         dx = cotangent @ weight if to_x and not (wanted and ctx.root) else None
         dw = cotangent.t() @ x if wanted and to_weight else None
         return dx, dw, cotangent.sum(0) if wanted and to_bias else None, None, None
@@ -235,17 +241,17 @@ class _BatchNorm(torch.autograd.Function):
     """Batch normalisation by the statistics of the batch; x̂ = (x − mean) · s with s = 1/√(variance + eps)."""
 
     @staticmethod
-    def forward(ctx, x, weight, bias, running_mean, running_var, momentum, eps, mode):
+    def forward(ctx, x, weight, bias, running_mean, running_var, momentum, eps, state):
         result, mean, s = torch.native_batch_norm(x, weight, bias, running_mean, running_var, True, momentum, eps)
         ctx.save_for_backward(x, weight, mean, s)
-        ctx.eps, ctx.mode = eps, mode
+        ctx.eps, ctx.state = eps, state
         return result
 
     @staticmethod
     def backward(ctx, cotangent):
         x, weight, mean, s = ctx.saved_tensors
-        wanted = ctx.mode.weights_wanted
-        dx, dw, db = _BatchNormBackward.apply(cotangent, x, weight, mean, s, ctx.eps, ctx.mode)
+        wanted = ctx.state.weights_wanted
+        dx, dw, db = _BatchNormBackward.apply(cotangent, x, weight, mean, s, ctx.eps, ctx.state)
         return dx, dw if wanted else None, db if wanted else None, None, None, None, None, None
 
 
@@ -257,10 +263,10 @@ class _BatchNormBackward(torch.autograd.Function):
     """
 
     @staticmethod
-    def forward(ctx, g, x, weight, mean, s, eps, mode):
+    def forward(ctx, g, x, weight, mean, s, eps, state):
         dx, g_xhat, g_sum = _normalisation_backward(g, x, weight, mean, s, eps)
         ctx.save_for_backward(g, x, weight, mean, s, dx, g_xhat, g_sum)
-        ctx.eps, ctx.mode = eps, mode
+        ctx.eps, ctx.state = eps, state
         ctx.mark_non_differentiable(g_xhat, g_sum)
         ctx.set_materialize_grads(False)
         return dx, g_xhat, g_sum
@@ -278,7 +284,7 @@ class _BatchNormBackward(torch.autograd.Function):
         scale = -s * weight * product * s / n
         to_x = torch.addcmul((-scale * mean).view(shape), x, scale.view(shape))
         to_x.addcmul_(to_g, (-s * g_xhat / n).view(shape)).addcmul_(dx, (-s * v_xhat / n).view(shape))
-        return to_g, to_x, product if ctx.mode.weights_wanted else None, None, None, None, None
+        return to_g, to_x, product if ctx.state.weights_wanted else None, None, None, None, None
 
 
 def _normalisation_backward(g, x, weight, mean, s, eps):

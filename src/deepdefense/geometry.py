@@ -70,11 +70,12 @@ class _Alignment(torch.autograd.Function):
     @staticmethod
     def forward(ctx, h, g):
         scaled_h, scaled_g, peaks = h, g, ()
-        norm_h, norm_g = _norms(h, g)
-        if h.device.type != "cpu" or not _have_room(norm_h, norm_g):
+        norms = _norms(h, g) if h.device.type == "cpu" else None
+        if norms is None or not _have_room(*norms):
             (scaled_h, *peak_h), (scaled_g, *peak_g) = _rescale(h), _rescale(g)
             peaks = (*peak_h, *peak_g)
-            norm_h, norm_g = _norms(scaled_h, scaled_g)
+            norms = _norms(scaled_h, scaled_g)
+        norm_h, norm_g = norms
         length = norm_h * norm_g
         zero = length == 0
         cosine = (scaled_h * scaled_g).sum(1) / torch.where(zero, 1, length)
