@@ -14,6 +14,7 @@ from deepdefense.report import Report
 matplotlib.use("Agg")
 ROOT = paths.results_root() / "checked"
 MODELS = {one.name: one for one in figures_checked.load()}
+FOOLBOX_ADDS = 1.02e-4  # to the distance: 10⁻⁴ a step "for numerical stability", times the overshoot; one to three steps
 every_model = pytest.mark.parametrize("name", MODELS)
 
 
@@ -26,14 +27,14 @@ def test_the_three_models_are_there():
 def test_autoattack_is_the_authors_image_by_image(name):
     auto, n = MODELS[name].agreement["autoattack"], MODELS[name].agreement["n"]
     assert auto["identical images"] == auto["broken by the same part"] == n and auto["largest difference of a pixel"] == 0
-    assert len(auto["parts"]) == 4
+    assert len(auto["parts"]) == (4 if name in ("plain-cnn", "pgd-cnn", "resnet18") else 2)
     for part, accuracy in auto["accuracy"].items():
         assert accuracy["ours"] == accuracy["authors"], part
     table = pq.read_table(ROOT / name / PARQUET_NAME)
     assert len(table) == n and all(table["identical"].to_pylist())
     assert table["part ours"].to_pylist() == table["part authors"].to_pylist()
-    last = MODELS[name].report["suites"]["standard"]["accuracy"]
-    assert last == pytest.approx(list(auto["accuracy"].values())[-1]["authors"])
+    last = auto["parts"][-1]
+    assert MODELS[name].report["attacks"][f"standard/{last}"]["accuracy"] == pytest.approx(auto["accuracy"][last]["authors"])
 
 
 @every_model
@@ -49,7 +50,8 @@ def test_deepfools_agree(name):
     one = MODELS[name]
     for norm, found in one.agreement["deepfool"].items():
         assert found["failures"] == {"ours": 0, "foolbox": 0}
-        assert found["median"]["ours"] == pytest.approx(found["median"]["foolbox"], rel=0.02), norm
+        mine, other = found["median"]["ours"], found["median"]["foolbox"]
+        assert mine <= 1.02 * other and other <= 1.02 * mine + FOOLBOX_ADDS, norm
         ours, theirs = one.deepfool[f"{norm} ours"], one.deepfool[f"{norm} foolbox"]
         right = ~np.isnan(ours)
         assert right.sum() == found["n"] == one.agreement["clean"]
@@ -79,7 +81,7 @@ def test_tables_and_figure_hold_every_model():
     models, n = list(MODELS.values()), len(MODELS)
     assert len(figures_checked.suites_table(models)) == len(figures_checked.apgd_table(models)) == n
     assert len(figures_checked.deepfool_table(models)) == 2 * n
-    assert len(figures_checked.accuracy_table(models)) == 4 * n
+    assert len(figures_checked.accuracy_table(models)) == sum(len(one.agreement["autoattack"]["parts"]) for one in models)
     assert len(figures_checked.verdicts_table(models)) == 9
     fig = figures_checked.deepfool_ratios(models)
     assert [len(ax.lines) for ax in fig.axes] == [n + 1, n + 1]

@@ -58,6 +58,7 @@ def invariance(check) -> Figure:
     left.semilogx(data["scale"], data["scale accuracy"], marker="o", color=BLUE, label="float32")
     if data["float64 accuracy"] is not None:
         left.plot([1], [data["float64 accuracy"]], marker="D", ms=9, mfc="none", ls="", color=ORANGE, label="float64")
+    left.axhline(data["white-box accuracy"], color="black", ls="--", lw=1, label="all white-box attacks")
     left.set(xlabel="logits × this factor", ylabel="accuracy under PGD, cross-entropy", ylim=(-0.03, 1.03))
     left.legend(fontsize=8)
     _bars(middle, data["loss accuracy"], [BLUE] * len(data["loss accuracy"]), "accuracy under PGD, by loss")
