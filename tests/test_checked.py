@@ -14,11 +14,13 @@ from deepdefense.report import Report
 matplotlib.use("Agg")
 ROOT = paths.results_root() / "checked"
 MODELS = {one.name: one for one in figures_checked.load()}
+FOOLBOX_ADDS = 1.02e-4  # to the distance: 10⁻⁴ a step "for numerical stability", times the overshoot; one to three steps
 every_model = pytest.mark.parametrize("name", MODELS)
 
 
 def test_the_three_models_are_there():
     assert {"plain-cnn", "pgd-cnn", "resnet18"} <= set(MODELS)
+    assert MODELS["resnet18"].report["attacks"]["standard/APGD-CE"]["accuracy"] == 0
     assert {one.report["eps"] for name, one in MODELS.items() if "-eps" not in name} == {8 / 255}
 
 
@@ -26,14 +28,14 @@ def test_the_three_models_are_there():
 def test_autoattack_is_the_authors_image_by_image(name):
     auto, n = MODELS[name].agreement["autoattack"], MODELS[name].agreement["n"]
     assert auto["identical images"] == auto["broken by the same part"] == n and auto["largest difference of a pixel"] == 0
-    assert len(auto["parts"]) == 4
+    assert len(auto["parts"]) == (4 if name in ("plain-cnn", "pgd-cnn", "resnet18") else 2)
     for part, accuracy in auto["accuracy"].items():
         assert accuracy["ours"] == accuracy["authors"], part
     table = pq.read_table(ROOT / name / PARQUET_NAME)
     assert len(table) == n and all(table["identical"].to_pylist())
     assert table["part ours"].to_pylist() == table["part authors"].to_pylist()
-    last = MODELS[name].report["suites"]["standard"]["accuracy"]
-    assert last == pytest.approx(list(auto["accuracy"].values())[-1]["authors"])
+    last = auto["parts"][-1]
+    assert MODELS[name].report["attacks"][f"standard/{last}"]["accuracy"] == pytest.approx(auto["accuracy"][last]["authors"])
 
 
 @every_model
@@ -48,22 +50,33 @@ def test_apgd_is_within_a_point_of_the_authors(name):
 def test_deepfools_agree(name):
     one = MODELS[name]
     for norm, found in one.agreement["deepfool"].items():
-        assert found["failures"] == {"ours": 0, "foolbox": 0}
-        assert found["median"]["ours"] == pytest.approx(found["median"]["foolbox"], rel=0.02), norm
+        assert found["failures"] == {"ours": 0, "foolbox": 0} and found["ours larger by more than 5 %"] == 0
+        mine, other = found["median"]["ours"], found["median"]["foolbox"]
+        assert mine <= 1.02 * other and other <= 1.02 * mine + FOOLBOX_ADDS, norm
         ours, theirs = one.deepfool[f"{norm} ours"], one.deepfool[f"{norm} foolbox"]
         right = ~np.isnan(ours)
-        assert right.sum() == found["n"] == one.agreement["clean"]
-        assert (ours[right] > 1.05 * theirs[right]).sum() == found["ours larger by more than 5 %"]
+        ours, theirs = ours[right], theirs[right]
+        assert len(ours) == found["n"] == one.agreement["clean"] and (ours <= 1.05 * theirs).all()
+        longer = theirs > 1.05 * ours
+        assert longer.sum() == found["foolbox larger by more than 5 %"] and (norm == "linf" or not longer.any())
+        assert (theirs[longer] - ours[longer] <= 3 * FOOLBOX_ADDS).all()  # what it adds in three steps
 
 
 @every_model
-def test_no_honest_model_is_flagged(name):
-    if MODELS[name].masking is not None:
-        assert MODELS[name].masking.failed == (), figures_checked.reasons(MODELS[name])
+def test_the_worst_case_is_autoattacks(name):
+    suites = MODELS[name].report["suites"]
+    assert suites["standard"]["accuracy"] == MODELS[name].report["worst_case"]["accuracy"]
 
 
-def test_every_cifar_model_has_a_masking_report_at_the_usual_radius():
-    assert all(MODELS[name].masking for name in ("plain-cnn", "pgd-cnn", "resnet18"))
+def test_no_honest_model_is_flagged():
+    checked = [one for one in MODELS.values() if one.masking]
+    assert {"plain-cnn", "pgd-cnn"} <= {one.name for one in checked}
+    for one in checked:
+        assert one.masking.failed == (), figures_checked.reasons(one)
+        assert len(one.masking.made) == 9
+    numbers = MODELS["pgd-cnn"].masking[2].numbers
+    assert numbers["broken by one loss and not by another"] > 2
+    assert numbers["broken by a loss only"] == numbers["broken by a scale only"] == 0
 
 
 @every_model
@@ -79,7 +92,7 @@ def test_tables_and_figure_hold_every_model():
     models, n = list(MODELS.values()), len(MODELS)
     assert len(figures_checked.suites_table(models)) == len(figures_checked.apgd_table(models)) == n
     assert len(figures_checked.deepfool_table(models)) == 2 * n
-    assert len(figures_checked.accuracy_table(models)) == 4 * n
+    assert len(figures_checked.accuracy_table(models)) == sum(len(one.agreement["autoattack"]["parts"]) for one in models)
     assert len(figures_checked.verdicts_table(models)) == 9
     fig = figures_checked.deepfool_ratios(models)
     assert [len(ax.lines) for ax in fig.axes] == [n + 1, n + 1]
@@ -98,5 +111,7 @@ def test_the_timings_are_of_cifar_and_ours_is_no_slower_than_foolbox():
     rows = {(row["attack"], row["by"]): row for row in record["attacks"]}
     assert record["settings"]["data"] == "cifar10" and record["settings"]["images"] == 84
     for attack in ("DeepFool L2", "DeepFool L∞"):
-        assert rows[attack, "ours"]["ms"] < rows[attack, "foolbox"]["ms"]
+        ours, theirs = rows[attack, "ours"], rows[attack, "foolbox"]
+        assert ours["ms"] < theirs["ms"] and ours["forward"] + ours["backward"] < theirs["forward"] + theirs["backward"]
+    assert rows["DeepFool L2", "torchattacks"]["success"] < rows["DeepFool L2", "ours"]["success"] == 1
     assert len(figures_checked.timings_table(record)) == len(record["attacks"])

@@ -142,6 +142,20 @@ def test_a_weak_claim_is_caught_although_the_model_is_honest():
     assert {3, 6, 7, 8} <= set(found.failed)
 
 
+def test_losses_and_scales_are_held_against_what_is_claimed():
+    """On logits × 10⁴ cross-entropy is blind and the margin sees: claimed alone, cross-entropy is caught; beside the margin
+    a weaker loss is no fault."""
+    test = masked_nets.digits().test[:60]
+    x, y, net = test.images(), test.y, masked_nets.loud()
+    claims = {loss: partial(attacks.restarted_pgd, loss=loss, steps=15) for loss in ("ce", "margin")}
+    shared = dict(eps=EPS, settings=replace(LITTLE, steps=15), adaptive={}, black_box={})
+    blind = masking.report(net, x, y, white_box_attacks={"ce": claims["ce"]}, **shared)[2]
+    assert "break" in blind.reason and "images that no white-box attack does" in blind.reason
+    both = masking.report(net, x, y, white_box_attacks=claims, **shared)[2]
+    assert both.numbers["broken by one loss and not by another"] > 10 > both.numbers["broken by a loss only"]
+    assert "no white-box attack" not in both.reason and "exactly zero in ce" in both.reason
+
+
 # --- from an evaluation, and resumed --------------------------------------------------------------------------------------
 
 

@@ -46,7 +46,7 @@ def strength(check) -> Figure:
     fig, (left, right) = plt.subplots(1, 2, figsize=(9, 3.2), width_ratios=[1.2, 1])
     left.plot(data["eps"], data["accuracy"], marker="o", color=BLUE)
     left.axhline(0, color="black", lw=0.8)
-    left.set(xlabel="eps", ylabel="accuracy under PGD, cross-entropy", ylim=(-0.03, 1.03), xlim=(0, 0.52))
+    left.set(xlabel="eps", ylabel="accuracy (PGD, ce)", ylim=(-0.03, 1.03), xlim=(0, 0.52))
     _bars(right, data["variants"], [GREY] + [BLUE] * (len(data["variants"]) - 1), "accuracy left")
     return fig
 
@@ -58,7 +58,8 @@ def invariance(check) -> Figure:
     left.semilogx(data["scale"], data["scale accuracy"], marker="o", color=BLUE, label="float32")
     if data["float64 accuracy"] is not None:
         left.plot([1], [data["float64 accuracy"]], marker="D", ms=9, mfc="none", ls="", color=ORANGE, label="float64")
-    left.set(xlabel="logits × this factor", ylabel="accuracy under PGD, cross-entropy", ylim=(-0.03, 1.03))
+    left.axhline(data["white-box accuracy"], color="black", ls="--", lw=1, label="all white-box attacks")
+    left.set(xlabel="logits × this factor", ylabel="accuracy (PGD, ce)", ylim=(-0.03, 1.03))
     left.legend(fontsize=8)
     _bars(middle, data["loss accuracy"], [BLUE] * len(data["loss accuracy"]), "accuracy under PGD, by loss")
     _norms(right, data["gradient norms"])

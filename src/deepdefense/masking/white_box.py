@@ -106,45 +106,45 @@ def _double_copy(subject: Subject) -> torch.nn.Module | str:
 def check_invariance(subject: Subject) -> Check:
     """Check 2: what must not matter does not. PGD with logits × 10⁻³ … 10³, in float64, on other losses.
 
-    Fails if, compared image by image, a scale or float64 breaks images that the logits as they are do not, or one loss
-    breaks images that another does not (both ways), more than a true share of 5 % explains; if images have an input
-    gradient of exactly zero in cross-entropy or in the training loss, more than a true share of 1 % explains; or if two
-    passes over the same images give other logits. "Explains": the binomial tail over the n images is at least 1 %.
+    Two losses, or two scales of one, may well differ on an honest model: on a CNN trained with PGD and MSE, whose logits
+    are small, cross-entropy missed 7 of 75 images that it broke with logits × 100, and one loss 6 that another broke
+    (data/results/checked). What must not be is that one of them beats all attacks whose numbers are claimed.
+
+    Fails if a scale or a loss breaks images that no white-box attack does, or float64 images that float32 does not,
+    more than a true share of 5 % explains; if images have an input gradient of exactly zero in cross-entropy or in the
+    training loss, more than a true share of 1 % explains; or if two passes over the same images give other logits.
+    "Explains": the binomial tail over the n images is at least 1 %.
     """
-    n, pgd = len(subject), partial(loss_pgd, steps=subject.settings.steps)
-    losses = _losses(subject)
-    by_loss = {loss: subject.broken(partial(pgd, loss=loss)) for loss in losses}
-    base = by_loss["ce"]
+    n, survived, pgd = len(subject), subject.survived, partial(loss_pgd, steps=subject.settings.steps)
+    by_loss = {loss: subject.broken(partial(pgd, loss=loss)) for loss in _losses(subject)}
     by_scale = {
-        f"{factor:g}": subject.broken(partial(_on_scaled, factor=factor, steps=subject.settings.steps)) for factor in FACTORS
+        f"{factor:g}": subject.broken(partial(_on_scaled, factor=factor, steps=subject.settings.steps))
+        for factor in FACTORS
     }
-    gains = {scale: int((mask & ~base).sum()) for scale, mask in by_scale.items()}
-    best_scale = max(gains, key=gains.get)
+    best_scale, by_best_scale = _most(by_scale, survived)
+    best_loss, by_best_loss = _most(by_loss, survived)
     double = _double_copy(subject)
     in_double = None if isinstance(double, str) else subject.broken_in_float64(double, partial(pgd, loss="ce"))
-    pairs = {(a, b): int((by_loss[a] & ~by_loss[b]).sum()) for a in losses for b in losses if a != b}
-    better, worse = max(pairs, key=pairs.get)
     norms = {loss: _gradient_norms(subject, loss) for loss in dict.fromkeys(["ce", subject.settings.training_loss])}
     zero = {loss: int((norm == 0).sum()) for loss, norm in norms.items()}
     repeat = _repeat_difference(subject)
     numbers = {
-        "broken by a scale only": gains[best_scale],
+        "broken by a scale only": by_best_scale,
         "best scale": float(best_scale),
-        "broken in float64 only": None if in_double is None else int((in_double & ~base).sum()),
-        "broken by one loss and not by another": pairs[better, worse],
+        "broken by a loss only": by_best_loss,
+        "best loss": best_loss,
+        "broken by one loss and not by another": max(int((a & ~b).sum()) for a in by_loss.values() for b in by_loss.values()),
+        "broken in float64 only": None if in_double is None else int((in_double & ~by_loss["ce"]).sum()),
         "zero gradients": max(zero.values()),
         "largest difference of two passes": repeat,
         "n": n,
     }
     failures = []
-    if exceeds(gains[best_scale], n, LITTLE):
-        failures.append(
-            f"logits × {best_scale} break {gains[best_scale]} of {n} images that the logits as they are do not"
-        )
+    for words, count in ((f"logits × {best_scale} break", by_best_scale), (f"PGD on {best_loss} breaks", by_best_loss)):
+        if exceeds(count, n, LITTLE):
+            failures.append(f"{words} {count} of {n} images that no white-box attack does")
     if in_double is not None and exceeds(numbers["broken in float64 only"], n, LITTLE):
         failures.append(f"float64 breaks {numbers['broken in float64 only']} of {n} images that float32 does not")
-    if exceeds(pairs[better, worse], n, LITTLE):
-        failures.append(f"PGD on {better} breaks {pairs[better, worse]} of {n} images that PGD on {worse} does not")
     for loss, count in zero.items():
         if exceeds(count, n, NEVER):
             failures.append(f"{count} of {n} images have an input gradient of exactly zero in {loss}")
@@ -154,14 +154,22 @@ def check_invariance(subject: Subject) -> Check:
         "scale": [float(scale) for scale in by_scale],
         "scale accuracy": [1 - mask.float().mean().item() for mask in by_scale.values()],
         "loss accuracy": {loss: 1 - mask.float().mean().item() for loss, mask in by_loss.items()},
+        "white-box accuracy": survived.float().mean().item(),
         "float64 accuracy": None if in_double is None else 1 - in_double.float().mean().item(),
         "float64 missing": double if isinstance(double, str) else None,
         "gradient norms": norms,
     }
-    fine = "Scale, precision and choice of the loss matter little, gradients are there, and two passes agree."
+    fine = "No scale, precision or loss finds what the white-box attacks miss, gradients are there, and two passes agree."
     if isinstance(double, str):
         fine += f" Float64 was not tried: {double}."
     return make(check_invariance, 2, "Scale, precision and loss do not matter", failures, fine, numbers, data)
+
+
+def _most(broken: dict[str, Tensor], survived: Tensor) -> tuple[str, int]:
+    """The name whose mask holds most survivors of the white-box attacks, and how many."""
+    only = {name: int((mask & survived).sum()) for name, mask in broken.items()}
+    best = max(only, key=only.get)
+    return best, only[best]
 
 
 def _on_scaled(model, x: Tensor, y: Tensor, *, eps: float, factor: float, steps: int, seed: int) -> Tensor:
