@@ -30,7 +30,11 @@ PAGE_RUNS = {
     "04_attacks": config.DEFENCES,
 }
 # The folders of data/results/ that a page reads.
-PAGE_RESULTS = {"08_first_results": ("cpu", "search")}
+PAGE_RESULTS = {
+    "06_cost": ("benchmarks",),
+    "07_checked": ("benchmarks", "checked"),
+    "08_first_results": ("cpu", "search"),
+}
 
 
 class PlanError(ValueError):
