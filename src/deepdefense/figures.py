@@ -9,7 +9,10 @@ import seaborn as sns
 from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
 
-DEFENCE_NAMES = {"standard": "plain", "gfa-first": "GFA-FIRST", "gfa-deep": "GFA-DEEP", "pgd-at": "PGD-7 training"}
+DEFENCE_NAMES = {
+    "standard": "plain", "gfa-first": "GFA-FIRST", "gfa-deep": "GFA-DEEP", "pgd-at": "PGD-7 training",
+    "gnr": "GNR", "trades": "TRADES",
+}  # fmt: skip
 PALETTE = dict(zip(DEFENCE_NAMES, sns.color_palette("colorblind", len(DEFENCE_NAMES)), strict=True))
 
 
