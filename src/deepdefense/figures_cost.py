@@ -79,7 +79,7 @@ def step_ratios(records: Sequence[Mapping], floors: Mapping[str, float]) -> Figu
     rows = [row for record in records for row in record["rows"] if row["what"] == "gradients"]
     names = sorted({row["model"] for row in rows})
     ways = {"naive": "naive", "torch's layers": "written-out\nalignment", "plain alignment": "our layers", "ours": "both"}
-    fig, axes = plt.subplots(1, len(names), figsize=(3.7 * len(names), 3.5), sharey=True, squeeze=False)
+    fig, axes = plt.subplots(1, len(names), figsize=(3.1 * len(names), 3.6), sharey=True, squeeze=False)
     for ax, name in zip(axes.flat, names, strict=True):
         for layers, shift in (("FIRST", -0.12), ("DEEP", 0.12)):
             found = [_pick(rows, model=name, contestant=f"{layers}, {way}")["ratio"] for way in ways]
@@ -100,8 +100,10 @@ def step_ratios(records: Sequence[Mapping], floors: Mapping[str, float]) -> Figu
 def growth_curves(record: Mapping) -> Figure:
     """Cost relative to a plain step of the same network against batch size, width, depth and number of taps, with quartiles."""
     axes_there = list(dict.fromkeys(row["axis"] for row in record["rows"]))
-    fig, panels = plt.subplots(1, len(axes_there), figsize=(3.2 * len(axes_there), 3.3), sharey=True, squeeze=False)
-    for ax, axis in zip(panels.flat, axes_there, strict=True):
+    fig, panels = plt.subplots(-(-len(axes_there) // 2), 2, figsize=(8, 6.4), sharey=True, squeeze=False)
+    for ax in panels.flat[len(axes_there) :]:
+        ax.axis("off")
+    for ax, axis in zip(panels.flat, axes_there, strict=False):
         rows = [row for row in record["rows"] if row["axis"] == axis and row["contestant"] != "plain"]
         for who in dict.fromkeys(row["contestant"] for row in rows):
             mine = [row for row in rows if row["contestant"] == who]
@@ -115,7 +117,8 @@ def growth_curves(record: Mapping) -> Figure:
         ax.xaxis.set_minor_locator(NullLocator())
         ax.set_xlabel(TITLES[axis])
         ax.legend(fontsize=8)
-    panels.flat[0].set(ylabel=f"relative to plain, n = {rows[0]['ratio']['n']} turns", ylim=(1, None))
+    for ax in panels[:, 0]:
+        ax.set(ylabel=f"relative to plain, n = {rows[0]['ratio']['n']} turns", ylim=(1, None))
     return fig
 
 
