@@ -10,8 +10,9 @@ from pathlib import Path
 from urllib.parse import unquote, urlsplit
 
 import browse
+import build_site
+import plan
 import pytest
-import reproduce
 
 ROOT = Path(__file__).resolve().parents[1]
 WIDTHS = (1280, 390)
@@ -84,7 +85,7 @@ def build(folder: Path) -> tuple[subprocess.CompletedProcess, str]:
     guard.mkdir(exist_ok=True)
     (guard / "sitecustomize.py").write_text(NO_NETWORK)
     notes.write_text("")
-    command = [sys.executable, "-c", "from jupyter_book.cli.main import main; main()", *reproduce.BUILD]
+    command = [sys.executable, "-c", "from jupyter_book.cli.main import main; main()", *build_site.BUILD]
     settings = os.environ | {"PYTHONPATH": str(guard), "NETWORK_NOTES": str(notes)}
     done = subprocess.run(
         command, cwd=folder, env=settings, text=True, stdin=subprocess.DEVNULL, capture_output=True, encoding="utf-8"
@@ -96,7 +97,8 @@ def build(folder: Path) -> tuple[subprocess.CompletedProcess, str]:
 def site(tmp_path_factory) -> Path:
     """The folder of the committed book's pages, built in a copy."""
     folder = tmp_path_factory.mktemp("book") / "copy"
-    reproduce.copy_book(ROOT, folder)
+    ignore = shutil.ignore_patterns("_build", ".ipynb_checkpoints", "out*.ipynb")
+    shutil.copytree(ROOT / "book", folder / "book", ignore=ignore)
     shutil.copy(ROOT / "_config.yml", folder)
     done, asked = build(folder)
     assert done.returncode == 0, done.stdout + done.stderr
@@ -118,7 +120,7 @@ def browser():
 
 
 def test_every_chapter_has_a_page(site, parsed):
-    chapters = {f"{path.stem}.html" for path in reproduce.notebooks(ROOT / "book")} | {"index.html"}
+    chapters = {f"{path.stem}.html" for path in plan.notebooks(ROOT / "book")} | {"index.html"}
     assert chapters <= set(parsed)
     committed = {path.stem for path in (ROOT / "book").glob("[0-9]*.ipynb")}
     assert committed <= {name.removesuffix(".html") for name in parsed}, "a notebook is missing from book/_toc.yml"
