@@ -11,25 +11,24 @@ model.
 """
 
 import argparse
-import os
-import platform
 import re
 import statistics
 import sys
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 
 import torch
+from common import machine, wait
 from torch import Tensor, nn
 
 from deepdefense import attacks, data, models, results
 from deepdefense.attacks.guard import distances
 from deepdefense.attacks.libraries import library
 from deepdefense.cost import count_passes
-from deepdefense.train import load_model, pick_device, predict
+from deepdefense.prediction import predict
+from deepdefense.train import load_model, pick_device
 
 EPS, EPS_L2, QUERIES = 8 / 255, 0.5, 500
 Attack = Callable[[nn.Module, Tensor, Tensor], Tensor]
@@ -119,19 +118,14 @@ def contestants(classes: int) -> list[Contestant]:
     ]
 
 
-def _wait(x: Tensor) -> None:
-    if x.is_cuda:
-        torch.cuda.synchronize(x.device)
-
-
 def turn(contestant: Contestant, model: nn.Module, x: Tensor, y: Tensor, seed: int) -> dict:
     """One measured run: milliseconds and passes per image, share of successes, median distance (None for ∞)."""
     torch.manual_seed(seed)
     with count_passes(model) as passes:
-        _wait(x)
+        wait(x.device)
         start = time.perf_counter()
         x_adv = contestant.run(model, x.clone(), y).detach()
-        _wait(x)
+        wait(x.device)
         seconds = time.perf_counter() - start
     model.eval()
     model.zero_grad()
@@ -177,23 +171,6 @@ def measure(rows: Sequence[Contestant], model: nn.Module, x: Tensor, y: Tensor, 
         last = {key: value for key, value in turns[i][-1].items() if key != "ms"}
         table.append(row | {"ms": statistics.median(times), "ms_min": min(times), "ms_max": max(times)} | last)
     return table
-
-
-def machine(device: torch.device) -> dict:
-    """Where and with what this ran."""
-
-    def installed(package: str) -> str | None:
-        try:
-            return version(package)
-        except PackageNotFoundError:
-            return None
-
-    processors = Path("/proc/cpuinfo")
-    names = re.findall(r"model name\s*:\s*(.+)", processors.read_text()) if processors.exists() else []
-    environment = results.environment(device)
-    environment["packages"] |= {package: installed(package) for package in ("foolbox", "pyautoattack")}
-    load = os.getloadavg()[0] if hasattr(os, "getloadavg") else None
-    return environment | {"cpu": names[0] if names else platform.processor(), "cores": os.cpu_count(), "load": load}
 
 
 def small_cnn(name: str, device: torch.device) -> nn.Module:

@@ -10,6 +10,8 @@ from nets import digits
 
 from deepdefense import train
 from deepdefense.config import TrainConfig
+from deepdefense.prediction import accuracy
+from deepdefense.validation import at_chance
 
 SMALL = TrainConfig(model="mlp", width=0.05, epochs=4, batch_size=50, lr=0.01, val_size=30, val_steps=2, val_eps=0.1)
 DIVERGING = replace(SMALL, optimizer="sgd", lr=100.0, schedule="constant")
@@ -69,7 +71,7 @@ def test_divergence_is_found_at_any_step_and_the_best_epoch_is_kept(step, kind, 
     if step >= 4:
         assert 1 <= record["best_epoch"] <= step // 4
         best = record["history"][record["best_epoch"] - 1]
-        assert train.accuracy(run.best, digits().val) == pytest.approx(best["val_accuracy"])
+        assert accuracy(run.best, digits().val) == pytest.approx(best["val_accuracy"])
         assert all(p.isfinite().all() for p in train.load_model(tmp_path, device="cpu").parameters())
 
 
@@ -120,4 +122,4 @@ def test_a_run_that_recovers_is_not_collapsed_but_its_bad_epochs_are_named():
     ],
 )
 def test_chance_is_the_commonest_class_and_three_standard_deviations(accuracy, labels, expected):
-    assert train.at_chance(accuracy, torch.tensor(labels)) is expected
+    assert at_chance(accuracy, torch.tensor(labels)) is expected

@@ -10,6 +10,8 @@ from nets import Normalised, digits, seeded
 
 from deepdefense import checkpoint, config, train
 from deepdefense.config import TrainConfig
+from deepdefense.prediction import accuracy
+from deepdefense.validation import at_chance
 
 SMALL = TrainConfig(model="mlp", width=0.05, epochs=3, batch_size=50, lr=5e-3, val_size=30, val_steps=2, val_eps=0.1)
 
@@ -66,10 +68,10 @@ def test_the_history_is_what_it_says():
     rows, last = run.record["history"], run.record["history"][-1]
     assert [row["epoch"] for row in rows] == [1, 2, 3, 4] and all(row["finite"] for row in rows)
     assert [row["lam"] for row in rows] == pytest.approx([0.2, 0.4, 0.4, 0.4])
-    assert last["val_accuracy"] == pytest.approx(train.accuracy(run.last, digits().val))
+    assert last["val_accuracy"] == pytest.approx(accuracy(run.last, digits().val))
     assert last["train_loss"] == pytest.approx(last["train_task"] + 0.4 * last["train_penalty"], rel=1e-5)
-    assert run.record["metrics"]["last"]["test_accuracy"] == pytest.approx(train.accuracy(run.last, digits().test))
-    assert run.record["metrics"]["best"]["test_accuracy"] == pytest.approx(train.accuracy(run.best, digits().test))
+    assert run.record["metrics"]["last"]["test_accuracy"] == pytest.approx(accuracy(run.last, digits().test))
+    assert run.record["metrics"]["best"]["test_accuracy"] == pytest.approx(accuracy(run.best, digits().test))
     assert run.record["data"]["train"] == 200 and run.record["name"] == run.name
     assert not run.last.training and not run.best.training
 
@@ -113,7 +115,7 @@ def test_the_best_epoch_is_the_first_with_the_highest_score(select_by, tmp_path)
     scores = [weight[0] * row["val_accuracy"] + weight[1] * row["val_robust_accuracy"] for row in rows]
     assert run.record["best_epoch"] == 1 + max(range(6), key=scores.__getitem__) < 6
     best = rows[run.record["best_epoch"] - 1]
-    assert train.accuracy(run.best, digits().val) == pytest.approx(best["val_accuracy"])
+    assert accuracy(run.best, digits().val) == pytest.approx(best["val_accuracy"])
     for which, model in (("best", run.best), ("last", run.last)):
         loaded = train.load_model(tmp_path, which, device="cpu")
         assert torch.equal(weights(loaded), weights(model)) and not loaded.training
@@ -178,4 +180,4 @@ def test_train_size_beyond_the_data_is_refused():
 
 def test_devices():
     assert train.pick_device("cpu").type == "cpu" and train.pick_device().type in ("cpu", "cuda")
-    assert math.isclose(train.at_chance(0.5, torch.tensor([0, 1] * 50)), True)
+    assert math.isclose(at_chance(0.5, torch.tensor([0, 1] * 50)), True)

@@ -14,6 +14,7 @@ from matplotlib.figure import Figure
 
 BLUE, ORANGE, GREEN, RED, *_ = sns.color_palette("colorblind")
 GREY = (0.6, 0.6, 0.6)
+DPI = 80  # nine figures of 9 inches: as wide as a page, and light
 VERDICT_COLOURS = {"pass": BLUE, "fail": RED, "not applicable": GREY}
 VERDICT_MARKS = {"pass": "✓", "fail": "✗", "not applicable": "–"}  # so that colour is not all there is
 
@@ -43,7 +44,7 @@ def _bars(ax: Axes, values: Mapping[str, float], colours: Sequence, xlabel: str)
 def strength(check) -> Figure:
     """Check 1: accuracy against eps; accuracy left by one step, PGD, twice the steps, restarts."""
     data = _record(check)["data"]
-    fig, (left, right) = plt.subplots(1, 2, figsize=(9, 3.2), width_ratios=[1.2, 1])
+    fig, (left, right) = plt.subplots(1, 2, figsize=(9, 3.2), width_ratios=[1.2, 1], dpi=DPI)
     left.plot(data["eps"], data["accuracy"], marker="o", color=BLUE)
     left.axhline(0, color="black", lw=0.8)
     left.set(xlabel="eps", ylabel="accuracy (PGD, ce)", ylim=(-0.03, 1.03), xlim=(0, 0.52))
@@ -54,7 +55,7 @@ def strength(check) -> Figure:
 def invariance(check) -> Figure:
     """Check 2: accuracy against the scale of the logits; by loss; histogram of the gradient norms, zeros at left."""
     data = _record(check)["data"]
-    fig, (left, middle, right) = plt.subplots(1, 3, figsize=(12, 3.2))
+    fig, (left, middle, right) = plt.subplots(1, 3, figsize=(9, 2.8), dpi=DPI)
     left.semilogx(data["scale"], data["scale accuracy"], marker="o", color=BLUE, label="float32")
     if data["float64 accuracy"] is not None:
         left.plot([1], [data["float64 accuracy"]], marker="D", ms=9, mfc="none", ls="", color=ORANGE, label="float64")
@@ -89,7 +90,7 @@ def comparison(check) -> Figure:
     """Checks 3, 5, 8: accuracy under the white-box attacks and their rivals; images that a rival alone breaks."""
     data = _record(check)["data"]
     accuracy, only = data["accuracy"], data["only"]
-    fig, (left, right) = plt.subplots(1, 2, figsize=(10, 0.35 * len(accuracy) + 1.6))
+    fig, (left, right) = plt.subplots(1, 2, figsize=(9, 0.35 * len(accuracy) + 1.6), dpi=DPI)
     shades = [BLUE if name in data["white-box"] else ORANGE for name in accuracy]
     _bars(left, accuracy, shades, "accuracy left (blue: white-box)")
     right.barh(list(only), list(only.values()), color=ORANGE, height=0.65)
@@ -105,7 +106,7 @@ def random_points(check) -> Figure:
     """Check 4: share of the random points that are mistakes, image by image, largest first."""
     data = _record(check)["data"]
     share = np.sort(np.array(data["wrong points"]) / data["draws"])[::-1]
-    fig, ax = plt.subplots(figsize=(5.4, 3.2))
+    fig, ax = plt.subplots(figsize=(5.4, 3.2), dpi=DPI)
     ax.plot(np.arange(1, len(share) + 1), share, marker=".", color=ORANGE)
     (name,) = data["only"]
     ax.set(xlabel="image, by rank", ylabel="share of random points", ylim=(-0.03, 1.03))
@@ -118,7 +119,7 @@ def convergence(check) -> Figure:
     data = _record(check)["data"]
     low, middle, high = (np.array(row, dtype=float) for row in data["loss quartiles"])
     steps = np.arange(len(middle))
-    fig, (left, right) = plt.subplots(1, 2, figsize=(9, 3.2))
+    fig, (left, right) = plt.subplots(1, 2, figsize=(9, 3.2), dpi=DPI)
     left.plot(steps, middle, color=BLUE)
     left.fill_between(steps, low, high, color=BLUE, alpha=0.2, lw=0)
     left.set(xlabel="step of PGD", ylabel="cross-entropy")
@@ -133,7 +134,7 @@ def convergence(check) -> Figure:
 def binarisation(check) -> Figure:
     """Check 7: share of the readouts that each attack solves, beside guessing and the share wanted."""
     data = _record(check)["data"]
-    fig, ax = plt.subplots(figsize=(6, 0.4 * len(data["success"]) + 1.4))
+    fig, ax = plt.subplots(figsize=(6, 0.4 * len(data["success"]) + 1.4), dpi=DPI)
     colours = [GREY if name == "random guessing" else BLUE for name in data["success"]]
     _bars(ax, data["success"], colours, "share of readouts solved")
     ax.axvline(data["wanted"], color="black", ls="--", lw=1)
@@ -143,7 +144,7 @@ def binarisation(check) -> Figure:
 def autoattack_warnings(check) -> Figure:
     """Check 9: what AutoAttack warned of, in its own words."""
     texts = _record(check)["data"]["texts"]
-    fig, ax = plt.subplots(figsize=(9, 0.5 * max(1, len(texts)) + 0.3))
+    fig, ax = plt.subplots(figsize=(9, 0.5 * max(1, len(texts)) + 0.3), dpi=DPI)
     ax.axis("off")
     ax.text(0, 1, "\n".join(f"• {text}" for text in texts) or "no warning", va="top", wrap=True, fontsize=9)
     return fig
@@ -183,7 +184,7 @@ def figure(check) -> Figure:
 def verdicts(report) -> Figure:
     """All nine verdicts of a report (or its JSON form) on one page, one row each."""
     checks = _record(report)["checks"]
-    fig, ax = plt.subplots(figsize=(7.5, 0.34 * len(checks) + 0.3))
+    fig, ax = plt.subplots(figsize=(7.5, 0.34 * len(checks) + 0.3), dpi=DPI)
     for row, check in enumerate(checks):
         colour = VERDICT_COLOURS[check["verdict"]]
         ax.text(

@@ -20,11 +20,8 @@ from tqdm import tqdm
 from . import checkpoint, cost, data, graph, memory, models, objectives, precision, results, resume, validation
 from .attacks.guard import seeded
 from .config import TrainConfig
-from .prediction import accuracy as accuracy
-from .prediction import predict as predict
 from .resume import Progress
 from .step import TrainingStep, make_optimizer
-from .validation import at_chance as at_chance
 
 
 @dataclass(frozen=True)
