@@ -13,9 +13,9 @@ from deepdefense import paths
 
 ROOT = paths.root()
 KERNEL = {"name": "python3", "display_name": "Python 3", "language": "python"}
-GRID = """objective,epochs,train_size,attack_suites,attack_images
-standard,2,300,gradient,24
-gfa-first,2,300,gradient,24
+GRID = """objective,lam,attack_suites,attack_images
+standard,,gradient,24
+gfa-first,,gradient,24
 """
 PAGE = """from deepdefense import figures, paths, results
 names = sorted(path.parent.name for path in paths.runs_root().glob("*/run.json"))
