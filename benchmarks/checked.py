@@ -4,7 +4,7 @@ and whether the masking report leaves these honest models alone.
     python benchmarks/checked.py                                          # all three, 200 test images each: a GPU's work
     python benchmarks/checked.py --models resnet18 --eps 1                # where the ResNet has something left to lose
     python benchmarks/checked.py --models plain-cnn pgd-cnn --draws 2000  # what one CPU core can do, and
-    python benchmarks/checked.py --models resnet18 --chunk 50 --suites gradient,standard --no-masking
+    python benchmarks/checked.py --models resnet18 --images 32 --chunk 16 --suites gradient,standard,minimum_norm --no-masking
     python benchmarks/checked.py --models resnet18 --images 8 --chunk 8 --suites gradient,standard --parts 2 --eps 1 --no-masking
 
 The plain and the PGD-trained CNN are the runs of the `cpu` profile and are trained if they are not there; the ResNet-18 is

@@ -13,7 +13,7 @@ from defences import Small, small_images
 from nets import global_random_state
 from pyautoattack import AutoAttack
 
-from deepdefense import agreement, results
+from deepdefense import agreement, evaluate, results
 from deepdefense.attacks import autoattack
 
 OPTIONS = dict(eps=0.02, seed=5, batch_size=7)
@@ -93,6 +93,17 @@ def test_a_difference_is_seen(tmp_path, monkeypatch):
     assert auto["identical images"] == 18 and auto["broken by the same part"] == 19
     ours, theirs = (auto["accuracy"]["Square"][by] for by in ("ours", "authors"))
     assert ours == pytest.approx(theirs + 1 / 20) and auto["largest difference of a pixel"] > 0.001
+
+
+def test_what_an_evaluation_kept_is_read_and_not_run_again(tmp_path, monkeypatch):
+    model, x, y = small_images(8)
+    same = dict(eps=OPTIONS["eps"], seed=OPTIONS["seed"], chunk=OPTIONS["batch_size"])
+    evaluate(model, x, y, suites="standard", folder=tmp_path, progress=False, **same)
+    before = {path: path.stat().st_mtime_ns for path in tmp_path.rglob("*.safetensors")}
+    agreement.compare(model, x, y, folder=tmp_path, **OPTIONS)
+    assert before and before == {path: path.stat().st_mtime_ns for path in before}
+    made = {path.parent.name for path in tmp_path.rglob("*.safetensors")} - {path.parent.name for path in before}
+    assert not [name for name in made if name.startswith("standard")], "AutoAttack ran again"
 
 
 def test_a_killed_comparison_goes_on(tmp_path, monkeypatch):

@@ -369,7 +369,7 @@ def test_pieces_of_other_code_are_made_anew(tmp_path, monkeypatch):
     for _ in range(2):
         evaluate(model, x, y, suites=suites, folder=tmp_path)
     once = len(calls)
-    monkeypatch.setattr(protocol, "_code", lambda *attacks: "other")
+    monkeypatch.setattr(protocol, "_code", lambda attack: "other")
     evaluate(model, x, y, suites=suites, folder=tmp_path)
     assert once == len(calls) / 2 > 0
 

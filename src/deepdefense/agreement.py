@@ -16,7 +16,7 @@ import torch
 from torch import Tensor, nn
 
 from . import attacks, results
-from .attacks.autoattack import AUTHORS_NORM, PARTS, standard
+from .attacks.autoattack import AUTHORS_NORM, PARTS, kept_in, standard
 from .attacks.guard import distances, frozen, seeded
 from .attacks.libraries import library
 from .pieces import Pieces, fingerprint, model_fingerprint
@@ -164,7 +164,7 @@ def compare(
     """
     folder = Path(folder)
     kept = folder / "pieces"
-    ours = standard(model, x, y, eps=eps, seed=seed, batch_size=batch_size, folder=kept / "standard")
+    ours = standard(model, x, y, eps=eps, seed=seed, batch_size=batch_size, folder=kept_in(kept))
     identity = {"eps": eps, "seed": seed, "batch_size": batch_size}
     identity |= {"images": fingerprint(x, y), "model": model_fingerprint(model)}
     pieces = Pieces(kept / "agreement", identity, {"environment": results.environment(x.device)})

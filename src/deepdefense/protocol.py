@@ -97,10 +97,10 @@ def _attack_chunk(model, attack: Attack, name: str, x: Tensor, y: Tensor, eps: f
     return tensors, {"cost": cost, "undefined": int(undefined.sum())}
 
 
-def _code(*attacks: Attack) -> str:
-    """What changes when the code of `attacks` does, or that of what judges them: pieces of other code are not taken up."""
-    files = {Path(__file__), *sources.files_of("models", "losses", "attacks.guard")}
-    return sources.fingerprint(files.union(*map(sources.files_of_function, attacks)))
+def _code(attack: Attack) -> str:
+    """What changes when the code of `attack` does, or that of what judges it: pieces of other code are not taken up."""
+    judging = {Path(__file__), *sources.files_of("models", "losses", "attacks.guard")}
+    return sources.fingerprint(judging.union(sources.files_of_function(attack)))
 
 
 def run_attack(
@@ -238,7 +238,7 @@ def evaluate(
         if name == STANDARD:
             parts, said = _standard(
                 seen, members, x, y, margin(logits, y), eps=eps, norm=norm, seed=seed, chunk=chunk, progress=progress,
-                folder=None if pieces.folder is None else pieces.folder / f"{STANDARD}-{_code(*members.values())[:8]}",
+                folder=None if pieces.folder is None else autoattack.kept_in(pieces.folder),
             )  # fmt: skip
             outcomes |= {f"{name}/{part}": outcome for part, outcome in parts.items()}
             warnings += said

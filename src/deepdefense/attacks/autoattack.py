@@ -22,6 +22,7 @@ from pyautoattack.square import SquareAttack
 from torch import Tensor, nn
 from tqdm import tqdm
 
+from .. import sources
 from ..cost import count_passes
 from ..pieces import Pieces, fingerprint, model_fingerprint
 from .guard import AttackError, check_inputs, check_output, frozen, seeded
@@ -252,6 +253,12 @@ def _batch(part, model, x, y, eps, norm, seed, settings) -> tuple[dict, dict]:
         "backward": passes.backward,
     }
     return tensors, {"cost": cost, "warnings": log.messages}
+
+
+def kept_in(folder: Path) -> Path:
+    """Where, in a folder of pieces, those that the present code of `standard` makes are kept: of other code, none is read."""
+    code = sources.fingerprint(sources.files_of("attacks.autoattack", "models", "losses"))
+    return folder / f"standard-{code[:8]}"
 
 
 def standard(
