@@ -68,6 +68,12 @@ def test_whole_run(root, capfd):
     said = capfd.readouterr().out
     assert "site" in said and "page" not in said and "1 jobs, about" in said
 
+    took = (made / "durations.json").read_bytes()
+    assert run(root, "--profile", "cpu", "--", "--touch") == 0
+    assert run(root, "--profile", "cpu") == 0
+    assert "Nothing to do" in capfd.readouterr().out
+    assert (made / "durations.json").read_bytes() == took, "a job that was only accepted is no measurement"
+
 
 @pytest.mark.parametrize(
     ("cell", "said"),
