@@ -33,8 +33,9 @@ BAD = {
     "val_steps": [0, 2.5, None],
     "val_size": [0, 2.5, None],
     "precision": ["fp16", None, 32],
+    "start": ["trained", None, 0],
 }
-CHOICES = ["data", "model", "activation", "scaling", "objective", "optimizer", "schedule", "augment", "select_by", "precision"]
+CHOICES = ["data", "model", "activation", "scaling", "objective", "optimizer", "schedule", "augment", "select_by", "precision", "start"]
 
 
 def test_every_field_is_tried():
@@ -82,7 +83,7 @@ def test_a_bad_option_is_named_before_training(objective, name, value):
     assert str(error.value).startswith(f"{name} must be ") and repr(value) in str(error.value)
 
 
-@pytest.mark.parametrize("settings", [dict(width=0.5), dict(activation="gelu")])
+@pytest.mark.parametrize("settings", [dict(activation="gelu"), dict(activation="softplus")])
 def test_settings_that_do_not_go_together_are_refused_before_training(settings):
     with pytest.raises(ValueError, match="resnet18"):
         TrainConfig(model="resnet18", **settings)
@@ -118,7 +119,7 @@ OTHER = dict(
     data="cifar10", model="mlp", width=0.5, activation="gelu", scaling="unit", objective="gfa-first", lam=0.3, warmup=0.5,
     options={"loss": "ce"}, train_size=100, epochs=3, batch_size=7, optimizer="sgd", lr=0.2, schedule="constant",
     weight_decay=0.1, augment="crop", seed=4, select_by="clean", val_eps=0.3, val_steps=3, val_size=30,
-    precision="bf16",
+    precision="bf16", start="plain",
 )  # fmt: skip
 
 

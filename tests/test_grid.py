@@ -101,7 +101,7 @@ def test_what_a_source_depends_on():
 
 
 def test_a_training_depends_on_its_own_objective_and_no_other():
-    first, plain = names(resume.code_files("gfa-first")), names(resume.code_files("standard"))
+    first, plain = (names(resume.code_files(config.make("smoke", name))) for name in ("gfa-first", "standard"))
     assert "objectives/gfa.py" in first - plain and "objectives/standard.py" in plain - first
     for files in (first, plain):
         assert {"train.py", "models.py", "data.py", "gfa.py"} <= files

@@ -103,7 +103,7 @@ def test_every_activation_is_used(activation):
         (("cnn", (1, 8, 8), 3), dict(scaling="tanh"), ["scaling", "symmetric, unit", "'tanh'"]),
         (("cnn", (1, 8, 8), 3), dict(scaling=([0.5] * 3, [0.5] * 3)), ["scaling"]),
         (("cnn", (1, 8, 8), 3), dict(scaling=([0.5], [0.0])), ["scaling"]),
-        (("resnet18", (1, 8, 8), 3), dict(width=2), ["resnet18", "width 1"]),
+        
         (("resnet18", (1, 8, 8), 3), dict(activation="gelu"), ["resnet18", "relu"]),
     ],
 )
@@ -117,3 +117,10 @@ def test_bad_arguments_are_named(arguments, options, words):
 def test_images_of_another_shape_are_refused(shape):
     with pytest.raises(ValueError, match=r"shape \(B, 1, 8, 8\)"):
         models.build("cnn", (1, 8, 8), 3)(torch.rand(shape))
+
+
+def test_a_narrower_resnet18_has_the_same_layers():
+    shapes = [{k: v.shape for k, v in models.build("resnet18", (3, 16, 16), 7, width=w).state_dict().items()} for w in (1, 0.125)]
+    assert list(shapes[0]) == list(shapes[1])
+    assert shapes[1]["body.conv1.weight"] == (8, 3, 3, 3) and shapes[1]["body.fc.weight"] == (7, 64)
+    assert shapes[1]["body.layer4.0.downsample.0.weight"] == (64, 32, 1, 1)

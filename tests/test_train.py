@@ -181,3 +181,13 @@ def test_train_size_beyond_the_data_is_refused():
 def test_devices():
     assert train.pick_device("cpu").type == "cpu" and train.pick_device().type in ("cpu", "cuda")
     assert math.isclose(at_chance(0.5, torch.tensor([0, 1] * 50)), True)
+
+
+def test_a_run_can_start_from_the_plain_one_which_is_kept_beside_it(tmp_path):
+    run = replace(SMALL, objective="gfa-first", lam=0.1, start="plain", lr=1e-9)
+    alone, kept = fit(run), fit(run, folder=tmp_path / run.name())
+    plain = train.load_run(tmp_path / config.reference(run).name(), "cpu")
+    assert plain.record["config"]["objective"] == "standard" and plain.record["config"]["start"] == "fresh"
+    assert torch.equal(weights(alone.last), weights(kept.last))
+    assert torch.allclose(weights(kept.last), weights(plain.last), atol=1e-5), "at this learning rate it stays where it starts"
+    assert torch.equal(weights(fit(run, folder=tmp_path / run.name()).last), weights(kept.last))

@@ -167,7 +167,7 @@ def _run(plan: Plan, name: str, costs: Costs) -> dict:
         "data": row.config.data,
         "parameters": row.parameters | {"compare": False},
         "notebook": Notebook(plan.root / "book" / "03_train.ipynb").digest(),
-        "code": linked(resume.code_files(row.config.objective)),
+        "code": linked(resume.code_files(row.config)),
         "seconds": seconds,
         "runtime": costs.minutes(seconds),
         "gpu_mb": costs.gpu_mb(row),

@@ -14,7 +14,8 @@ OPTIMIZERS = ("sgd", "adam")
 SCHEDULES = ("cosine", "constant")
 SELECTIONS = ("mean", "clean", "robust")
 SCALINGS = (*models.SCALINGS, "standard")
-LATER_FIELDS = {"precision": "float32"}  # with these values a run has the name that it had before there were such fields
+STARTS = ("fresh", "plain")
+LATER_FIELDS = {"precision": "float32", "start": "fresh"}  # with these values a run has the name that it had before there were such fields
 
 
 def _require(condition: bool, name: str, allowed: str, got) -> None:
@@ -57,6 +58,7 @@ class TrainConfig:
     val_steps: int = 10
     val_size: int = 500  # validation images attacked after each epoch
     precision: str = "float32"  # arithmetic of the training steps: float32, tf32, bf16 (see `deepdefense.precision`)
+    start: str = "fresh"  # initial weights: fresh ones, or those that plain training in all else alike ends with
 
     def __post_init__(self):
         one_of = {
@@ -70,6 +72,7 @@ class TrainConfig:
             "augment": data.AUGMENTATIONS,
             "select_by": SELECTIONS,
             "precision": PRECISIONS,
+            "start": STARTS,
         }
         for name, allowed in one_of.items():
             _require(getattr(self, name) in list(allowed), name, f"one of {', '.join(allowed)}", getattr(self, name))
@@ -149,7 +152,7 @@ DEFENCES = ("standard", "gfa-first", "gfa-deep", "pgd-at")
 def reference(run: TrainConfig) -> TrainConfig:
     """Plain training in all else like `run`: what its defence is compared with."""
     loss = {} if run.loss == objectives.option_defaults("standard")["loss"] else {"loss": run.loss}
-    return replace(run, objective="standard", lam=0.0, warmup=0.0, options=loss)
+    return replace(run, objective="standard", lam=0.0, warmup=0.0, options=loss, start="fresh")
 
 
 def make(profile: str = "smoke", objective: str = "standard", **parameters) -> TrainConfig:

@@ -80,12 +80,28 @@ def _mlp(in_shape, classes, width, activation) -> nn.Module:
     )
 
 
+def _narrow(net, channels: Sequence[int], classes: int) -> None:
+    """Give torchvision's ResNet-18 `net`, whose widths are fixed, four stages of these numbers of channels."""
+    from torchvision.models.resnet import BasicBlock
+
+    net.inplanes, net.bn1 = channels[0], nn.BatchNorm2d(channels[0])
+    for number, planes in enumerate(channels, 1):
+        setattr(net, f"layer{number}", net._make_layer(BasicBlock, planes, 2, stride=1 if number == 1 else 2))
+    net.fc = nn.Linear(channels[-1], classes)
+    for module in net.modules():
+        if isinstance(module, nn.Conv2d):
+            nn.init.kaiming_normal_(module.weight, mode="fan_out", nonlinearity="relu")
+
+
 def _resnet18(in_shape, classes, width, activation) -> nn.Module:
     """torchvision's ResNet-18 (He et al. 2016) with the CIFAR stem: a 3×3 stride-1 convolution and no max-pooling."""
     import torchvision  # here, because it takes a second to import
 
     net = torchvision.models.resnet18(weights=None, num_classes=classes)
-    net.conv1 = nn.Conv2d(in_shape[0], 64, 3, stride=1, padding=1, bias=False)
+    if width != 1:
+        _narrow(net, [max(1, round(width * n)) for n in (64, 128, 256, 512)], classes)
+    first = net.bn1.num_features
+    net.conv1 = nn.Conv2d(in_shape[0], first, 3, stride=1, padding=1, bias=False)
     nn.init.kaiming_normal_(net.conv1.weight, mode="fan_out", nonlinearity="relu")  # as torchvision starts its own
     net.maxpool = nn.Identity()
     return net
@@ -107,8 +123,8 @@ def check(name: str, *, width: float, activation: str) -> None:
         raise ValueError(f"activation must be one of {', '.join(ACTIVATIONS)}; got {activation!r}")
     if not 0 < width < math.inf:
         raise ValueError(f"width must be a finite number above 0, got {width}")
-    if name == "resnet18" and (width != 1 or activation != "relu"):
-        raise ValueError(f"resnet18 comes in width 1 with activation 'relu' only; got width {width} and {activation!r}")
+    if name == "resnet18" and activation != "relu":
+        raise ValueError(f"resnet18 comes with activation 'relu' only; got {activation!r}")
 
 
 def build(

@@ -21,16 +21,17 @@ from .config import LATER_FIELDS, TrainConfig
 WITHOUT = ("config", "objectives", "paths", "results", "sources")
 
 
-def code_files(objective: str) -> tuple[Path, ...]:
-    """Our files that a training with the objective of this name depends on."""
-    function = objectives.OBJECTIVES[objective]
-    own = getattr(function, "func", function).__module__.removeprefix(f"{sources.NAME}.")
-    return sources.files_of("train", own, without=WITHOUT)
+def code_files(config: TrainConfig) -> tuple[Path, ...]:
+    """Our files that the training `config` depends on: of its own objective, and of the plain one if it starts from that."""
+    names = {config.objective} | ({"standard"} if config.start == "plain" else set())
+    functions = [objectives.OBJECTIVES[name] for name in sorted(names)]
+    own = [getattr(function, "func", function).__module__.removeprefix(f"{sources.NAME}.") for function in functions]
+    return sources.files_of("train", *own, without=WITHOUT)
 
 
-def code(objective: str) -> str:
+def code(config: TrainConfig) -> str:
     """Sixteen hexadecimal digits that change with those files."""
-    return sources.fingerprint(code_files(objective))
+    return sources.fingerprint(code_files(config))
 
 
 @dataclass

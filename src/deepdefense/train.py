@@ -19,7 +19,7 @@ from tqdm import tqdm
 
 from . import checkpoint, cost, data, graph, memory, models, objectives, precision, results, resume, validation
 from .attacks.guard import seeded
-from .config import TrainConfig
+from .config import TrainConfig, reference
 from .resume import Progress
 from .step import TrainingStep, make_optimizer
 
@@ -140,6 +140,16 @@ def _epoch(config: TrainConfig, so_far: Progress, model, step, generator, datase
     so_far.history.append(row | {"train_seconds": train_seconds, "seconds": time.perf_counter() - start})
 
 
+def _starting_model(config: TrainConfig, dataset: data.Dataset, folder, device: str, progress: bool) -> nn.Module:
+    """Where training starts: fresh weights, or the last ones of plain training, which is kept in a folder beside `folder`."""
+    finished = folder is not None and (Path(folder) / "run.json").exists()
+    if config.start == "fresh" or finished:
+        return build_model(config, dataset)
+    plain = reference(config)
+    beside = None if folder is None else Path(folder).parent / plain.name()
+    return fit(plain, folder=beside, dataset=dataset, device=device, progress=progress).last
+
+
 def fit(
     config: TrainConfig,
     *,
@@ -162,16 +172,18 @@ def fit(
     """
     target = pick_device(device)
     precision.check(config.precision, target)
-    code = resume.code(config.objective)
+    code = resume.code(config)
     environment = results.environment(target)  # of the code that runs, not of a commit made meanwhile
     dataset = (dataset or data.load(config.data)).to(target)
+    if model is None:
+        model = _starting_model(config, dataset, folder, device, progress)
     fingerprint = dataset.fingerprint()
     if config.train_size is not None:
         if config.train_size > len(dataset.train):
             raise ValueError(f"train_size must be at most {len(dataset.train)} for {config.data}; got {config.train_size}")
         dataset = replace(dataset, train=dataset.train[: config.train_size])
     objective = objective or objectives.build(config.objective, config.options)
-    model = (model or build_model(config, dataset)).to(target)
+    model = model.to(target)
     plain, graphed = _make_step(config, model, objective, target, cuda_graph)
     optimizer, step = plain.optimizer, graphed or plain
     generator = torch.Generator(target)
