@@ -155,7 +155,7 @@ def test_nothing_to_execute(tmp_path, contents, said):
     ("arguments", "said"),
     [
         (["--cluster", "nope"], "cluster must be one of kubernetes, slurm"),
-        (["nothing"], "a target must be one of all, trained, attacked, results, pages, site"),
+        (["nothing"], "a target must be one of all, trained, attacked, measured, results, pages, site"),
         (["book/none.txt"], "No rule to produce book/none.txt"),
         (["--grid", "none.csv"], "none.csv cannot be read"),
     ],

@@ -4,7 +4,7 @@
 
 The work is workflow/Snakefile, in _build/reproduce-PROFILE (with a grid of your own: reproduce-GRID); the committed notebooks
 are not touched. Stopped at any moment, the same command goes on where it was. A job that fails does not stop the others; it is
-listed at the end, with its reason. TARGET: trained, attacked, results, pages or site (default: all of it), or a file of the
+listed at the end, with its reason. TARGET: trained, attacked, measured, results, pages or site (default: all of it), or a file of the
 workflow. --cluster names a folder of workflow/profiles: the jobs are then submitted instead of run here. After `--`, any options
 of Snakemake.
 """
@@ -27,7 +27,7 @@ import plan as plans  # noqa: E402
 from costs import in_words  # noqa: E402
 from progress import Planned, Progress, complain  # noqa: E402
 
-TARGETS = ("all", "trained", "attacked", "results", "pages", "site")
+TARGETS = ("all", "trained", "attacked", "measured", "results", "pages", "site")
 
 
 class ReproduceError(RuntimeError):
@@ -67,6 +67,8 @@ def expected(document: dict, jobs: dict) -> dict[str, float]:
             return document[f"{rule.replace('train', 'run')}s"][wildcards.get("name", wildcards.get("page"))]["seconds"]
         if rule == "attack":
             return document["reports"][f"{wildcards['name']}/{wildcards['report']}"]["seconds"]
+        if rule == "measure":
+            return document["measures"][f"{wildcards['name']}/{wildcards['measures']}"]["seconds"]
         return costs.NOTEBOOK_SECONDS if rule in ("dataset", "site") else None
 
     found = {job: seconds(rule, wildcards) for job, (rule, wildcards, _) in jobs.items()}
@@ -113,7 +115,7 @@ def reproduce(
         if not jobs:
             say("Nothing to do: all of it is there, and nothing that it depends on has changed.")
             return True
-        rows = [plan.rows[w["name"]] for rule, w, _ in jobs.values() if rule in ("train", "attack")]
+        rows = [plan.rows[w["name"]] for rule, w, _ in jobs.values() if rule in ("train", "attack", "measure")]
         times = expected(engine.write_plan(plan, costs.measure(rows, folder)), jobs)
         workers = max(1, min(at_once, len(times)))
         show_plan(jobs, times, workers)

@@ -28,6 +28,7 @@ PASSES = {
     "adaptive": lambda k: (1_500, 1_400),
     "minimum_norm": lambda k: (1_500, 1_500 + 50 * k),
 }
+MEASURE_PASSES = 3_000  # of an image that is measured, in forward passes: the sweep over eps is most of it
 
 
 def kind(row: grid.Row) -> str:
@@ -102,18 +103,25 @@ class Costs:
         validation = held_out + 3 * c.val_steps * min(c.val_size, held_out)
         return math.ceil(NOTEBOOK_SECONDS + c.epochs * (images * found["step"] + validation * found["forward"]))
 
-    def attack(self, row: grid.Row) -> int:
-        """Seconds of a run's attacks, at most: as if every image withstood every attack."""
-        if (job := f"attack {row.name}") in self.took:
+    def attack(self, row: grid.Row, attack: grid.Attack) -> int:
+        """Seconds of one of a run's attacks, at most: as if every image withstood every attack."""
+        held = data.SPECS[row.config.data].published[1]
+        if (job := f"attack {row.name} {attack.folder(held).removeprefix('report-')}") in self.took:
             return math.ceil(self.took[job])
         found = self.measured.get(kind(row))
-        if found is None or row.attack is None:
+        if found is None:
             return NOTEBOOK_SECONDS
         classes = len(data.SPECS[row.config.data].classes)
-        passes = [PASSES[name](classes) for name in row.attack.suites]
-        images = row.attack.images or data.SPECS[row.config.data].published[1]
+        passes = [PASSES[name](classes) for name in attack.suites]
         forwards = sum(f + 2 * b for f, b in passes)
-        return math.ceil(NOTEBOOK_SECONDS + images * forwards * found["forward"])
+        return math.ceil(NOTEBOOK_SECONDS + (attack.images or held) * forwards * found["forward"])
+
+    def measure(self, row: grid.Row) -> int:
+        """Seconds of measuring a run."""
+        if (job := f"measure {row.name}") in self.took:
+            return math.ceil(self.took[job])
+        found = self.measured.get(kind(row))
+        return NOTEBOOK_SECONDS if found is None else math.ceil(NOTEBOOK_SECONDS + row.measure * MEASURE_PASSES * found["forward"])
 
     def page(self, page: str) -> int:
         return math.ceil(self.took.get(f"page {page}", NOTEBOOK_SECONDS))

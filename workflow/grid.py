@@ -2,20 +2,21 @@
 
 A column is a parameter of book/03_train.ipynb (`objective`, `lam`, `seed`, `width`, ...); an empty field keeps the profile's
 value. Columns that start with "attack_" are parameters of book/04_attacks.ipynb: `attack_suites` (separated by blanks; a
-run without them is not attacked), `attack_norm`, `attack_eps`, `attack_images`, `attack_which`. `seed` may hold several
-seeds separated by blanks: the line stands for as many runs.
+run without them is not attacked), `attack_norm`, `attack_eps`, `attack_images`, `attack_which`. `measure_images`: on how many
+test images book/09_measure.ipynb measures the run (empty: it does not). `seed` may hold several seeds separated by blanks: the
+line stands for as many runs. A run may stand on several lines, to be attacked in as many ways.
 """
 
 import ast
 import csv
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
 
-from deepdefense import config, protocol, suites
+from deepdefense import config, measures, protocol, suites
 
 ATTACK = {"suites": None, "norm": "linf", "eps": None, "images": None, "which": "last"}
-PREFIX = "attack_"
+PREFIX, MEASURE = "attack_", "measure_images"
 
 
 class GridError(ValueError):
@@ -38,25 +39,33 @@ class Attack:
         given = {"suites": ",".join(self.suites), "norm": self.norm, "eps": self.eps, "which": self.which, "seed": self.seed}
         return given | ({} if self.images is None else {"n_images": self.images})
 
+    def folder(self, test_images: int) -> str:
+        """Folder of the report, within that of the run."""
+        n = test_images if self.images is None else self.images
+        return protocol.report_folder(eps=self.eps, norm=self.norm, which=self.which, n=n, seed=self.seed)
+
 
 @dataclass(frozen=True)
 class Row:
-    """One run: its configuration, the parameters of book/03_train.ipynb that make it, and its attacks, if any."""
+    """One run: its configuration, the parameters of book/03_train.ipynb that make it, its attacks, the images it is measured on."""
 
     config: config.TrainConfig
     parameters: dict
-    attack: Attack | None
+    attacks: tuple[Attack, ...] = ()
+    measure: int | None = None
 
     @cached_property
     def name(self) -> str:
         return self.config.name()
 
-    def report(self, test_images: int) -> str:
-        """Folder of its report below the runs, where the data set has `test_images` test images."""
-        attack = self.attack
-        n = test_images if attack.images is None else attack.images
-        folder = protocol.report_folder(eps=attack.eps, norm=attack.norm, which=attack.which, n=n, seed=attack.seed)
-        return f"{self.name}/{folder}"
+    def reports(self, test_images: int) -> dict[str, Attack]:
+        """{folder of the report below the runs: attack}, where the data set has `test_images` test images."""
+        return {f"{self.name}/{attack.folder(test_images)}": attack for attack in self.attacks}
+
+    @property
+    def measures(self) -> str:
+        """Folder of its measures below the runs."""
+        return f"{self.name}/{measures.folder_name('last', self.measure, self.config.seed)}"
 
 
 def _value(text: str):
@@ -92,12 +101,24 @@ def _rows(line: dict, profile: str) -> list[Row]:
         if name not in ATTACK:
             raise ValueError(f"unknown column {PREFIX + name!r}; allowed: {', '.join(PREFIX + n for n in ATTACK)}")
     given = {name: _value(text) for name, text in line.items() if text and not name.startswith(PREFIX)}
+    measure = given.pop(MEASURE, None)
+    if measure is not None and not (type(measure) is int and measure >= 1):
+        raise ValueError(f"{MEASURE} must be a whole number of at least 1; got {measure!r}")
     rows = []
     for seed in str(given.pop("seed", 0)).split():
         parameters = given | {"profile": profile, "seed": _value(seed)}
         run = config.make(**parameters)
-        rows.append(Row(run, parameters, _attack(attack, run)))
+        found = _attack(attack, run)
+        rows.append(Row(run, parameters, (found,) if found else (), measure))
     return rows
+
+
+def _merged(earlier: Row, row: Row) -> Row:
+    """One run of two lines; a ValueError if the second adds nothing new."""
+    same = {replace(attack, suites=()) for attack in earlier.attacks} & {replace(attack, suites=()) for attack in row.attacks}
+    if same or not row.attacks or (row.measure and earlier.measure):
+        raise ValueError(f"the run {row.name} is in the grid already, and this line attacks it in no new way")
+    return replace(earlier, attacks=earlier.attacks + row.attacks, measure=earlier.measure or row.measure)
 
 
 def load(path: str | Path, profile: str) -> dict[str, Row]:
@@ -113,11 +134,8 @@ def load(path: str | Path, profile: str) -> dict[str, Row]:
         if None in line or None in line.values():
             raise GridError(f"{path.name}, line {number}: it must have as many fields as the first line")
         try:
-            made = _rows({name.strip(): text.strip() for name, text in line.items()}, profile)
+            for row in _rows({name.strip(): text.strip() for name, text in line.items()}, profile):
+                rows[row.name] = _merged(rows[row.name], row) if row.name in rows else row
         except ValueError as error:
             raise GridError(f"{path.name}, line {number}: {error}") from error
-        for row in made:
-            if row.name in rows:
-                raise GridError(f"{path.name}, line {number}: the run {row.name} is in the grid already")
-            rows[row.name] = row
     return rows

@@ -138,9 +138,15 @@ class Plan:
         return {"root": self.root, "code": CHECKOUT, "runs": paths.runs_root(), "datasets": paths.data_root()}
 
     @cached_property
-    def reports(self) -> dict[str, grid.Row]:
-        """{"run/folder of the report": row} of the runs that are attacked."""
-        return {row.report(data.SPECS[row.config.data].published[1]): row for row in self.rows.values() if row.attack}
+    def reports(self) -> dict[str, tuple[grid.Row, grid.Attack]]:
+        """{"run/folder of the report": (row, attack)} of the runs that are attacked."""
+        of_rows = [(row, row.reports(data.SPECS[row.config.data].published[1])) for row in self.rows.values()]
+        return {where: (row, attack) for row, reports in of_rows for where, attack in reports.items()}
+
+    @cached_property
+    def measures(self) -> dict[str, grid.Row]:
+        """{"run/folder of the measures": row} of the runs that are measured."""
+        return {row.measures: row for row in self.rows.values() if row.measure}
 
 
 def make(profile: str, root: str | Path, table: str | Path | None = None, name: str | None = None) -> Plan:
@@ -174,11 +180,21 @@ def _run(plan: Plan, name: str, costs: Costs) -> dict:
     }
 
 
-def _report(plan: Plan, row: grid.Row, costs: Costs) -> dict:
-    seconds = costs.attack(row)
+def _report(plan: Plan, row: grid.Row, attack: grid.Attack, costs: Costs) -> dict:
+    seconds = costs.attack(row, attack)
     return {
-        "parameters": row.attack.parameters() | {"run": row.name},
+        "parameters": attack.parameters() | {"run": row.name},
         "notebook": Notebook(plan.root / "book" / "04_attacks.ipynb").digest(),
+        "seconds": seconds,
+        "runtime": costs.minutes(seconds),
+    }
+
+
+def _measures(plan: Plan, row: grid.Row, costs: Costs) -> dict:
+    seconds = costs.measure(row)
+    return {
+        "parameters": {"run": row.name, "n_images": row.measure, "seed": row.config.seed},
+        "notebook": Notebook(plan.root / "book" / "09_measure.ipynb").digest(),
         "seconds": seconds,
         "runtime": costs.minutes(seconds),
     }
@@ -188,7 +204,7 @@ def _page(plan: Plan, name: str, results: list[str], costs: Costs) -> dict:
     notebook = plan.pages[name]
     wanted = [config.make(plan.profile, objective) for objective in PAGE_RUNS.get(name, ())]
     shown = [row.name for row in plan.rows.values() if replace(row.config, lam=0) in [replace(run, lam=0) for run in wanted]]
-    reports = [f"runs/{where}/report.json" for where, row in plan.reports.items() if row.name in shown]
+    reports = [f"runs/{where}/report.json" for where, (row, _) in plan.reports.items() if row.name in shown]
     folders = PAGE_RESULTS.get(name, ())
     there = [path for folder in folders for path in sorted((plan.root / "data" / "results" / folder).rglob("*.json"))]
     made = [path for path in results if plan.name in folders]
@@ -207,8 +223,9 @@ def _results(plan: Plan) -> list[str]:
     if plan.profile == "smoke":
         return []
     where = f"root/data/results/{plan.name}"
-    reports = [f"{where}/{row.name}.attacks/report.json" for row in plan.reports.values()]
-    return [f"{where}/{name}.json" for name in plan.rows] + reports
+    kept = [f"{where}/{folder.replace('/', '.')}/report.json" for folder in plan.reports]
+    kept += [f"{where}/{folder.replace('/', '.')}/measures.json" for folder in plan.measures]
+    return [f"{where}/{name}.json" for name in plan.rows] + kept
 
 
 def _book_text(root: Path) -> list[str]:
@@ -227,8 +244,10 @@ def describe(plan: Plan, costs: Costs) -> dict:
         "lock": LOCK,
         "datasets": {name: [f"datasets/{path.relative_to(where).as_posix()}" for path in data.files(name)] for name in held},
         "runs": {name: _run(plan, name, costs) for name in plan.rows},
-        "reports": {report: _report(plan, row, costs) for report, row in plan.reports.items()},
+        "reports": {report: _report(plan, *what, costs) for report, what in plan.reports.items()},
         "attack_code": linked(sources.files_of("protocol", without=resume.WITHOUT)),
+        "measures": {folder: _measures(plan, row, costs) for folder, row in plan.measures.items()},
+        "measure_code": linked(sources.files_of("measures", without=resume.WITHOUT)),
         "results": results,
         "pages": {name: _page(plan, name, results, costs) for name in plan.pages},
         "page_gpu_mb": max((costs.gpu_mb(row) for row in plan.rows.values()), default=0),

@@ -12,8 +12,8 @@ from run_notebook import reason
 
 
 def job_name(rule: str, wildcards: Mapping) -> str:
-    """A job in words: "train NAME", "attack NAME", "page 01_theory", "site"."""
-    return " ".join([rule, *(str(v) for k, v in wildcards.items() if k != "report")])
+    """A job in words: "train NAME", "attack NAME last-linf-…", "measure NAME", "page 01_theory", "site"."""
+    return " ".join([rule, *(str(v).removeprefix("report-") for k, v in wildcards.items() if k != "measures")])
 
 
 def event(record: logging.LogRecord) -> str:

@@ -34,7 +34,11 @@ class Classifier(nn.Module):
     def forward(self, x: Tensor) -> Tensor:
         if x.shape[1:] != self.in_shape:
             raise ValueError(f"this model takes images of shape (B, {', '.join(map(str, self.in_shape))}), got {tuple(x.shape)}")
-        return self.body((x - self.shift) / self.scale)
+        return self.body(self.scaled(x))
+
+    def scaled(self, x: Tensor) -> Tensor:
+        """The images as the first layer sees them, (x − shift)/scale."""
+        return (x - self.shift) / self.scale
 
     @property
     def tap_names(self) -> list[str]:

@@ -32,7 +32,7 @@ def _standard(model: nn.Module, x: Tensor, norm: str) -> dict[str, Attack]:
 # One line a suite: (model, some images, norm) -> {name: attack}.
 SUITES: dict[str, Callable[[nn.Module, Tensor, str], Mapping[str, Attack]]] = {
     "gradient": lambda model, x, norm: GRADIENT if norm == "linf" else {},
-    "paper": lambda model, x, norm: paper.BOUNDED if norm == "linf" else paper.BOUNDED_L2,
+    "paper": lambda model, x, norm: paper.BOUNDED if norm == "linf" else paper.BOUNDED_L2 | paper.MINIMUM_NORM,
     STANDARD: _standard,
     "adaptive": lambda model, x, norm: attacks.suite_adaptive(model, x) if norm == "linf" else {},
     "minimum_norm": lambda model, x, norm: minimum_norm.MINIMUM[norm],

@@ -1,0 +1,58 @@
+"""Accuracy against the radius: which images survive each attack at each of several eps (L∞)."""
+
+import io
+from collections.abc import Callable, Mapping, Sequence
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+import torch
+from torch import Tensor, nn
+
+from . import protocol
+from .attacks.guard import frozen
+from .suites import GRADIENT
+
+LEVELS = (1, 2, 4, 8, 12, 16)  # eps in grey levels, 1/255
+SINGLE_STEP = ("FGSM",)
+
+
+def sweep(
+    model: nn.Module,
+    x: Tensor,
+    y: Tensor,
+    *,
+    levels: Sequence[int] = LEVELS,
+    suite: Mapping[str, Callable] = GRADIENT,
+    seed: int = 0,
+) -> dict[str, np.ndarray]:
+    """{"label", "prediction", "attack/level": (N,)}: survived or not, right before and after `attack` at eps = level/255.
+
+    x (N, C, H, W) in [0, 1], y (N,). An image that an attack of several steps has broken is not attacked again at a larger eps:
+    its perturbation fits into that ball too. The attack of a single step, FGSM, is tried at each eps on every image, and its
+    curve may rise: that is one of the marks of masking.
+    """
+    with frozen(model), torch.no_grad():
+        prediction = torch.cat([model(part).argmax(1) for part in x.split(protocol.CHUNK)])
+    found = {"label": y.cpu().numpy(), "prediction": prediction.cpu().numpy()}
+    for name, attack in suite.items():
+        standing = prediction == y
+        for level in sorted(levels):
+            outcome, _ = protocol.run_attack(model, attack, x, y, standing, eps=level / 255, name=name, seed=seed)
+            survived = standing & ~torch.from_numpy(outcome.success).to(y.device)
+            found[f"{name}/{level}"] = survived.cpu().numpy()
+            standing = prediction == y if name in SINGLE_STEP else survived
+    return found
+
+
+def to_parquet(found: Mapping[str, np.ndarray]) -> bytes:
+    """The content of sweep.parquet: one row an image, one column an attack and eps."""
+    buffer = io.BytesIO()
+    pq.write_table(pa.table(dict(found)), buffer)
+    return buffer.getvalue()
+
+
+def read(path) -> dict[str, np.ndarray]:
+    """What `to_parquet` wrote."""
+    table = pq.read_table(path)
+    return {name: table[name].to_numpy() for name in table.column_names}
