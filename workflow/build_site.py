@@ -12,8 +12,9 @@ from pathlib import Path
 
 import yaml
 
-from deepdefense import results
+from deepdefense import results, scoreboard
 
+SCOREBOARD = "_scoreboard.md"
 BUILD = ("build", "book", "--all", "-W", "-n", "--keep-going", "-q")
 
 
@@ -57,6 +58,8 @@ def main() -> int:
     root, target = Path("root").resolve(), Path.cwd()
     name = target.name.removeprefix("reproduce-")
     copy_text(root / "book", target / "book")
+    if (target / "book" / SCOREBOARD).is_file():
+        results.write_bytes(target / "book" / SCOREBOARD, scoreboard.text(root / "data" / "results").encode())
     write_config(root, target, f"Executed with profile {name} on {datetime.date.today().isoformat()}, {commit(root)}")
     command = [sys.executable, "-c", "from jupyter_book.cli.main import main; main()", *BUILD]
     done = subprocess.run(command, stdin=subprocess.DEVNULL, env=os.environ)

@@ -18,7 +18,7 @@ import grid
 import yaml
 from costs import Costs
 
-from deepdefense import config, data, paths, resume, sources
+from deepdefense import config, data, headline, paths, resume, sources
 
 PROFILES = tuple(config.PROFILES)
 CHECKOUT = sources.PACKAGE.parents[1]
@@ -29,11 +29,16 @@ PAGE_RUNS = {
     "03_train": ("standard", "gfa-first"),
     "04_attacks": config.DEFENCES,
 }
-# The folders of data/results/ that a page reads.
+# The folders of data/results/ that a page reads, as far as they are there.
+HEADLINE = (headline.FULL, headline.REDUCED)
 PAGE_RESULTS = {
     "06_cost": ("benchmarks",),
     "07_checked": ("benchmarks", "checked"),
-    "08_first_results": ("cpu", "search"),
+    "08_search": ("search", "refine"),
+    "10_gradient_attacks": HEADLINE,
+    "11_minimum_norm": HEADLINE,
+    "12_geometry": HEADLINE,
+    "13_masking": (*HEADLINE, "masking"),
 }
 
 
@@ -251,5 +256,6 @@ def describe(plan: Plan, costs: Costs) -> dict:
         "results": results,
         "pages": {name: _page(plan, name, results, costs) for name in plan.pages},
         "page_gpu_mb": max((costs.gpu_mb(row) for row in plan.rows.values()), default=0),
+        "scoreboard_code": [f"code/src/deepdefense/{name}.py" for name in ("quantities", "scoreboard", "verdicts")],
         "book_text": _book_text(plan.root),
     }

@@ -70,10 +70,10 @@ class Network:
         return sweep.read(found[0]) if found else None
 
 
-def folder() -> Path:
-    """Where the headline results are: those at full size if there are any."""
-    full = paths.results_root() / FULL
-    return full if full.is_dir() else paths.results_root() / REDUCED
+def folder(root: Path | None = None) -> Path:
+    """Where the headline results are below `root` (default: the committed results): those at full size if there are any."""
+    root = root or paths.results_root()
+    return root / FULL if (root / FULL).is_dir() else root / REDUCED
 
 
 def reduced(where: Path) -> bool:
@@ -84,6 +84,8 @@ def reduced(where: Path) -> bool:
 def load(where: Path | None = None) -> list[Network]:
     """All networks of the folder `where` (default: `folder()`), by pair, defence and seed."""
     where = where or folder()
+    if not where.is_dir():
+        raise results.ResultsError(f"there are no headline results: {where} is not a folder; `make reproduce PROFILE=cpu` makes them")
     found = [Network(results.read_json(path), where) for path in sorted(where.glob("*.json"))]
     found = [n for n in found if n.record.get("kind") == "training" and n.pair in PAIRS and n.defence in DEFENCES]
     return sorted(found, key=lambda n: (list(PAIRS).index(n.pair), DEFENCES.index(n.defence), n.seed))

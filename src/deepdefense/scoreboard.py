@@ -1,14 +1,20 @@
-"""The claims of the paper, and what the committed results say of each so far: the table of the front page.
+"""The claims of the paper with what the results say of each, and the word that the rules of the plan give: the front page's table.
 
-Numbers come from the records only. No verdict is given before the rule that turns numbers into words is written down.
+`judge` gives one Finding a claim from the headline networks and the record of training times; nothing here is typed by hand.
 """
 
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
 
-from .figures import label
+from . import headline, paths, quantities, results, verdicts
+from .figures import DEFENCE_NAMES
+from .headline import Network
+from .sweep import LEVELS
+from .verdicts import Estimate, estimate
 
-VERDICTS = ("reproduced", "partly reproduced", "not reproduced", "inconclusive", "open")
+SEARCHES = ("search", "refine")
+CNN, MLP = ("cifar10", "cnn"), ("fashion_mnist", "mlp")
 
 
 @dataclass(frozen=True)
@@ -16,74 +22,190 @@ class Claim:
     id: str
     text: str
     paper: str
+    page: str  # where the evidence is
 
 
 CLAIMS = (
-    Claim("C1", "CNN on CIFAR-10: more robust accuracy under APGD than adversarial training", "up to +15.2 points"),
-    Claim("C2", "the same under FGSM", "up to +24.7 points"),
-    Claim("C3", "DeepFool needs larger perturbations", "20–30×"),
-    Claim("C4", "EADEN needs larger perturbations, visible to the eye", "20–30×"),
-    Claim("C5", "loss variation along tangential directions is suppressed", "figures"),
-    Claim("C6", "architecture-agnostic: CNN and MLP alike", "yes"),
-    Claim("C7", "simple, without prohibitive training overhead", "in words"),
-    Claim("C8", "adversarial training alone raises the alignment slightly", "in words"),
+    Claim("C1", "CNN on CIFAR-10: more robust accuracy under APGD than adversarial training", "up to +15.2 points", "10_gradient_attacks"),
+    Claim("C2", "the same under FGSM", "up to +24.7 points", "10_gradient_attacks"),
+    Claim("C3", "DeepFool needs larger perturbations", "20–30×", "11_minimum_norm"),
+    Claim("C4", "EADEN needs larger perturbations, visible to the eye", "20–30×", "11_minimum_norm"),
+    Claim("C5", "loss variation along tangential directions is suppressed", "figures", "12_geometry"),
+    Claim("C6", "architecture-agnostic: CNN and MLP alike", "yes", "10_gradient_attacks"),
+    Claim("C7", "simple, without prohibitive training overhead", "in words", "06_cost"),
+    Claim("C8", "adversarial training alone raises the alignment slightly", "in words", "12_geometry"),
 )
 
 
-def _under(record: Mapping, attack: str) -> float | None:
-    """Accuracy of a run under the paper's `attack`, in percent; None where it was not run."""
-    entry = next((row for key, row in record["attacks"].items() if key.split("/")[-1] == attack), None)
-    return entry and 100 * entry["accuracy"]
+@dataclass(frozen=True)
+class Finding:
+    """What the results say of a claim, in words: under the paper's protocol, under the strict one, and the verdict."""
+
+    claim: Claim
+    paper_protocol: str
+    strict: str
+    verdict: str
 
 
-def _attack_gap(attacks: Sequence[Mapping], attack: str) -> str | None:
-    """Best GFA run minus adversarial training, in points, under `attack`; None without both."""
-    attacks = [record for record in attacks if _under(record, attack) is not None]
-    by_objective = {record["training"]["config"]["objective"]: record for record in attacks}
-    trained = by_objective.get("pgd-at")
-    gfa = [record for name, record in by_objective.items() if name.startswith("gfa")]
-    if trained is None or not gfa:
+def number(value: float, digits: int = 1, sign: bool = False) -> str:
+    """A number with a true minus sign."""
+    return f"{value:{'+' if sign else ''}.{digits}f}".replace("-", "−")
+
+
+def interval(one: Estimate | None, unit: str = "", digits: int = 1, sign: bool = False) -> str:
+    """An estimate in words: mean, 95 % interval over seeds, number of seeds."""
+    if one is None:
+        return "no usable run"
+    if one.n == 1:
+        return f"{number(one.mean, digits, sign)}{unit} (1 seed)"
+    low, high = (number(end, digits, sign) for end in (one.low, one.high))
+    return f"{number(one.mean, digits, sign)}{unit} [{low}, {high}] ({one.n} seeds)"
+
+
+def best(by_variant: Mapping[str, Sequence[float]], pick: Callable = max) -> tuple[str, Estimate] | None:
+    """The variant with the highest (or lowest) mean, and its estimate; those of more seeds first."""
+    there = {name: estimate(values) for name, values in by_variant.items() if len(values)}
+    if not there:
         return None
-    best = max(gfa, key=lambda record: _under(record, attack))
-    ours, theirs = (_under(record, attack) for record in (best, trained))
-    gap = f"{ours - theirs:+.1f}".replace("-", "−")
-    return f"{gap} points ({label(best['training'])}: {ours:.1f} %; PGD-7 training: {theirs:.1f} %)"
+    most = max(one.n for one in there.values())
+    full = {name: one for name, one in there.items() if one.n == most}
+    name = pick(full, key=lambda name: full[name].mean)
+    return name, full[name]
 
 
-def _overhead(training: Sequence[Mapping]) -> str | None:
-    cost = {record["config"]["objective"]: record["cost"]["forward_passes"] for record in training}
-    if not {"standard", "gfa-first", "gfa-deep", "pgd-at"} <= cost.keys():
-        return None
-    first, deep, pgd = (cost[name] / cost["standard"] for name in ("gfa-first", "gfa-deep", "pgd-at"))
-    return f"arithmetic of a step against plain: FIRST {first:.1f}×, DEEP {deep:.1f}×, PGD-7 {pgd:.1f}×"
+@dataclass(frozen=True)
+class Gap:
+    """One reading of a gap to adversarial training: the variant, the level of eps, and the estimate in points."""
+
+    variant: str
+    level: int
+    estimate: Estimate
+
+    def words(self) -> str:
+        return f"{interval(self.estimate, ' points', sign=True)}, {DEFENCE_NAMES[self.variant]} at {self.level}/255"
 
 
-def _adversarial_alignment(training: Sequence[Mapping]) -> str | None:
-    at_input = {
-        record["config"]["objective"]: next(iter(record["metrics"]["last"]["test_alignment"].values()))
-        for record in training
-        if record["metrics"]["last"]
+def gap_readings(seeds: Mapping, attack: str) -> dict[str, Gap | None]:
+    """{"fixed": at 8/255, "best": at the eps where GFA looks best}: for each the better variant."""
+    found = []
+    for level in LEVELS:
+        one = best(quantities.variants(seeds, quantities.paper_gap, attack, level))
+        if one:
+            found.append(Gap(one[0], level, one[1]))
+    fixed = next((gap for gap in found if gap.level == 8), None)
+    return {"fixed": fixed, "best": max(found, key=lambda gap: (gap.estimate.n, gap.estimate.mean), default=None)}
+
+
+def _gap(seeds: Mapping, attack: str, claimed: float) -> tuple[str, str, str]:
+    readings = gap_readings(seeds, attack)
+    kinder = readings["best"]
+    strict = best(quantities.variants(seeds, quantities.strict_gap))
+    word = verdicts.gap(kinder and kinder.estimate, strict and strict[1], claimed)
+    words = [f"{name}: {gap.words() if gap else 'no usable run'}" for name, gap in readings.items()]
+    said = f"{interval(strict[1], ' points', sign=True)}, {DEFENCE_NAMES[strict[0]]}" if strict else "no usable run"
+    return "; ".join(words), said, word
+
+
+def _distance(seeds: Mapping, attack: str) -> tuple[str, str, str]:
+    paper = best(quantities.variants(seeds, quantities.paper_ratio, attack))
+    strict = best(quantities.variants(seeds, quantities.strict_ratio))
+    word = verdicts.ratio(paper and paper[1], strict and strict[1])
+    said = [f"{interval(one[1], '×', 2)}, {DEFENCE_NAMES[one[0]]}" if one else "no usable run" for one in (paper, strict)]
+    return *said, word
+
+
+def _suppressed(seeds: Mapping) -> tuple[str, str, str]:
+    found = best(quantities.variants(seeds, quantities.rise_ratio), min)
+    if found is None:
+        return "no usable run", "no usable run", verdicts.INCONCLUSIVE
+    margin = estimate(quantities.per_seed(seeds, quantities.rise_ratio, found[0], "margin"))
+    variant, rise = found
+    said = f"{interval(rise, '× plain', 2)}, {DEFENCE_NAMES[variant]}, training loss"
+    return said, f"{interval(margin, '× plain', 2)}, margin", verdicts.suppressed(rise, margin)
+
+
+def _everywhere(networks: Sequence[Network]) -> tuple[str, str, str]:
+    words, paper, strict = [], [], []
+    for pair in (CNN, MLP):
+        seeds = headline.by_seed(networks, pair)
+        *_, word = _gap(seeds, "APGD-100", 15.2)
+        words.append(word)
+        kinder, worst = gap_readings(seeds, "APGD-100")["best"], best(quantities.variants(seeds, quantities.strict_gap))
+        paper.append(f"{headline.PAIRS[pair]}: {kinder.words() if kinder else 'no usable run'}")
+        strict.append(f"{headline.PAIRS[pair]}: {interval(worst[1], ' points', sign=True) if worst else 'no usable run'}")
+    return "; ".join(paper), "; ".join(strict), verdicts.everywhere(words)
+
+
+def _cost(timing: Mapping | None) -> tuple[str, str, str]:
+    rows = {row["contestant"]: row["ratio"] for row in timing["rows"]} if timing else {}
+    ours = {name: rows[name] for name in ("GFA-FIRST", "GFA-DEEP") if name in rows}
+    if len(ours) < 2 or "PGD-7" not in rows:
+        return "no record", "no record", verdicts.INCONCLUSIVE
+    said = [f"{name} {number(row['median'])}× plain" for name, row in {**ours, "PGD-7": rows["PGD-7"]}.items()]
+    return f"an epoch's time: {', '.join(said)}", "the same", verdicts.cheaper(ours, rows["PGD-7"])
+
+
+def _raised(seeds: Mapping) -> tuple[str, str, str]:
+    kinds = {}
+    for kind in ("signed", "absolute", "layers"):
+        values = quantities.per_seed(seeds, quantities.alignment_gap, kind)
+        kinds[kind] = estimate(values) if values else None
+    said = f"at the input {interval(kinds['signed'], digits=3, sign=True)}"
+    layers = interval(kinds["layers"], digits=3, sign=True)
+    other = f"in magnitude {interval(kinds['absolute'], digits=3, sign=True)}; mean over layers {layers}"
+    return said, other, verdicts.raised(**kinds)
+
+
+def judge(networks: Sequence[Network], timing: Mapping | None) -> list[Finding]:
+    """One finding a claim. timing: the record of benchmarks/training.py, or None."""
+    seeds = headline.by_seed(networks, CNN)
+    said = {
+        "C1": _gap(seeds, "APGD-100", 15.2),
+        "C2": _gap(seeds, "FGSM", 24.7),
+        "C3": _distance(seeds, "paper/DeepFool"),
+        "C4": _distance(seeds, "paper/EADEN"),
+        "C5": _suppressed(seeds),
+        "C6": _everywhere(networks),
+        "C7": _cost(timing),
+        "C8": _raised(seeds),
     }
-    if not {"standard", "pgd-at"} <= at_input.keys():
-        return None
-    plain, trained = (f"{at_input[name]:+.3f}".replace("-", "−") for name in ("standard", "pgd-at"))
-    return f"alignment at the input: plain {plain}, PGD-7 training {trained}"
+    return [Finding(claim, *said[claim.id]) for claim in CLAIMS]
 
 
-def measured(training: Sequence[Mapping], attacks: Sequence[Mapping]) -> dict[str, str | None]:
-    """{claim id: what the records say, in a line, or None}."""
-    return {
-        "C1": _attack_gap(attacks, "APGD-100"),
-        "C2": _attack_gap(attacks, "FGSM"),
-        "C7": _overhead(training),
-        "C8": _adversarial_alignment(training),
-    }
-
-
-def markdown(training: Sequence[Mapping], attacks: Sequence[Mapping]) -> str:
+def markdown(findings: Sequence[Finding]) -> str:
     """The scoreboard as a Markdown table."""
-    found = measured(training, attacks)
-    lines = ["| | claim | the paper | first look (reduced scale, one seed) | verdict |", "|---|---|---|---|---|"]
-    for claim in CLAIMS:
-        lines.append(f"| {claim.id} | {claim.text} | {claim.paper} | {found.get(claim.id) or 'not run yet'} | open |")
+    lines = [
+        "| | claim | the paper | ours, the paper's protocol | ours, strict | verdict | evidence |",
+        "|---|---|---|---|---|---|---|",
+    ]
+    for one in findings:
+        claim = one.claim
+        cells = (claim.id, claim.text, claim.paper, one.paper_protocol, one.strict, f"**{one.verdict}**", f"{{doc}}`{claim.page}`")
+        lines.append(f"| {' | '.join(cells)} |")
     return "\n".join(lines) + "\n"
+
+
+def spent(networks: Sequence[Network], searched: Sequence[Mapping]) -> str:
+    """How much was computed, in a sentence: runs and hours, of the headline and of the search."""
+    def hours(records) -> float:
+        return sum(record["wall_time_s"] for record in records) / 3600
+
+    attacks = sum(row["cost"]["seconds"] for n in networks for report in n.reports.values() for row in report.summary()["attacks"].values())
+    devices = sorted({record["environment"]["device"] for record in [*(n.record for n in networks), *searched]})
+    return (
+        f"{len(searched)} runs of the search ({hours(searched):.1f} h of training), {len(networks)} headline runs "
+        f"({hours([n.record for n in networks]):.1f} h of training, {attacks / 3600:.1f} h of attacks), on {', '.join(devices)}."
+    )
+
+
+def text(root: Path | None = None) -> str:
+    """All of book/_scoreboard.md, from the results below `root` (default: the committed ones); reduced runs are said to be so."""
+    root = root or paths.results_root()
+    where = headline.folder(root)
+    networks = headline.load(where) if where.is_dir() else []
+    timings = [record for record in results.load_records(root, "benchmark") if record["name"] == "training"]
+    searched = [record for name in SEARCHES if (root / name).is_dir() for record in results.load_records(root / name, "training")]
+    found = judge(networks, timings[0] if timings else None)
+    small = " (reduced scale)" if headline.reduced(where) else ""
+    found = [one if one.claim.id == "C7" else replace(one, verdict=one.verdict + small) for one in found]
+    return f"{markdown(found)}\n{spent(networks, searched)}\n"

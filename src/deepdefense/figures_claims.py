@@ -1,0 +1,171 @@
+"""Pictures and tables of the headline networks under gradient attacks: claims C1, C2 and C6. They run no model."""
+
+from collections.abc import Mapping, Sequence
+
+import matplotlib.pyplot as plt
+import numpy as np
+import pandas as pd
+from matplotlib.figure import Figure
+
+from . import headline, quantities, scoreboard, verdicts
+from .figures import DEFENCE_NAMES, PALETTE, scale
+from .headline import DEFENCES, PAIRS, Network
+from .sweep import LEVELS
+
+SWEPT = ("FGSM", "PGD-20", "APGD-100", "PGD-20 margin")
+PAPER_ATTACKS = ("FGSM", "PGD", "APGD", "APGDT", "FAB", "Square")
+NOTHING = "–"
+
+
+def spread(values: Sequence[float], digits: int = 1) -> str:
+    """Mean ± standard deviation over seeds; the value alone if there is one; a dash if there is none."""
+    values = [v for v in values if v is not None]
+    if not values:
+        return NOTHING
+    mean = scoreboard.number(float(np.mean(values)), digits)
+    return mean if len(values) == 1 else f"{mean} ± {np.std(values, ddof=1):.{digits}f}"
+
+
+def present(networks: Sequence[Network]) -> list[tuple[str, str]]:
+    """The pairs that there are networks of, in the order of the plan."""
+    return [pair for pair in PAIRS if headline.of(networks, pair)]
+
+
+def runs_table(networks: Sequence[Network]) -> pd.DataFrame:
+    """One row a pair and defence: λ, what else was set, seeds, status, clean accuracy on the whole test set, alignment."""
+    rows = []
+    for pair in present(networks):
+        for defence in DEFENCES:
+            group = headline.of(networks, pair, defence)
+            if not group:
+                continue
+            config = group[0].record["config"]
+            first = [next(iter(n.record["metrics"]["last"]["test_alignment"].values())) for n in group if n.record["metrics"]["last"]]
+            ended = [n.record["status"] for n in group]
+            rows.append({
+                "networks": PAIRS[pair],
+                "defence": DEFENCE_NAMES[defence],
+                "λ": f"{config['lam']:g}" if config["lam"] else NOTHING,
+                "warm-up": f"{config['warmup']:g}" if config["lam"] else NOTHING,
+                "set besides": ", ".join(f"{k} {v}" for k, v in _besides(config).items()) or NOTHING,
+                "seeds": ", ".join(str(n.seed) for n in group),
+                "ended": ", ".join(f"{ended.count(s)} {s}" for s in dict.fromkeys(ended)),
+                "clean (%)": spread([100 * n.clean for n in group if n.record["metrics"]["last"]]),
+                "alignment at the input": spread(first, 3),
+            })  # fmt: skip
+    return pd.DataFrame(rows).set_index(["networks", "defence"])
+
+
+def _besides(config: Mapping) -> dict:
+    return {**config["options"], **({"start": config["start"]} if config.get("start", "fresh") != "fresh" else {})}
+
+
+def scales(networks: Sequence[Network]) -> str:
+    """One line a pair: what size its runs have."""
+    return "\n".join(f"{PAIRS[pair]}: {scale(headline.of(networks, pair)[0].record)}" for pair in present(networks))
+
+
+def accuracy_table(networks: Sequence[Network], pair: tuple[str, str]) -> pd.DataFrame:
+    """One row a defence of `pair`: accuracies in % at 8/255, mean ± standard deviation over seeds.
+
+    Clean on the whole test set; the sweep's attacks on its images; AutoAttack, adaptive attacks and the worst case of the two on
+    the report's images, clean errors counted as broken.
+    """
+    rows = []
+    for defence in DEFENCES:
+        group = headline.of(networks, pair, defence)
+        swept = [n for n in group if n.sweep is not None]
+        attacked = [n for n in group if quantities.worst_case(n) is not None]
+        row = {"": DEFENCE_NAMES[defence], "clean": spread([100 * n.clean for n in group if n.record["metrics"]["last"]])}
+        row |= {name: spread([100 * float(n.sweep[f"{name}/8"].mean()) for n in swept]) for name in SWEPT}
+        for suite, title in (("standard", "AutoAttack"), ("adaptive", "adaptive")):
+            row[title] = spread([100 * float(n.reports["linf"].robust(*n.reports["linf"].in_suite(suite)).mean()) for n in attacked])
+        row["worst case"] = spread([100 * float(quantities.worst_case(n).mean()) for n in attacked])
+        rows.append(row | {"seeds": len(group)})
+    return pd.DataFrame(rows).set_index("")
+
+
+def numbers_of_images(networks: Sequence[Network], pair: tuple[str, str]) -> str:
+    """How many images stand behind the columns of `accuracy_table`."""
+    group = headline.of(networks, pair)
+    swept = sorted({len(n.sweep["label"]) for n in group if n.sweep is not None})
+    attacked = sorted({len(n.reports["linf"].label) for n in group if "linf" in n.reports})
+    both = [mask for s in headline.by_seed(networks, pair).values() if (mask := quantities.common(s)) is not None]
+    shared = f"; all five networks of a seed are right on {', '.join(str(int(m.sum())) for m in both)} of them" if both else ""
+    words = [" and ".join(map(str, n)) or "no" for n in (swept, attacked)]
+    return f"{PAIRS[pair]}: sweep over eps on {words[0]} test images{shared}; AutoAttack and adaptive attacks on {words[1]}."
+
+
+def paper_table(networks: Sequence[Network], pair: tuple[str, str]) -> pd.DataFrame:
+    """The paper's bounded attacks one by one, in % of the images that all five networks of a seed get right, at 8/255."""
+    rows = {defence: {name: [] for name in PAPER_ATTACKS} for defence in DEFENCES}
+    for seed in headline.by_seed(networks, pair).values():
+        reports = {d: seed[d].reports.get("linf") for d in DEFENCES if d in seed}
+        if len(reports) < len(DEFENCES) or any(r is None or "paper" not in r.suites for r in reports.values()):
+            continue
+        shared = np.all([report.clean for report in reports.values()], axis=0)
+        for defence, report in reports.items():
+            for name in PAPER_ATTACKS:
+                rows[defence][name].append(100 * float(report.robust(f"paper/{name}")[shared].mean()))
+    table = [{"": DEFENCE_NAMES[d], **{name: spread(values) for name, values in row.items()}} for d, row in rows.items()]
+    return pd.DataFrame(table).set_index("")
+
+
+def eps_curves(networks: Sequence[Network], pair: tuple[str, str]) -> Figure:
+    """Survival against eps: FGSM and APGD on the commonly correct images, margin PGD on all; a band from lowest to highest seed."""
+    seeds = headline.by_seed(networks, pair)
+    shown = (("FGSM", True), ("APGD-100", True), ("PGD-20 margin", False))
+    fig, axes = plt.subplots(1, 3, figsize=(11, 3.6), sharey=True)
+    for ax, (attack, shared) in zip(axes, shown, strict=True):
+        for defence in DEFENCES:
+            curves = [_curve(networks_of, defence, attack, shared) for networks_of in seeds.values()]
+            curves = np.array([curve for curve in curves if curve is not None])
+            if len(curves) == 0:
+                continue
+            ax.plot((0, *LEVELS), curves.mean(0), marker="o", ms=3, color=PALETTE[defence], label=DEFENCE_NAMES[defence])
+            ax.fill_between((0, *LEVELS), curves.min(0), curves.max(0), color=PALETTE[defence], alpha=0.2, lw=0)
+        images = "images all five get right" if shared else "all images"
+        ax.set(title=f"{attack}\n{images}", xlabel="eps (1/255), L∞", xticks=(0, *LEVELS[2:]), ylim=(0, 102))
+    axes[0].set_ylabel("right after the attack (%)")
+    axes[-1].legend(fontsize=8)
+    return fig
+
+
+def _curve(networks: Mapping[str, Network], defence: str, attack: str, shared: bool) -> np.ndarray | None:
+    if defence not in networks or networks[defence].sweep is None:
+        return None
+    swept = networks[defence].sweep
+    right = swept["prediction"] == swept["label"]
+    mask = quantities.common(networks) if shared else np.ones_like(right)
+    if mask is None or not mask.any():
+        return None
+    return 100 * np.array([right[mask].mean(), *(swept[f"{attack}/{level}"][mask].mean() for level in LEVELS)])
+
+
+def gaps_table(networks: Sequence[Network], attacks: Mapping[str, float]) -> pd.DataFrame:
+    """GFA minus adversarial training in points, by pair and attack: both readings, the strict gap, the word of the plan's rule.
+
+    attacks: {name in the sweep: what the paper claims for it, in points}
+    """
+    rows = []
+    for pair in present(networks):
+        seeds = headline.by_seed(networks, pair)
+        strict = scoreboard.best(quantities.variants(seeds, quantities.strict_gap))
+        for attack, claimed in attacks.items():
+            readings = scoreboard.gap_readings(seeds, attack)
+            kinder = readings["best"]
+            rows.append({
+                "networks": PAIRS[pair],
+                "attack": attack,
+                "at 8/255": readings["fixed"].words() if readings["fixed"] else NOTHING,
+                "best over eps": kinder.words() if kinder else NOTHING,
+                "strict, 8/255": f"{scoreboard.interval(strict[1], sign=True)}, {DEFENCE_NAMES[strict[0]]}" if strict else NOTHING,
+                "by the rule": verdicts.gap(kinder and kinder.estimate, strict and strict[1], claimed),
+            })  # fmt: skip
+    return pd.DataFrame(rows).set_index(["networks", "attack"])
+
+
+def verdict_lines(networks: Sequence[Network], timing: Mapping | None, *claims: str) -> str:
+    """The findings of `claims`, one a line, as on the front page."""
+    found = [one for one in scoreboard.judge(networks, timing) if one.claim.id in claims]
+    return "\n".join(f"{one.claim.id}: {one.verdict}. Paper's protocol: {one.paper_protocol}. Strict: {one.strict}." for one in found)

@@ -1,0 +1,136 @@
+"""The quantities of the claims, one value a seed, from the networks of one pair (see book/plan.md).
+
+`networks` is {defence: Network} of one seed, as `headline.by_seed` gives it. A function gives None where a network or what is
+known of it is missing, or where one of those that it compares collapsed or diverged.
+"""
+
+from collections.abc import Mapping, Sequence
+
+import numpy as np
+
+from .headline import DEFENCES, Network
+from .report import Report
+
+Networks = Mapping[str, Network]
+VARIANTS = ("gfa-first", "gfa-deep")
+DISTANCE_ATTACKS = ("paper/DeepFool", "paper/EADEN", "paper/EADL1", "paper/CW")
+STRICT_SUITES = ("standard", "adaptive")
+
+
+def usable(networks: Networks, *defences: str) -> bool:
+    """Are all of `defences` there, with an ordinary end of their training?"""
+    return all(name in networks and networks[name].record["status"] == "finished" for name in defences)
+
+
+def common(networks: Networks) -> np.ndarray | None:
+    """Which images of the sweep all five networks classify correctly: (N,) bool."""
+    if not usable(networks, *DEFENCES) or any(networks[name].sweep is None for name in DEFENCES):
+        return None
+    sweeps = [networks[name].sweep for name in DEFENCES]
+    return np.all([s["prediction"] == s["label"] for s in sweeps], axis=0)
+
+
+def survival(networks: Networks, defence: str, attack: str, level: int) -> float | None:
+    """Share of the commonly correct images that survive `attack` at eps = level/255, in [0, 1]."""
+    mask = common(networks)
+    return None if mask is None or not mask.any() else float(networks[defence].sweep[f"{attack}/{level}"][mask].mean())
+
+
+def paper_gap(networks: Networks, variant: str, attack: str, level: int) -> float | None:
+    """GFA minus adversarial training on the commonly correct images, in percentage points."""
+    values = [survival(networks, defence, attack, level) for defence in (variant, "pgd-at")]
+    return None if None in values else 100 * (values[0] - values[1])
+
+
+def worst_case(network: Network) -> np.ndarray | None:
+    """Right before and after AutoAttack and every adaptive attack: (N,) bool over all first test images."""
+    report = network.reports.get("linf")
+    if report is None or not set(STRICT_SUITES) <= set(report.suites):
+        return None
+    return report.robust(*(key for suite in STRICT_SUITES for key in report.in_suite(suite)))
+
+
+def strict_gap(networks: Networks, variant: str) -> float | None:
+    """GFA minus adversarial training, worst case over the strict attacks on all images, in percentage points."""
+    if not usable(networks, variant, "pgd-at"):
+        return None
+    masks = [worst_case(networks[name]) for name in (variant, "pgd-at")]
+    return None if any(mask is None for mask in masks) else 100 * float(masks[0].mean() - masks[1].mean())
+
+
+def _reports(networks: Networks, *defences: str) -> list[Report] | None:
+    if not usable(networks, *defences):
+        return None
+    found = [networks[name].reports.get("l2") for name in defences]
+    return None if any(report is None or DISTANCE_ATTACKS[0] not in report.outcomes for report in found) else found
+
+
+def paper_distances(networks: Networks, attack: str, of: str) -> np.ndarray | None:
+    """L2 distances of `attack` on the images that all five networks get right, for the network `of`; failures left out."""
+    reports = _reports(networks, *DEFENCES)
+    if reports is None:
+        return None
+    right = np.all([report.clean for report in reports], axis=0)
+    distance = networks[of].reports["l2"].outcomes[attack].l2[right]
+    return distance[np.isfinite(distance)]
+
+
+def strict_distances(network: Network) -> np.ndarray:
+    """The smallest L2 distance over all minimum-norm attacks of the images that the network gets right; a failure is ∞."""
+    report = network.reports["l2"]
+    return np.min([report.outcomes[key].l2 for key in DISTANCE_ATTACKS], axis=0)[report.clean]
+
+
+def paper_ratio(networks: Networks, variant: str, attack: str, against: str = "standard") -> float | None:
+    """Mean distance of GFA over that of another network, commonly correct images."""
+    values = [paper_distances(networks, attack, name) for name in (variant, against)]
+    if any(v is None or len(v) == 0 for v in values):
+        return None
+    return float(values[0].mean() / values[1].mean())
+
+
+def strict_ratio(networks: Networks, variant: str, against: str = "standard") -> float | None:
+    """Median of the smallest distances of GFA over that of another network, each on the images it gets right."""
+    if _reports(networks, variant, against) is None:
+        return None
+    ours, theirs = (float(np.median(strict_distances(networks[name]))) for name in (variant, against))
+    return ours / theirs if np.isfinite(theirs) else None
+
+
+def _geometry(networks: Networks, *defences: str) -> list[dict] | None:
+    if not usable(networks, *defences) or any(networks[name].measures is None for name in defences):
+        return None
+    return [networks[name].measures["geometry"] for name in defences]
+
+
+def rise_ratio(networks: Networks, defence: str, loss: str = "mse", within: str = "tangential") -> float | None:
+    """Mean worst rise of the loss within L2 0.5 (see `variation.worst_rise`), `defence` over plain training."""
+    found = _geometry(networks, defence, "standard")
+    return None if found is None else found[0]["rise"][loss][within]["mean"] / found[1]["rise"][loss][within]["mean"]
+
+
+def _alignment(network: Network, kind: str) -> float:
+    """At the input and for the loss that the network was trained on: "signed" or "absolute"; or the mean over "layers"."""
+    found = network.measures["geometry"]["alignment"]
+    layers = list(found["layers"].values())
+    if kind == "layers":
+        return float(np.mean([layer["mean"] for layer in layers]))
+    return layers[0]["mean" if kind == "signed" else "mean_abs"]
+
+
+def alignment_gap(networks: Networks, kind: str = "signed", defence: str = "pgd-at") -> float | None:
+    """Alignment of `defence` minus that of plain training; kind: "signed", "absolute" or "layers"."""
+    if _geometry(networks, defence, "standard") is None:
+        return None
+    return _alignment(networks[defence], kind) - _alignment(networks["standard"], kind)
+
+
+def per_seed(seeds: Mapping[int, Networks], quantity, *arguments) -> list[float]:
+    """The values of `quantity` for the seeds that have one, in order of the seeds."""
+    values = [quantity(seeds[seed], *arguments) for seed in sorted(seeds)]
+    return [value for value in values if value is not None]
+
+
+def variants(seeds: Mapping[int, Networks], quantity, *arguments) -> dict[str, Sequence[float]]:
+    """{variant: values, one a seed} of a quantity whose second argument is the variant."""
+    return {name: per_seed(seeds, quantity, name, *arguments) for name in VARIANTS}
