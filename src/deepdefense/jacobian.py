@@ -34,7 +34,7 @@ def logit_directions(logits: Tensor, y: Tensor, generator: torch.Generator) -> d
     target = F.one_hot(y, classes).to(logits.dtype)
     order = logits.masked_fill(target.bool(), -torch.inf).argsort(1, descending=True)[:, : classes - 1]
     against = F.one_hot(order, classes).to(logits.dtype) - target[:, None]
-    noise = torch.randn(count, RANDOM, classes, generator=generator, dtype=logits.dtype).to(logits.device)
+    noise = torch.randn(count, RANDOM, classes, generator=generator, dtype=logits.dtype, device=generator.device).to(logits.device)
     found = {
         "training residual": (logits - target)[:, None],
         "cross-entropy residual": (logits.softmax(1) - target)[:, None],

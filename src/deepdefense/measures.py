@@ -14,6 +14,7 @@ from torch import Tensor
 from . import results, sweep
 from .attacks import loss_pgd
 from .attacks.guard import frozen
+from .config import TrainConfig
 from .data import Split
 from .geometry import decompose
 from .gfa import layer_gradients, measure_alignment
@@ -173,8 +174,7 @@ def measure_run(run: Run, split: Split, *, which: str = "last", seed: int = 0, f
     """The measures of a trained run on `split`; with a folder, measures.json and sweep.parquet are written there."""
     model = {"last": run.last, "best": run.best}[which]
     x, y = split.images(), split.y
-    config = run.record["config"]
-    loss = config["options"].get("loss", "mse")
+    config = TrainConfig(**run.record["config"])
     found = sweep.sweep(model, x, y, seed=seed)
     record = {
         "kind": "measures",
@@ -184,9 +184,9 @@ def measure_run(run: Run, split: Split, *, which: str = "last", seed: int = 0, f
         "seed": seed,
         "training": {key: run.record[key] for key in TRAINING_FACTS},
         "environment": results.environment(x.device),
-        "loss_of_gradient": loss,
+        "loss_of_gradient": config.loss,
         "sweep": {"levels": list(sweep.LEVELS), "accuracy": {k: float(v.mean()) for k, v in found.items() if "/" in k}},
-        "geometry": rounded(geometry(model, x[:GEOMETRY_IMAGES], y[:GEOMETRY_IMAGES], eps=config["val_eps"], loss=loss, seed=seed)),
+        "geometry": rounded(geometry(model, x[:GEOMETRY_IMAGES], y[:GEOMETRY_IMAGES], eps=config.val_eps, loss=config.loss, seed=seed)),
     }
     if folder is not None:
         results.write_bytes(Path(folder) / "sweep.parquet", sweep.to_parquet(found))
