@@ -40,6 +40,7 @@ class Run:
     alignment: float  # mean signed alignment at the input, on the same
     n_clean: int
     varied: Settings  # (setting, value) where the run departs from the base settings of its pair, λ and warm-up aside
+    environment: Mapping  # commit, device and versions that made it
 
     @property
     def pair(self) -> Pair:
@@ -125,7 +126,8 @@ def _run(record: Mapping, config: TrainConfig, base: Mapping) -> Run:
     last = record["history"][-1]
     keys = ("val_accuracy", "val_robust_accuracy", "val_alignment")
     clean, robust, aligned = (last[key] if last["finite"] else math.nan for key in keys)
-    return Run(record["name"], config, record["status"], clean, robust, aligned, record["data"]["val"], varied(config, base))
+    departs = varied(config, base)
+    return Run(record["name"], config, record["status"], clean, robust, aligned, record["data"]["val"], departs, record["environment"])
 
 
 def load(root: str | Path | None = None) -> list[Run]:
@@ -146,6 +148,12 @@ def pick(runs: Iterable[Run], pair: Pair, *variants: str) -> list[Run]:
 def pairs_of(runs: Iterable[Run]) -> list[Pair]:
     """The pairs that have runs, in the order of the book."""
     return sorted({run.pair for run in runs}, key=_place)
+
+
+def twin(runs: Iterable[Run], run: Run) -> Run | None:
+    """The run of the same pair, defence, λ and warm-up in base settings; None if there is none."""
+    same = (run.lam, run.warmup)
+    return next((r for r in pick(runs, run.pair, run.variant) if not r.varied and (r.lam, r.warmup) == same), None)
 
 
 def plain(runs: Iterable[Run], pair: Pair) -> Run | None:
