@@ -1,0 +1,217 @@
+"""Tables and sentences of the search, computed from its runs; every number is of validation images, after the last epoch."""
+
+from collections import Counter
+from collections.abc import Sequence
+
+import pandas as pd
+
+from .figures import DEFENCE_NAMES
+from .headline import PAIRS
+from .results import wilson
+from .search import AXES, GFA, Choice, Pair, Run, choose, pairs_of, pick, plain, settings, words
+
+ALIGNED = 0.2  # mean alignment at the input from which a network counts as aligned
+CLOSE = 0.05  # clean accuracy that a network may lose on plain training and still count as accurate
+NOTHING = 0.1  # alignment below which GFA has not done anything to speak of
+STATUSES = ("finished", "collapsed", "diverged")
+
+
+def title(pair: Pair) -> str:
+    return PAIRS.get(pair, ", ".join(pair))
+
+
+def percent(share: float, n: int) -> str:
+    """An accuracy in % with its 95 % Wilson interval over n images."""
+    low, high = wilson(round(share * n), n)
+    return f"{100 * share:.1f} [{100 * low:.1f}, {100 * high:.1f}]"
+
+
+def _cells(run: Run) -> dict[str, str]:
+    """Validation figures of a run; empty if it diverged."""
+    if run.status == "diverged":
+        return {"clean (%)": "", "robust (%)": "", "alignment": ""}
+    robust = percent(run.robust, run.config.val_size)
+    return {"clean (%)": percent(run.clean, run.n_clean), "robust (%)": robust, "alignment": f"{run.alignment:+.2f}"}
+
+
+def provenance(runs: Sequence[Run]) -> str:
+    """What the runs were made from: how many, of which sizes and seeds, on what, by which code."""
+
+    def several(values) -> str:
+        return ", ".join(map(str, sorted(set(values))))
+
+    return (
+        f"{len(runs)} runs; training images {several(r.config.train_size for r in runs)}; seed {several(r.config.seed for r in runs)}; "
+        f"validation images {several(r.n_clean for r in runs)}, attacked {several(r.config.val_size for r in runs)} "
+        f"at {several(f'{255 * r.config.val_eps:g}/255' for r in runs)} with {several(r.config.val_steps for r in runs)} steps; "
+        f"device {several(r.environment['device'] for r in runs)}; commit {several(r.environment['commit'] for r in runs)}"
+    )
+
+
+def counts_table(runs: Sequence[Run]) -> pd.DataFrame:
+    """One row a pair and defence: how many runs, how they ended, and the λ and warm-ups they cover."""
+    rows = []
+    for pair in pairs_of(runs):
+        for variant in (name for name in DEFENCE_NAMES if pick(runs, pair, name)):
+            mine = pick(runs, pair, variant)
+            ended = Counter(run.status for run in mine)
+            lams, warmups = sorted({run.lam for run in mine}), sorted({run.warmup for run in mine})
+            ranges = {"λ": f"{lams[0]:g} to {lams[-1]:g}", "warm-up": ", ".join(f"{w:g}" for w in warmups)} if lams[-1] else {}
+            row = {"pair": title(pair), "defence": DEFENCE_NAMES[variant], "runs": len(mine)}
+            rows.append(row | {status: ended[status] for status in STATUSES} | ranges)
+    return pd.DataFrame(rows).fillna("").set_index(["pair", "defence"])
+
+
+def ranges_table(runs: Sequence[Run]) -> pd.DataFrame:
+    """One row a setting that the GFA runs vary: its values, each with how many runs have it, all pairs together."""
+    mine = [run for run in runs if run.variant in GFA]
+    counted: dict[str, Counter] = {}
+    for run in mine:
+        for name, value in settings(run.config).items():
+            counted.setdefault(name, Counter())[words(((name, value),)).split(" = ", 1)[1]] += 1
+    rows = {
+        name: {"values (runs)": ", ".join(f"{value} ({n})" for value, n in values.most_common())}
+        for name, values in counted.items()
+        if len(values) > 1 and name not in AXES
+    }
+    return pd.DataFrame(rows.values(), index=pd.Index(list(rows), name="setting"))
+
+
+def ridge_table(runs: Sequence[Run]) -> pd.DataFrame:
+    """One row a pair, GFA variant and warm-up, base settings alone: between which λ the network goes from untouched to collapsed."""
+    rows = []
+    for pair in pairs_of(runs):
+        for variant in GFA:
+            base = [run for run in pick(runs, pair, variant) if not run.varied]
+            for warmup in sorted({run.warmup for run in base}):
+                mine = [run for run in base if run.warmup == warmup]
+                fallen = [run.lam for run in mine if run.status != "finished"]
+                untouched = [r.lam for r in mine if r.status == "finished" and r.alignment < NOTHING and r.lam < min(fallen, default=1e9)]
+                up = [run for run in mine if run.status == "finished"]
+                best = max(up, key=lambda run: run.robust, default=None)
+                rows.append(
+                    {
+                        "pair": title(pair),
+                        "defence": DEFENCE_NAMES[variant],
+                        "warm-up": f"{warmup:g}",
+                        "λ tried": ", ".join(f"{run.lam:g}" for run in mine),
+                        f"largest λ with alignment < {NOTHING:g}": f"{max(untouched):g}" if untouched else "none",
+                        "smallest λ that collapses or diverges": f"{min(fallen):g}" if fallen else "none",
+                        "λ of the highest robust accuracy": f"{best.lam:g}" if best else "none",
+                    }
+                )
+    return pd.DataFrame(rows).set_index(["pair", "defence", "warm-up"])
+
+
+def chosen_table(runs: Sequence[Run], choices: Sequence[Choice] | None = None) -> pd.DataFrame:
+    """One row a pair and defence: what the rule takes and why; plain training in base settings first, for comparison."""
+    rows = []
+    choices = choose(runs) if choices is None else choices
+    for pair in pairs_of(runs):
+        reference = plain(runs, pair)
+        if reference:
+            rows.append({"pair": title(pair), "defence": DEFENCE_NAMES["standard"], **_cells(reference), "why": "base settings"})
+        for choice in (c for c in choices if c.pair == pair):
+            run = choice.run
+            row = {"pair": title(pair), "defence": DEFENCE_NAMES[choice.variant]}
+            if run:
+                lam = {"λ": f"{run.lam:g}"} if run.lam else {}
+                lam |= {"warm-up": f"{run.warmup:g}"} if run.variant in GFA else {}
+                row |= lam | {"departs from base in": words(run.varied) if run.varied else ""} | _cells(run)
+            rows.append(row | {"why": choice.reason})
+    order = ["pair", "defence", "λ", "warm-up", "departs from base in", "clean (%)", "robust (%)", "alignment", "why"]
+    return pd.DataFrame(rows).reindex(columns=order).fillna("").set_index(["pair", "defence"])
+
+
+def aligned(runs: Sequence[Run], pair: Pair) -> list[Run]:
+    """The pair's GFA runs that ended above chance and aligned, the most accurate first."""
+    found = [run for run in pick(runs, pair, *GFA) if run.status == "finished" and run.alignment >= ALIGNED]
+    return sorted(found, key=lambda run: (-run.clean, run.name))
+
+
+def aligned_table(runs: Sequence[Run], most: int = 5) -> pd.DataFrame:
+    """The most accurate aligned runs of each pair, whatever their settings, beside plain training in base settings."""
+    rows = []
+    for pair in pairs_of(runs):
+        reference = plain(runs, pair)
+        for run in aligned(runs, pair)[:most]:
+            rows.append(
+                {
+                    "pair": title(pair),
+                    "defence": DEFENCE_NAMES[run.variant],
+                    "λ": f"{run.lam:g}",
+                    "warm-up": f"{run.warmup:g}",
+                    "departs from base in": words(run.varied) if run.varied else "",
+                    **_cells(run),
+                    "clean, minus plain (points)": f"{100 * (run.clean - reference.clean):+.1f}" if reference else "",
+                    "may be chosen": "yes" if run.eligible else "no",
+                }
+            )
+    columns = ["pair", "defence", "λ", "warm-up", "departs from base in", "clean (%)", "robust (%)", "alignment"]
+    columns += ["clean, minus plain (points)", "may be chosen"]
+    return pd.DataFrame(rows, columns=columns).set_index(["pair", "defence"])
+
+
+def aligned_words(runs: Sequence[Run]) -> str:
+    """Whether there is an accurate and aligned network, a sentence a pair."""
+    said = []
+    for pair in pairs_of(runs):
+        mine, found, reference = pick(runs, pair, *GFA), aligned(runs, pair), plain(runs, pair)
+        if not mine or not reference:
+            said.append(f"{title(pair)}: nothing to say yet, without a plain run and GFA runs.")
+            continue
+        close = [run for run in found if run.clean >= reference.clean - CLOSE]
+        own = sum(run.eligible for run in close)
+        sentence = (
+            f"{title(pair)}: of {len(mine)} GFA runs, {len(found)} end above chance and aligned (mean alignment at least {ALIGNED:g}); "
+            f"{len(close)} of these are within {100 * CLOSE:g} points of plain training ({100 * reference.clean:.1f} %), "
+            f"{own} of them with the pair's own architecture, scaling, epochs and the paper's alignment."
+        )
+        if found:
+            best = found[0]
+            sentence += (
+                f" The most accurate aligned one has {100 * best.clean:.1f} % clean, {100 * best.robust:.1f} % robust, "
+                f"alignment {best.alignment:+.2f} (plain: {100 * reference.robust:.1f} % robust, {reference.alignment:+.2f})."
+            )
+        said.append(sentence)
+    return "\n".join(said)
+
+
+def chosen_words(runs: Sequence[Run], choices: Sequence[Choice] | None = None) -> str:
+    """How the chosen GFA networks stand to the chosen GNR, adversarially trained and plain ones, a sentence each."""
+    said = []
+    choices = choose(runs) if choices is None else choices
+    for pair in pairs_of(runs):
+        mine = {choice.variant: choice for choice in choices if choice.pair == pair}
+        levels = {"standard": plain(runs, pair)} | {name: mine[name].run for name in ("gnr", "pgd-at")}
+        against = {name: run for name, run in levels.items() if run}
+        for variant in GFA:
+            run = mine[variant].run
+            if run is None:
+                said.append(f"{title(pair)}, {DEFENCE_NAMES[variant]}: {mine[variant].reason}.")
+                continue
+            gaps = ", ".join(
+                f"{100 * (run.clean - other.clean):+.1f} clean and {100 * (run.robust - other.robust):+.1f} robust on {DEFENCE_NAMES[name]}"
+                for name, other in against.items()
+            )
+            bar = "" if mine[variant].bar is None or run.clean >= mine[variant].bar else ", below the bar"
+            said.append(f"{title(pair)}, {DEFENCE_NAMES[variant]} (λ = {run.lam:g}{bar}), points: {gaps}.")
+    return "\n".join(said)
+
+
+def excluded_words(runs: Sequence[Run]) -> str:
+    """How many GFA runs the rule may not take, and whether one of them is more robust than the chosen ones, a sentence a pair."""
+    said = []
+    for pair in pairs_of(runs):
+        mine = [run for run in pick(runs, pair, *GFA) if run.status == "finished"]
+        out = [run for run in mine if not run.eligible]
+        best_out = max(out, key=lambda run: run.robust, default=None)
+        best_in = max((run for run in mine if run.eligible), key=lambda run: run.robust, default=None)
+        sentence = f"{title(pair)}: {len(out)} of {len(mine)} GFA runs that ended above chance are outside the choice"
+        if best_out and best_in:
+            sentence += (
+                f"; the most robust of them has {100 * best_out.robust:.1f} % ({words(best_out.varied)}; clean {100 * best_out.clean:.1f} %), "
+                f"the most robust inside {100 * best_in.robust:.1f} % (clean {100 * best_in.clean:.1f} %)"
+            )
+        said.append(sentence + ".")
+    return "\n".join(said)
