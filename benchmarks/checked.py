@@ -7,9 +7,9 @@ and whether the masking report leaves these honest models alone.
     python benchmarks/checked.py --models resnet18 --images 32 --chunk 16 --suites gradient,standard,minimum_norm --no-masking
     python benchmarks/checked.py --models resnet18 --images 8 --chunk 8 --suites gradient,standard --parts 2 --eps 1 --no-masking
 
-The plain and the PGD-trained CNN are the runs of the `cpu` profile and are trained if they are not there; the ResNet-18 is
-the one that pyautoattack carries. Each finished batch is kept in data/runs/checked/, so that a killed command goes on; the
-results go into data/results/checked/MODEL/ (MODEL-epsE/ for an eps other than 8/255) and replace what is there.
+The plain and the PGD-trained CNN are trained on 10,000 images for 20 epochs if they are not there; the ResNet-18 is the one
+that pyautoattack carries. Each finished batch is kept in data/runs/checked/, so that a killed command goes on; the results go
+into data/results/checked/MODEL/ (MODEL-epsE/ for an eps other than 8/255) and replace what is there.
 """
 
 import argparse
@@ -26,6 +26,7 @@ from deepdefense.attacks.autoattack import PARTS
 from deepdefense.protocol import TRAINING_FACTS
 
 CNNS = {"plain-cnn": "standard", "pgd-cnn": "pgd-at"}
+SIZE = dict(width=1.0, epochs=20)
 MODELS = (*CNNS, "resnet18")
 KEPT = ("report.json", "report.parquet", agreement.JSON_NAME, agreement.PARQUET_NAME)
 
@@ -36,7 +37,7 @@ def load(name: str, device: torch.device) -> tuple[torch.nn.Module, dict]:
         model, _ = examples.trained_resnet18()
         about = {"architecture": "ResNet-18", "training": None, "link": "https://pypi.org/project/pyautoattack/"}
         return model.to(device), {"name": name, "dataset": "cifar10", **about}
-    settings = config.make("cpu", CNNS[name])
+    settings = config.make("cpu", CNNS[name], **SIZE)
     run = train.fit(settings, folder=paths.runs_root() / settings.name(), device=str(device))
     about = {"architecture": settings.model, "training": {key: run.record[key] for key in TRAINING_FACTS}}
     return run.last, {"name": name, "dataset": "cifar10", **about}
@@ -47,7 +48,7 @@ def others(name: str, model: torch.nn.Module, device: torch.device, seed: int = 
     found = {other: load(other, device)[0] for other in CNNS if other != name}
     if name not in CNNS:
         return found
-    settings, dataset = config.make("cpu", CNNS[name]), data.load("cifar10")
+    settings, dataset = config.make("cpu", CNNS[name], **SIZE), data.load("cifar10")
     train_images = dataset.train[: settings.train_size].to(device)
     x, y = train_images.images(), train_images.y
     fresh = train.build_model(replace(settings, seed=seed + 1), dataset).to(device)

@@ -34,7 +34,7 @@ DEFENCES = {
 
 def run_of(name: str, options) -> config.TrainConfig:
     objective, settings = DEFENCES[name]
-    shared = dict(data=options.data, model=options.model, augment="crop-flip", epochs=1, batch_size=options.batch)
+    shared = dict(data=options.data, model=options.model, width=1.0, augment="crop-flip", epochs=1, batch_size=options.batch)
     return config.make("cpu", objective, warmup=0.0, train_size=options.images, val_size=10, **{**shared, **settings})
 
 

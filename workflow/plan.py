@@ -28,6 +28,8 @@ PAGE_RUNS = {
     "01_theory": ("standard", "gfa-first"),
     "03_train": ("standard", "gfa-first"),
     "04_attacks": config.DEFENCES,
+    "09_measure": config.DEFENCES,
+    "11_minimum_norm": config.DEFENCES,
 }
 # The folders of data/results/ that a page reads, as far as they are there.
 HEADLINE = (headline.FULL, headline.REDUCED)
@@ -207,14 +209,15 @@ def _measures(plan: Plan, row: grid.Row, costs: Costs) -> dict:
 
 def _page(plan: Plan, name: str, results: list[str], costs: Costs) -> dict:
     notebook = plan.pages[name]
-    wanted = [config.make(plan.profile, objective) for objective in PAGE_RUNS.get(name, ())]
+    seed = min((row.config.seed for row in plan.rows.values()), default=0)
+    wanted = [config.make(plan.profile, objective, seed=seed) for objective in PAGE_RUNS.get(name, ())]
     shown = [row.name for row in plan.rows.values() if replace(row.config, lam=0) in [replace(run, lam=0) for run in wanted]]
     reports = [f"runs/{where}/report.json" for where, (row, _) in plan.reports.items() if row.name in shown]
     folders = PAGE_RESULTS.get(name, ())
     there = [path for folder in folders for path in sorted((plan.root / "data" / "results" / folder).rglob("*.json"))]
     made = [path for path in results if plan.name in folders]
     return {
-        "parameters": {"profile": plan.profile} if notebook.takes("profile") else {},
+        "parameters": {key: value for key, value in (("profile", plan.profile), ("seed", seed)) if notebook.takes(key)},
         "runs": [f"runs/{run}/run.json" for run in shown] + (reports if notebook.takes("suites") else []),
         "results": list(dict.fromkeys([*made, *(f"root/{path.relative_to(plan.root).as_posix()}" for path in there)])),
         "code": linked(notebook.imports()),

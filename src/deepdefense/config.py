@@ -133,7 +133,7 @@ PROFILES: dict[str, dict] = {
     },
     "cpu": {
         "shared": dict(
-            data="cifar10", model="cnn", train_size=10_000, epochs=20, batch_size=128, lr=1e-3, augment="crop-flip"
+            data="cifar10", model="cnn", width=0.5, train_size=10_000, epochs=10, batch_size=128, lr=1e-3, augment="crop-flip"
         ),
         "gfa-first": dict(lam=2.7, warmup=1.0),
         "gfa-deep": dict(lam=0.6, warmup=1.0),

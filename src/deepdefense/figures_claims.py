@@ -18,10 +18,12 @@ NOTHING = "–"
 
 
 def spread(values: Sequence[float], digits: int = 1) -> str:
-    """Mean ± standard deviation over seeds; the value alone if there is one; a dash if there is none."""
+    """Mean ± standard deviation over seeds; the value alone if there is one; a dash if there is none, ∞ if any is."""
     values = [v for v in values if v is not None]
     if not values:
         return NOTHING
+    if not np.isfinite(values).all():
+        return "∞"
     mean = scoreboard.number(float(np.mean(values)), digits)
     return mean if len(values) == 1 else f"{mean} ± {np.std(values, ddof=1):.{digits}f}"
 
