@@ -23,7 +23,8 @@ QUANTITIES = {"clean": "clean accuracy (%)", "robust": "robust accuracy (%)", "a
 REFERENCES = ("standard", "gnr", "pgd-at")
 LINES = dict(zip(REFERENCES, (":", "--", "-."), strict=True))
 MARKERS = {"standard": "D", "gnr": "^", "pgd-at": "v", "gfa-first": "o", "gfa-deep": "s"}
-WARMUPS = dict(zip((0.0, 0.5, 1.0), zip("os^", sns.color_palette("colorblind", 3), strict=True), strict=True))
+WARMUPS = {0.0: "o", 0.5: "s", 1.0: "^"}
+WIDTH = 7.8  # of every figure, in inches
 FACTORS = ("form", "loss", "reduction", "weights", "detach_features", "optimizer", "lr", "batch_size", "start", "epochs")
 FACTORS += ("width", "activation", "scaling")  # in this order, others after them
 EDGE = dict(markeredgecolor="white", markeredgewidth=0.5)
@@ -48,6 +49,12 @@ def _bars(runs: Sequence[Run], quantity: str) -> np.ndarray | None:
     return 100 * np.stack([value - low, high - value]).clip(0)
 
 
+def _shade(colour, warmup: float):
+    """Light without a warm-up, dark with one of the whole run."""
+    light, dark = sns.light_palette(colour, 5)[2], sns.dark_palette(colour, 5)[2]
+    return sns.blend_palette([light, colour, dark], 101)[round(100 * warmup)]
+
+
 def _levels(runs: Sequence[Run], pair: Pair) -> dict[str, Run]:
     """The networks that GFA is measured against: plain in base settings, the chosen GNR and adversarially trained ones."""
     chosen = {choice.variant: choice.run for choice in choose(pick(runs, pair))}
@@ -69,7 +76,7 @@ def landscape(runs: Sequence[Run], pair: Pair) -> Figure:
     """What λ does to a pair, base settings: a row a variant, a column a quantity, a line a warm-up, × where a run collapsed."""
     base = [run for run in pick(runs, pair, *GFA) if not run.varied]
     levels = _levels(runs, pair)
-    fig, axes = plt.subplots(2, 3, figsize=(8.4, 5.2), sharey="col", squeeze=False)
+    fig, axes = plt.subplots(2, 3, figsize=(WIDTH, 5.2), sharey="col", squeeze=False)
     for row, variant in zip(axes, GFA, strict=True):
         mine = [run for run in base if run.variant == variant]
         for ax, (quantity, name) in zip(row, QUANTITIES.items(), strict=True):
@@ -96,7 +103,7 @@ def _lam_line(ax: Axes, mine: Sequence[Run], quantity: str, warmup: float) -> No
     """One warm-up's runs, by λ; collapsed ones crossed, diverged ones (which have no value) as a bar on the lower edge."""
     mine = sorted(mine, key=lambda run: run.lam)
     known = [run for run in mine if run.status != "diverged"]
-    marker, colour = WARMUPS.get(warmup, ("P", "grey"))
+    marker, colour = WARMUPS.get(warmup, "P"), _shade(PALETTE[mine[0].variant], warmup)
     lams, values = [run.lam for run in known], [_value(run, quantity) for run in known]
     if known:
         ax.errorbar(lams, values, _bars(known, quantity), marker=marker, color=colour, ms=5, lw=1.4, elinewidth=0.8, **EDGE)
@@ -109,8 +116,8 @@ def _lam_line(ax: Axes, mine: Sequence[Run], quantity: str, warmup: float) -> No
 def _landscape_keys(base: Sequence[Run], levels: dict[str, Run]) -> list[Line2D]:
     keys = []
     for warmup in sorted({run.warmup for run in base}):
-        marker, colour = WARMUPS.get(warmup, ("P", "grey"))
-        keys.append(Line2D([], [], color=colour, marker=marker, label=f"warm-up {warmup:g}", **EDGE))
+        style = dict(color=_shade("grey", warmup), marker=WARMUPS.get(warmup, "P"))
+        keys.append(Line2D([], [], **style, label=f"warm-up {warmup:g}", **EDGE))
     for status, key in (("collapsed", CROSS), ("diverged", dict(marker="|", ls="", color="black", ms=10, mew=2))):
         if any(run.status == status for run in base):
             keys.append(Line2D([], [], label=status, **key))
@@ -122,13 +129,13 @@ def _landscape_keys(base: Sequence[Run], levels: dict[str, Run]) -> list[Line2D]
 
 def _legend(fig: Figure, keys: Sequence[Line2D], heading: str = "", columns: int = 4) -> None:
     if keys:
-        fig.legend(handles=keys, fontsize=8, loc="outside upper center", ncols=min(columns, len(keys)), title=heading)
+        fig.legend(handles=keys, fontsize=8, loc="outside upper center", ncols=min(columns, len(keys)), title=heading, title_fontsize=10)
 
 
 def _panels(pairs: Sequence[Pair], height: float) -> tuple[Figure, list[Axes]]:
     """A panel a pair, two in a row."""
     rows = -(-len(pairs) // 2)
-    fig, axes = plt.subplots(rows, min(2, len(pairs)), figsize=(8.4, height * rows + 0.6), squeeze=False)
+    fig, axes = plt.subplots(rows, min(2, len(pairs)), figsize=(WIDTH, height * rows + 0.6), squeeze=False)
     for ax in axes.flat[len(pairs) :]:
         ax.axis("off")
     return fig, list(axes.flat[: len(pairs)])
@@ -158,7 +165,8 @@ def accuracy_map(runs: Sequence[Run]) -> Figure:
             points = ax.scatter(x, y, c=shade, marker=marker, s=46, edgecolors="black", linewidths=0.6, zorder=3, **scale)
         gone = sum(run.status == "diverged" for run in pick(runs, pair))
         ax.set_title(f"{title(pair)}, {len(here)} runs" + (f" ({gone} diverged)" if gone else ""), fontsize=10)
-        ax.set(xlabel="alignment at the input", ylabel="clean accuracy (%)")
+        ax.set_xlabel("alignment at the input", fontsize=9)
+        ax.set_ylabel("clean accuracy (%)", fontsize=9)
         ax.set_ylim(bottom=0)
         ax.tick_params(labelsize=8)
     fig.colorbar(points, ax=axes, label="robust accuracy (%)", aspect=30)
@@ -179,7 +187,7 @@ def front(runs: Sequence[Run]) -> list[Run]:
 
 
 def trade_off(runs: Sequence[Run]) -> Figure:
-    """Robust against clean accuracy: filled what the rule may choose, hollow what it may not; GFA's front; rings: the chosen."""
+    """Robust against clean accuracy: filled what the rule may choose, hollow what it may not, × collapsed; rings: the chosen."""
     pairs, choices = pairs_of(runs), choose(runs)
     fig, axes = _panels(pairs, 3.3)
     for ax, pair in zip(axes, pairs, strict=True):
@@ -187,8 +195,10 @@ def trade_off(runs: Sequence[Run]) -> Figure:
         for variant in (*GFA, *REFERENCES):
             for run in (run for run in here if run.variant == variant):
                 size, order = (5, 3) if variant in GFA else (8, 4)
-                style = dict(marker=MARKERS[variant], ms=size, ls="", zorder=order, markeredgecolor=PALETTE[variant])
-                face = PALETTE[variant] if run.eligible else "none"
+                marker, face = MARKERS[variant], PALETTE[variant] if run.eligible else "none"
+                if run.status == "collapsed":
+                    marker, order = "x", 2
+                style = dict(marker=marker, ms=size, ls="", zorder=order, markeredgecolor=PALETTE[variant])
                 ax.plot(100 * run.clean, 100 * run.robust, markerfacecolor=face, **style)
         best = front([run for run in here if run.variant in GFA and run.eligible])
         if best:
@@ -199,12 +209,14 @@ def trade_off(runs: Sequence[Run]) -> Figure:
             ax.plot(100 * choice.run.clean, 100 * choice.run.robust, "o", ms=13, mfc="none", mec="black", mew=1.2, zorder=5)
         n = sorted({run.config.val_size for run in here})
         ax.set_title(f"{title(pair)}, {len(here)} runs", fontsize=10)
-        ax.set(xlabel="clean accuracy (%)", ylabel=f"robust accuracy (%), n = {', '.join(map(str, n))}")
+        ax.set_xlabel("clean accuracy (%)", fontsize=9)
+        ax.set_ylabel(f"robust accuracy (%), n = {', '.join(map(str, n))}", fontsize=9)
         ax.tick_params(labelsize=8)
         ax.set_ylim(bottom=-1)
     keys = [Line2D([], [], ls="", marker=MARKERS[v], color=PALETTE[v], ms=6, label=DEFENCE_NAMES[v]) for v in (*REFERENCES, *GFA)]
     keys += [
         Line2D([], [], ls="", marker="o", mfc="none", mec="grey", ms=6, label="may not be chosen"),
+        Line2D([], [], ls="", marker="x", color="grey", ms=6, label="collapsed"),
         Line2D([], [], ls="", marker="o", mfc="none", mec="black", ms=11, label="chosen"),
         Line2D([], [], color="black", lw=1, label="front of GFA"),
     ]
@@ -234,11 +246,12 @@ def _setting(run: Run) -> str:
 
 
 def effects_figure(runs: Sequence[Run], pair: Pair) -> Figure:
-    """Each other choice against the run in base settings of the same defence, λ and warm-up: differences; × if either collapsed."""
+    """Each other choice against the run in base settings of the same defence, λ and warm-up: differences. × the run collapsed, hollow
+    its twin did."""
     found = effects(runs, pair)
     names = list(dict.fromkeys(name for name, _, _ in found))
     there = [variant for variant in MARKERS if any(run.variant == variant for _, run, _ in found)]
-    fig, axes = plt.subplots(1, 3, figsize=(8.4, 1.3 + 0.27 * max(3, len(names))), sharey=True)
+    fig, axes = plt.subplots(1, 3, figsize=(WIDTH, 1.3 + 0.27 * max(3, len(names))), sharey=True)
     for ax, (quantity, label) in zip(axes, QUANTITIES.items(), strict=True):
         ax.axvline(0, color="black", lw=0.8)
         for index, name in enumerate(names):
@@ -254,9 +267,11 @@ def effects_figure(runs: Sequence[Run], pair: Pair) -> Figure:
     axes[0].set_yticks(range(len(names)), names, fontsize=8)
     axes[0].set_ylim(max(1, len(names)) - 0.5, -0.5)
     keys = [Line2D([], [], ls="", marker=MARKERS[v], color=PALETTE[v], label=DEFENCE_NAMES[v]) for v in there]
-    if any("collapsed" in (run.status, other.status) for _, run, other in found):
-        keys.append(Line2D([], [], label="collapsed, it or its twin", **CROSS))
-    _legend(fig, keys, title(pair), columns=5)
+    if any(run.status == "collapsed" for _, run, _ in found):
+        keys.append(Line2D([], [], label="collapsed", **CROSS))
+    if any(other.status == "collapsed" for _, _, other in found):
+        keys.append(Line2D([], [], ls="", marker="o", mfc="none", mec="grey", label="base run collapsed"))
+    _legend(fig, keys, title(pair), columns=6)
     return fig
 
 
@@ -271,10 +286,11 @@ def _difference(ax: Axes, y: float, run: Run, other: Run, quantity: str) -> None
     if quantity != "alignment":
         mine, base = _bars([run], quantity), _bars([other], quantity)[::-1]  # below: where run is low and its twin high
         bars = np.sqrt(mine**2 + base**2)
-    style = dict(marker=MARKERS[run.variant], color=PALETTE[run.variant], ms=5, ls="", elinewidth=0.7, **EDGE)
-    ax.errorbar([value], [y], xerr=bars, **style)
-    if "collapsed" in (run.status, other.status):
-        ax.plot([value], [y], zorder=4, **CROSS)
+    colour = PALETTE[run.variant]
+    face = "white" if other.status == "collapsed" else colour
+    ax.errorbar([value], [y], xerr=bars, marker=MARKERS[run.variant], color=colour, mfc=face, mec=colour, ms=5, ls="", elinewidth=0.7)
+    if run.status == "collapsed":
+        ax.plot([value], [y], zorder=4, **CROSS | {"ms": 5, "mew": 1.2})
 
 
 def effects_words(runs: Sequence[Run], pair: Pair) -> str:
@@ -283,6 +299,6 @@ def effects_words(runs: Sequence[Run], pair: Pair) -> str:
     several = sum(run.factor is None for run in changed)
     rest = len(changed) - len(shown) - several
     return (
-        f"{title(pair)}: {len(changed)} runs depart from the base settings; {len(shown)} are in the figure, {several} change several settings "
-        f"at once, {rest} have no twin of the same λ and warm-up in base settings, or one of the two diverged."
+        f"{title(pair)}: {len(changed)} runs depart from the base settings; {len(shown)} are in the figure, {several} change several "
+        f"settings at once, {rest} have no twin of the same λ and warm-up in base settings, or one of the two diverged."
     )

@@ -41,6 +41,7 @@ class Run:
     n_clean: int
     varied: Settings  # (setting, value) where the run departs from the base settings of its pair, λ and warm-up aside
     environment: Mapping  # commit, device and versions that made it
+    code: str  # digest of the code that a training run depends on
 
     @property
     def pair(self) -> Pair:
@@ -126,8 +127,18 @@ def _run(record: Mapping, config: TrainConfig, base: Mapping) -> Run:
     last = record["history"][-1]
     keys = ("val_accuracy", "val_robust_accuracy", "val_alignment")
     clean, robust, aligned = (last[key] if last["finite"] else math.nan for key in keys)
-    departs = varied(config, base)
-    return Run(record["name"], config, record["status"], clean, robust, aligned, record["data"]["val"], departs, record["environment"])
+    return Run(
+        record["name"],
+        config,
+        record["status"],
+        clean,
+        robust,
+        aligned,
+        n_clean=record["data"]["val"],
+        varied=varied(config, base),
+        environment=record["environment"],
+        code=record["code"],
+    )
 
 
 def load(root: str | Path | None = None) -> list[Run]:

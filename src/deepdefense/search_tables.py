@@ -34,6 +34,12 @@ def _cells(run: Run) -> dict[str, str]:
     return {"clean (%)": percent(run.clean, run.n_clean), "robust (%)": robust, "alignment": f"{run.alignment:+.2f}"}
 
 
+def _table(rows: Sequence[dict], columns: Sequence[str]) -> pd.DataFrame:
+    """Rows as a table of these columns, empty where a row has none, by pair and defence."""
+    filled = [{name: row.get(name, "") for name in columns} for row in rows]
+    return pd.DataFrame(filled, columns=list(columns)).set_index(["pair", "defence"])
+
+
 def provenance(runs: Sequence[Run]) -> str:
     """What the runs were made from: how many, of which sizes and seeds, on what, by which code."""
 
@@ -44,7 +50,8 @@ def provenance(runs: Sequence[Run]) -> str:
         f"{len(runs)} runs; training images {several(r.config.train_size for r in runs)}; seed {several(r.config.seed for r in runs)}; "
         f"validation images {several(r.n_clean for r in runs)}, attacked {several(r.config.val_size for r in runs)} "
         f"at {several(f'{255 * r.config.val_eps:g}/255' for r in runs)} with {several(r.config.val_steps for r in runs)} steps; "
-        f"device {several(r.environment['device'] for r in runs)}; commit {several(r.environment['commit'] for r in runs)}"
+        f"device {several(r.environment['device'] for r in runs)}; commits {several(r.environment['commit'] for r in runs)} "
+        f"({len({r.code for r in runs})} states of the training code)"
     )
 
 
@@ -56,10 +63,12 @@ def counts_table(runs: Sequence[Run]) -> pd.DataFrame:
             mine = pick(runs, pair, variant)
             ended = Counter(run.status for run in mine)
             lams, warmups = sorted({run.lam for run in mine}), sorted({run.warmup for run in mine})
-            ranges = {"λ": f"{lams[0]:g} to {lams[-1]:g}", "warm-up": ", ".join(f"{w:g}" for w in warmups)} if lams[-1] else {}
+            ranges = {"λ": "", "warm-up": ""}
+            if lams[-1]:
+                ranges = {"λ": f"{lams[0]:g} to {lams[-1]:g}", "warm-up": ", ".join(f"{w:g}" for w in warmups)}
             row = {"pair": title(pair), "defence": DEFENCE_NAMES[variant], "runs": len(mine)}
             rows.append(row | {status: ended[status] for status in STATUSES} | ranges)
-    return pd.DataFrame(rows).fillna("").set_index(["pair", "defence"])
+    return _table(rows, ["pair", "defence", "runs", *STATUSES, "λ", "warm-up"])
 
 
 def ranges_table(runs: Sequence[Run]) -> pd.DataFrame:
@@ -74,7 +83,7 @@ def ranges_table(runs: Sequence[Run]) -> pd.DataFrame:
         for name, values in counted.items()
         if len(values) > 1 and name not in AXES
     }
-    return pd.DataFrame(rows.values(), index=pd.Index(list(rows), name="setting"))
+    return pd.DataFrame(list(rows.values()), index=pd.Index(list(rows), name="setting"), columns=["values (runs)"])
 
 
 def ridge_table(runs: Sequence[Run]) -> pd.DataFrame:
@@ -100,7 +109,8 @@ def ridge_table(runs: Sequence[Run]) -> pd.DataFrame:
                         "λ of the highest robust accuracy": f"{best.lam:g}" if best else "none",
                     }
                 )
-    return pd.DataFrame(rows).set_index(["pair", "defence", "warm-up"])
+    columns = ["pair", "defence", "warm-up", "λ tried", f"largest λ with alignment < {NOTHING:g}"]
+    return _table(rows, [*columns, "smallest λ that collapses or diverges", "λ of the highest robust accuracy"])
 
 
 def chosen_table(runs: Sequence[Run], choices: Sequence[Choice] | None = None) -> pd.DataFrame:
@@ -120,7 +130,7 @@ def chosen_table(runs: Sequence[Run], choices: Sequence[Choice] | None = None) -
                 row |= lam | {"departs from base in": words(run.varied) if run.varied else ""} | _cells(run)
             rows.append(row | {"why": choice.reason})
     order = ["pair", "defence", "λ", "warm-up", "departs from base in", "clean (%)", "robust (%)", "alignment", "why"]
-    return pd.DataFrame(rows).reindex(columns=order).fillna("").set_index(["pair", "defence"])
+    return _table(rows, order)
 
 
 def aligned(runs: Sequence[Run], pair: Pair) -> list[Run]:
@@ -149,7 +159,7 @@ def aligned_table(runs: Sequence[Run], most: int = 5) -> pd.DataFrame:
             )
     columns = ["pair", "defence", "λ", "warm-up", "departs from base in", "clean (%)", "robust (%)", "alignment"]
     columns += ["clean, minus plain (points)", "may be chosen"]
-    return pd.DataFrame(rows, columns=columns).set_index(["pair", "defence"])
+    return _table(rows, columns)
 
 
 def aligned_words(runs: Sequence[Run]) -> str:
@@ -209,9 +219,7 @@ def excluded_words(runs: Sequence[Run]) -> str:
         best_in = max((run for run in mine if run.eligible), key=lambda run: run.robust, default=None)
         sentence = f"{title(pair)}: {len(out)} of {len(mine)} GFA runs that ended above chance are outside the choice"
         if best_out and best_in:
-            sentence += (
-                f"; the most robust of them has {100 * best_out.robust:.1f} % ({words(best_out.varied)}; clean {100 * best_out.clean:.1f} %), "
-                f"the most robust inside {100 * best_in.robust:.1f} % (clean {100 * best_in.clean:.1f} %)"
-            )
+            figures = [f"{100 * run.robust:.1f} % (clean {100 * run.clean:.1f} %)" for run in (best_out, best_in)]
+            sentence += f"; the most robust of them, {words(best_out.varied)}, has {figures[0]}, the most robust inside {figures[1]}"
         said.append(sentence + ".")
     return "\n".join(said)
