@@ -43,6 +43,16 @@ def rise_ratio(
     return found
 
 
+def rise_over_margin(record: Mapping, within: str = "tangential") -> float:
+    """Worst rise of the margin loss as a share of the network's own mean margin, right logit minus largest wrong one.
+
+    It is the same for any positive multiple of the logits, so a network cannot lower it by saying everything more softly.
+    NaN where the mean margin is not above 0: such a network is wrong about more than it is right about.
+    """
+    kept = -record["geometry"]["loss"]["margin"]["mean"]
+    return record["geometry"]["rise"]["margin"][within]["mean"] / kept if kept > 0 else math.nan
+
+
 def alignments(record: Mapping) -> dict[str, float]:
     """Mean alignment of one network for the loss it was trained on: signed and in magnitude, at the input and over all layers."""
     layers = list(record["geometry"]["alignment"]["layers"].values())

@@ -9,6 +9,7 @@ from collections.abc import Callable, Mapping, Sequence
 import matplotlib.pyplot as plt
 import numpy as np
 from matplotlib.axes import Axes
+from matplotlib.axis import Axis
 from matplotlib.colors import LogNorm, Normalize
 from matplotlib.figure import Figure
 
@@ -71,23 +72,27 @@ def _far_apart(values) -> bool:
     return len(sizes) > 1 and sizes.max() >= WIDE * sizes.min()
 
 
-def _scale_axis(axis, values, *, signed: bool) -> None:
-    """A logarithmic scale where `values` need one; signed numbers get a linear piece around 0."""
+def _scale_axis(axis: Axis, values) -> None:
+    """A logarithmic scale where `values` need one, with a linear piece around 0 if some are not above it."""
     values = np.asarray([v for v in values if np.isfinite(v)], dtype=float)
     if not _far_apart(values):
         return
     set_scale = axis.axes.set_yscale if axis.axis_name == "y" else axis.axes.set_xscale
-    if not signed and (values > 0).all():
+    if (values > 0).all():
         set_scale("log")
     else:
-        set_scale("symlog", linthresh=max(np.abs(values).max() / 1000, np.quantile(np.abs(values[values != 0]), 0.1)))
+        sizes = np.abs(values[values != 0])
+        set_scale("symlog", linthresh=10 ** np.floor(np.log10(max(sizes.max() / 1000, np.quantile(sizes, 0.1)))))
 
 
 Entry = tuple[float, float]
 
 
-def _bars(ax: Axes, table: Mapping[str, Sequence[Entry]], names: Sequence[str], *, signed: bool = False) -> None:
-    """One group of bars a name, one bar a defence; `table` maps objective -> (mean, whisker) for each name."""
+def _bars(ax: Axes, table: Mapping[str, Sequence[Entry]], names: Sequence[str], *, linear: bool = False) -> None:
+    """One group of bars a name, one bar a defence; `table` maps objective -> (mean, whisker) for each name.
+
+    linear: keep a linear scale, whatever the numbers
+    """
     width = 0.84 / len(table)
     for index, (name, entries) in enumerate(table.items()):
         mean, error = np.array(entries, dtype=float).T
@@ -97,11 +102,12 @@ def _bars(ax: Axes, table: Mapping[str, Sequence[Entry]], names: Sequence[str], 
             edgecolor="white", lw=0.5, error_kw={"lw": 1},
         )  # fmt: skip
     ax.set_xticks(range(len(names)), names)
-    ax.tick_params(labelsize=8)
     ax.grid(axis="x", visible=False)
-    _scale_axis(ax.yaxis, [mean for entries in table.values() for mean, _ in entries], signed=signed)
-    if signed:
+    if not linear:
+        _scale_axis(ax.yaxis, [mean for entries in table.values() for mean, _ in entries])
+    if ax.get_yscale() != "log":
         ax.axhline(0, color="black", lw=0.8)
+    ax.tick_params(which="both", labelsize=8)
 
 
 def _legend(fig: Figure, ax: Axes, title: str) -> None:
@@ -173,21 +179,20 @@ def loss_profiles(records: Sequence[Mapping], loss: str = "mse") -> Figure:
     """Change of the loss along three directions: mean, middle half of the images shaded, one scale for all networks."""
     found = groups(records)
     fig, axes = _panels(len(found), 2.7, sharex=True, sharey=True)
-    drawn, reach = [], []
+    reach = []
     for ax, (name, members) in zip(axes, found.items(), strict=True):
         distances = look_up(members[0], "profiles", "distances")
-        for (direction, (line, marker)), shade in zip(LINES.items(), ("C0", "C1", "C2"), strict=True):
+        for shade, (direction, (line, marker)) in enumerate(LINES.items()):
             curves = [look_up(record, "profiles", "along", direction, loss) for record in members]
             low, mean, high = (np.mean([curve[key] for curve in curves], 0) for key in ("q25", "mean", "q75"))
-            ax.plot(distances, mean, ls=line, marker=marker, ms=4, markevery=4, color=shade, label=direction)
-            ax.fill_between(distances, low, high, color=shade, alpha=0.18, lw=0)
-            drawn += [*mean, *low, *high]
+            ax.plot(distances, mean, ls=line, marker=marker, ms=4, markevery=4, color=f"C{shade}", label=direction)
+            ax.fill_between(distances, low, high, color=f"C{shade}", alpha=0.18, lw=0)
             reach.append(np.abs(mean).max())
         ax.axhline(0, color="black", lw=0.8)
         ax.set_title(DEFENCE_NAMES[name], fontsize=10)
         ax.tick_params(labelsize=8, labelbottom=True)
     if _far_apart(reach):
-        axes[0].set_yscale("symlog", linthresh=max(min(reach), np.abs(drawn).max() / 1000))
+        axes[0].set_yscale("symlog", linthresh=10 ** np.floor(np.log10(max(min(reach), max(reach) / 1000))))
     for ax in axes:
         ax.set_xlabel("L2 distance, image units", fontsize=9)
     fig.supylabel(f"change of the {LOSS_NAMES[loss]}", fontsize=9)
@@ -206,7 +211,7 @@ def landscapes(records: Sequence[Mapping], loss: str = "mse") -> Figure:
     The contour is where accuracy falls to chance level.
     """
     found = groups(records)
-    fig, axes = plt.subplots(2, len(found), figsize=(2.15 * len(found) + 1.2, 5), sharex=True, sharey=True, squeeze=False)
+    fig, axes = plt.subplots(2, len(found), figsize=(1.75 * len(found) + 1.1, 4.2), sharex=True, sharey=True, squeeze=False)
     axis = look_up(records[0], "landscape", "axis")
     chance = 1 / len(records[0]["training"]["data"]["classes"])
     grids = {name: _mean_grid(members, loss) for name, members in found.items()}
@@ -247,11 +252,11 @@ def attack_parts(records: Sequence[Mapping]) -> Figure:
     random = 1 / look_up(records[0], "coordinates", "dimension")
     axes["share"].axhline(random, color="black", lw=1, ls="--")
     axes["share"].set(title="radial share of ‖δ‖² (dashed: random direction)", xlabel="attacked loss")
-    _bars(axes["cosine"], read(lambda loss: "cosine"), names, signed=True)
+    _bars(axes["cosine"], read(lambda loss: "cosine"), names, linear=True)
     axes["cosine"].set(title="cosine of δ and training gradient", xlabel="attacked loss")
     for loss in LOSSES:
         table = {name: [centre(members, "attacks", loss, f"{loss} {part}") for part in PARTS] for name, members in found.items()}
-        _bars(axes[loss], table, PARTS, signed=True)
+        _bars(axes[loss], table, PARTS)
         axes[loss].set(title=f"attack on the {LOSS_NAMES[loss]}", xlabel="part of δ applied")
     axes[LOSSES[0]].set_ylabel("change of the attacked loss")
     _legend(fig, axes["share"], f"PGD-20, L∞ eps = {look_up(records[0], 'attacks', 'eps'):.3g}; {whiskers(records)}")
@@ -278,13 +283,12 @@ def jacobian_directions(records: Sequence[Mapping]) -> Figure:
                 capsize=2, lw=1,
             )  # fmt: skip
             means += list(mean)
-        signed = key != "tangential length"
-        if signed:
-            ax.axvline(0, color="black", lw=0.8)
+        if key == "tangential length":
+            _scale_axis(ax.xaxis, means)
         else:
-            _scale_axis(ax.xaxis, means, signed=False)
+            ax.axvline(0, color="black", lw=0.8)
         ax.set_title(title, fontsize=10)
-        ax.tick_params(labelsize=8)
+        ax.tick_params(which="both", labelsize=8)
     axes[0].set_yticks(range(len(names)), names, fontsize=9)
     axes[0].invert_yaxis()
     _legend(fig, axes[0], whiskers(records, dispersion=True))
@@ -294,10 +298,8 @@ def jacobian_directions(records: Sequence[Mapping]) -> Figure:
 def curvature_bars(records: Sequence[Mapping]) -> Figure:
     """Second difference of the squared error along the three directions."""
     fig, ax = plt.subplots(figsize=(7, 3.4))
-    table = {
-        name: [centre(members, "profiles", "curvature", d) for d in DIRECTIONS] for name, members in groups(records).items()
-    }
-    _bars(ax, table, DIRECTIONS, signed=True)
+    table = {name: [centre(members, "profiles", "curvature", d) for d in DIRECTIONS] for name, members in groups(records).items()}
+    _bars(ax, table, DIRECTIONS)
     ax.set_ylabel("curvature of the squared error", fontsize=9)
     _legend(fig, ax, whiskers(records))
     return fig

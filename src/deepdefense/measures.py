@@ -145,6 +145,7 @@ def geometry(model: Classifier, x: Tensor, y: Tensor, *, eps: float, loss: str =
     with frozen(model):
         h, f = model.scaled(x), model.body
         (_, g), *_ = layer_gradients(model, x, y, layers="first", loss=loss).values()
+        g = g.view_as(h)  # an MLP's first layer has its images flattened
         _, tangential = decompose(g, h)
         with torch.no_grad():
             logits = torch.cat([f(part) for part in h.split(CHUNK)])
@@ -172,6 +173,8 @@ def geometry(model: Classifier, x: Tensor, y: Tensor, *, eps: float, loss: str =
 
 def measure_run(run: Run, split: Split, *, which: str = "last", seed: int = 0, folder: str | Path | None = None) -> dict:
     """The measures of a trained run on `split`; with a folder, measures.json and sweep.parquet are written there."""
+    if which not in ("last", "best"):
+        raise ValueError(f"which must be 'last' or 'best', got {which!r}")
     model = {"last": run.last, "best": run.best}[which]
     x, y = split.images(), split.y
     config = TrainConfig(**run.record["config"])

@@ -36,6 +36,23 @@ def means(records: Sequence[Mapping], columns: Mapping[str, tuple[str, ...]]) ->
     return pd.DataFrame.from_dict(rows, orient="index").rename_axis("defence")
 
 
+def network_table(records: Sequence[Mapping]) -> pd.DataFrame:
+    """What the networks say at all: how they ended, accuracy, mean margin, and how much of it a small perturbation takes."""
+    rows = {}
+    for name, members in groups(records).items():
+        shares = {within: [claims_geometry.rise_over_margin(record, within) for record in members] for within in WITHIN}
+        rows[DEFENCE_NAMES[name]] = {
+            "ended": ", ".join(sorted({record["training"]["status"] for record in members})),
+            "accuracy (%)": cell(100 * look_up(record, "accuracy") for record in members),
+            "mean squared error": cell(look_up(record, "loss", "mse")["mean"] for record in members),
+            "mean margin": cell(-look_up(record, "loss", "margin")["mean"] for record in members),
+            **{f"worst rise / mean margin, {within}": cell(share) for within, share in shares.items()},
+            "seeds": len(members),
+            "n": look_up(members[0], "n"),
+        }
+    return pd.DataFrame.from_dict(rows, orient="index").rename_axis("defence")
+
+
 def alignment_table(records: Sequence[Mapping]) -> pd.DataFrame:
     """Mean alignment at the input for each loss, and at the other layers for the training loss."""
     layers = list(look_up(records[0], "alignment", "layers"))[1:]

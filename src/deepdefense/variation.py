@@ -37,8 +37,8 @@ def worst_rise(
         start = value(f(h), y)
     if within == "radial":
         with torch.no_grad():
-            distances = torch.linspace(-radius, radius, 2 * steps + 1)
-            return torch.stack([value(f(h + float(t) * unit(h)), y) - start for t in distances]).amax(0)
+            distances = torch.linspace(-radius, radius, 2 * steps + 1, dtype=torch.float64)
+            return torch.stack([value(f(h + float(t) * unit(h)), y) - start for t in distances]).amax(0).clamp(min=0)
     delta, best = torch.zeros_like(h), torch.zeros_like(start)
     for _ in range(steps):
         with torch.enable_grad():
