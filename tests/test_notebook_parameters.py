@@ -1,7 +1,10 @@
 """Parameters of notebooks: read from their cells, misspelt ones refused, values checked."""
 
+import base64
 import math
+import re
 
+import pandas
 import pytest
 
 from deepdefense import notebook
@@ -105,3 +108,10 @@ def test_without_history_the_plain_values_are_the_parameters():
     """nbval executes cells without storing them."""
     namespace = {"In": [""], "Out": {}, "lam": 0.1, "profile": "smoke", "weights": None, "_i": "", "ast": object(), "exit": print}
     assert notebook.parameters(namespace) == {"lam": 0.1, "profile": "smoke", "weights": None}
+
+
+def test_a_table_travels_within_the_page():
+    table = pandas.DataFrame({"a": [1, 2]}, index=pandas.Index(["x", "µ"], name="of"))
+    html = notebook.download({"one <table>.csv": table}).data
+    encoded = re.search(r'base64,([^"]+)"', html)[1]
+    assert base64.b64decode(encoded).decode() == "of,a\nx,1\nµ,2\n" and "one &lt;table&gt;.csv" in html

@@ -1,6 +1,6 @@
 """Train every run of a grid, several in one process, and keep each run's record in data/results/GRID/.
 
-    python tools/search.py [workflow/grids/search.csv] [--profile cpu] [--cores N]
+    python tools/search.py [workflow/grids/search.csv] [--profile cpu] [--cores N] [--out FOLDER]
 
 For hundreds of runs of half a minute, each of which would spend a good part of it on the start of a notebook of its own: the same
 runs under the same names as `tools/reproduce.py` would make, without checkpoints, attacks and figures. A run whose record is
@@ -25,8 +25,15 @@ sys.path.insert(0, str(ROOT / "workflow"))
 
 import grid  # noqa: E402
 from costs import in_words  # noqa: E402
+from run_notebook import die_with_parent  # noqa: E402
 
 load = lru_cache(maxsize=2)(data.load)
+
+
+def begin() -> None:
+    """Of a worker: one thread, and no life after the process that started it."""
+    die_with_parent()
+    torch.set_num_threads(1)
 
 
 def train_one(run: config.TrainConfig, path: Path) -> dict:
@@ -51,7 +58,7 @@ def search(rows: dict[str, grid.Row], folder: Path, cores: int) -> list[str]:
     print(f"{len(rows)} runs, {len(todo)} of them to do, {cores} at a time", flush=True)
     failed, start = [], time.time()
     context = multiprocessing.get_context("spawn")
-    with ProcessPoolExecutor(cores, mp_context=context, initializer=torch.set_num_threads, initargs=(1,)) as pool:
+    with ProcessPoolExecutor(cores, mp_context=context, initializer=begin) as pool:
         jobs = {pool.submit(train_one, row.config, folder / f"{name}.json"): name for name, row in todo.items()}
         for done, job in enumerate(as_completed(jobs), 1):
             name = jobs[job]
@@ -70,12 +77,13 @@ def main() -> int:
     parser.add_argument("grid", nargs="?", default=ROOT / "workflow" / "grids" / "search.csv", help="default: %(default)s")
     parser.add_argument("--profile", default="cpu", choices=config.PROFILES, help="what empty fields stand for (default: cpu)")
     parser.add_argument("--cores", type=int, default=os.cpu_count(), help="runs at a time (default: all cores)")
+    parser.add_argument("--out", type=Path, help="folder of the records (default: data/results/GRID)")
     chosen = parser.parse_args()
     try:
         rows = grid.load(chosen.grid, chosen.profile)
     except grid.GridError as error:
         parser.error(str(error))
-    failed = search(rows, paths.results_root() / Path(chosen.grid).stem, max(1, chosen.cores))
+    failed = search(rows, chosen.out or paths.results_root() / Path(chosen.grid).stem, max(1, chosen.cores))
     print("\n".join([f"{len(failed)} runs failed:", *failed]) if failed else "all runs are there")
     return 1 if failed else 0
 

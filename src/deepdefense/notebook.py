@@ -1,11 +1,14 @@
 """What the notebooks need and a library does not: their parameters checked before any work, small tables shown plainly."""
 
 import ast
+import base64
 import importlib
 import importlib.util
 from collections.abc import Iterable, Mapping
+from html import escape
 from pathlib import Path
 
+from pandas import DataFrame
 from torch import Tensor, nn
 
 from . import config, data, paths, results, suites
@@ -74,6 +77,17 @@ def show_status(record: Mapping) -> None:
         print(f"This run was at chance level after epoch(s) {fallen}, and recovered.")
     else:
         print("This run ended normally: finite loss, accuracy above chance.")
+
+
+def download(tables: Mapping[str, DataFrame]):
+    """Links that hand a reader each table as a CSV file, which travels within the page: {name of the file: table}."""
+    from IPython.display import HTML  # here, because the library alone does without IPython
+
+    links = []
+    for name, table in tables.items():
+        content = base64.b64encode(table.to_csv().encode()).decode()
+        links.append(f'<a download="{escape(name)}" href="data:text/csv;base64,{content}">{escape(name)}</a>')
+    return HTML("Download: " + ", ".join(links))
 
 
 def finished_runs(folder: Path | None = None) -> list[str]:
