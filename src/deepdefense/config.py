@@ -135,9 +135,9 @@ PROFILES: dict[str, dict] = {
         "shared": dict(
             data="cifar10", model="cnn", width=0.5, train_size=10_000, epochs=10, batch_size=128, lr=1e-3, augment="crop-flip"
         ),
-        "gfa-first": dict(lam=2.7, warmup=1.0),
-        "gfa-deep": dict(lam=0.6, warmup=1.0),
-        "gnr": dict(lam=1.0),
+        "gfa-first": dict(lam=1.65, warmup=1.0),
+        "gfa-deep": dict(lam=0.3, warmup=1.0),
+        "gnr": dict(lam=10.0),
     },
     "paper": {
         "shared": dict(data="cifar10", model="cnn", epochs=100, batch_size=128, lr=1e-3, augment="crop-flip"),
