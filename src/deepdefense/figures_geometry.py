@@ -117,9 +117,9 @@ def _legend(fig: Figure, ax: Axes, title: str) -> None:
 
 def alignment_by_layer(records: Sequence[Mapping]) -> Figure:
     """Alignment at the input of each layer for the training loss: signed at left, in magnitude at right."""
+    found = groups(records)
     layers = list(look_up(records[0], "alignment", "layers"))
     fig, (left, right) = plt.subplots(1, 2, figsize=(9.5, 3.8), width_ratios=[1.25, 1])
-    found = groups(records)
     for index, (name, members) in enumerate(found.items()):
         position = np.arange(len(layers)) + 0.1 * (index - (len(found) - 1) / 2)
         entries = [centre(members, "alignment", "layers", layer, dispersion=True) for layer in layers]
