@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 from matplotlib import pyplot as plt
 from matplotlib.colors import LogNorm
+from matplotlib.contour import ContourSet
 from measured import record
 
 from deepdefense import claims_geometry, figures_geometry, tables_geometry
@@ -108,6 +109,22 @@ def test_scales_are_logarithmic_only_where_numbers_are_far_apart(records):
     (norm,) = norms.values()  # one scale for all networks
     grids = [np.mean([one["geometry"]["landscape"]["mse"] for one in members], 0) for members in figures_geometry.groups(altered).values()]
     assert isinstance(norm, LogNorm) and norm.vmin == np.min(grids) and norm.vmax == np.max(grids)
+
+
+def test_the_contour_is_where_accuracy_falls_to_chance_and_rows_are_radial(records):
+    """Accuracy that falls with the radius alone, from 1 to 0: chance (0.1) is reached near the upper end of the vertical axis."""
+
+    def ramp(geometry, seed):
+        axis = np.array(geometry["landscape"]["axis"])
+        geometry["landscape"]["accuracy"] = np.repeat(np.linspace(1, 0, len(axis))[:, None], len(axis), 1).tolist()
+
+    one = changed(records[:1], "standard", ramp)
+    for ax in figures_geometry.landscapes(one).axes[:2]:
+        (contour,) = [part for part in ax.collections if isinstance(part, ContourSet)]
+        (path,) = contour.get_paths()
+        assert np.allclose(path.vertices[:, 1], 2 - 0.1 * 4) and np.ptp(path.vertices[:, 0]) == 4
+    flat = changed(records[:1], "standard", lambda geometry, seed: geometry["landscape"].update(accuracy=np.ones((17, 17)).tolist()))
+    assert not [part for ax in figures_geometry.landscapes(flat).axes for part in ax.collections if isinstance(part, ContourSet)]
 
 
 def test_all_profiles_share_one_scale(records):
