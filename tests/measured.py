@@ -1,7 +1,8 @@
 """Networks of known weights as finished runs, and their measures, without any training."""
 
-from deepdefense import config, measures, models, train
 from nets import digits
+
+from deepdefense import config, measures, models, train
 
 
 def run(objective="standard", seed=0, model=None, **options):

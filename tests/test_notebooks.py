@@ -53,6 +53,10 @@ def test_committed_notebook_is_executed_and_parameterised(path):
         ("05_your_own.ipynb", ["masking", "yes"], "masking must be one of quick, full, off", "'yes'"),
         ("05_your_own.ipynb", ["eps", "0.5"], "eps must be a number above 0 and at most 0.49", "0.5"),
         ("01_theory.ipynb", ["n_images", "0"], "n_images must be a number", "at least 1"),
+        ("09_measure.ipynb", ["n_images", "0"], "n_images must be a number", "at least 1"),
+        ("09_measure.ipynb", ["run", "none-such"], "run must name a finished run", "There are: none"),
+        ("12_geometry.ipynb", ["loss", "huber"], "loss must be one of", "mse, ce, margin"),
+        ("12_geometry.ipynb", ["folder", "none-such"], "folder must be a folder of results", "none-such"),
         ("02_setup.ipynb", ["profile", "huge"], "profile must be one of", "smoke, cpu, paper"),
     ],
 )

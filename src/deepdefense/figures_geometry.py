@@ -12,6 +12,7 @@ from matplotlib.axes import Axes
 from matplotlib.axis import Axis
 from matplotlib.colors import LogNorm, Normalize
 from matplotlib.figure import Figure
+from matplotlib.patheffects import withStroke
 
 from . import claims_geometry
 from .figures import DEFENCE_NAMES, PALETTE
@@ -117,9 +118,9 @@ def _legend(fig: Figure, ax: Axes, title: str) -> None:
 
 def alignment_by_layer(records: Sequence[Mapping]) -> Figure:
     """Alignment at the input of each layer for the training loss: signed at left, in magnitude at right."""
+    found = groups(records)
     layers = list(look_up(records[0], "alignment", "layers"))
     fig, (left, right) = plt.subplots(1, 2, figsize=(9.5, 3.8), width_ratios=[1.25, 1])
-    found = groups(records)
     for index, (name, members) in enumerate(found.items()):
         position = np.arange(len(layers)) + 0.1 * (index - (len(found) - 1) / 2)
         entries = [centre(members, "alignment", "layers", layer, dispersion=True) for layer in layers]
@@ -222,7 +223,8 @@ def landscapes(records: Sequence[Mapping], loss: str = "mse") -> Figure:
         for ax, grid, scale in ((axes[0, column], grids[name], norm), (axes[1, column], accuracy, Normalize(0, 1))):
             image = ax.pcolormesh(axis, axis, grid, norm=scale, cmap="cividis", shading="nearest", rasterized=True)
             if accuracy.min() < chance < accuracy.max():
-                ax.contour(axis, axis, accuracy, levels=[chance], colors="white", linewidths=1.4)
+                line = ax.contour(axis, axis, accuracy, levels=[chance], colors="white", linewidths=1.4)
+                line.set_path_effects([withStroke(linewidth=3, foreground="black")])
             ax.plot(0, 0, "+", color="white", ms=8)
             ax.grid(False)
             ax.set_aspect("equal")
