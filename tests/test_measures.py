@@ -98,6 +98,8 @@ def test_lengths_are_in_image_units_whatever_the_scaling_and_radial_depends_on_t
         found[scaling] = measures.geometry(linear(scaling), split.images(), split.y, eps=0.1)
     one, other = (found[scaling]["rise"]["margin"] for scaling in ("symmetric", "unit"))
     assert one["all"]["mean"] == pytest.approx(other["all"]["mean"], rel=1e-4)
+    attacked = [found[scaling]["attacks"]["margin"]["margin whole"]["mean"] for scaling in ("symmetric", "unit")]
+    assert attacked[0] == pytest.approx(attacked[1], rel=1e-4) and attacked[0] > 0
     assert one["radial"]["q75"] != pytest.approx(other["radial"]["q75"], rel=0.05)
 
 

@@ -49,6 +49,21 @@ def test_attacks_of_many_steps_never_gain_and_start_at_the_smallest_eps_whatever
     assert found["PGD/1"].sum() > found["PGD/16"].sum()
 
 
+def test_what_an_attack_of_many_steps_has_broken_stays_broken():
+    """This one succeeds at the smallest eps and nowhere else."""
+    model = Linear(classes=2, dtype=torch.float32)
+    x, y = labelled(model, around_grey(dtype=torch.float32, spread=1e-3))
+
+    def only_small(model, x, y, *, eps, seed=0):
+        return attacks.fgsm(model, x, y, eps=eps, seed=seed) if eps < 4.5 / 255 else x
+
+    found = sweep.sweep(model, x, y, levels=(4, 8, 16), suite={"small": only_small})
+    broken = ~found["small/4"]
+    assert broken.any() and all(np.array_equal(~found[f"small/{level}"], broken) for level in (8, 16))
+    anew = sweep.sweep(model, x, y, levels=(4, 8, 16), suite={"FGSM": only_small})
+    assert np.array_equal(~anew["FGSM/4"], broken) and anew["FGSM/8"].all()
+
+
 class Periodic(nn.Module):
     """Two classes by the cosine of the mean: 8/255 away it is class 1, 16/255 away class 0 again."""
 
