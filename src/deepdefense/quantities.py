@@ -8,6 +8,8 @@ from collections.abc import Mapping, Sequence
 
 import numpy as np
 
+from . import claims_geometry
+from .claims_geometry import ALIGNMENTS
 from .headline import DEFENCES, Network
 from .report import Report
 
@@ -97,32 +99,24 @@ def strict_ratio(networks: Networks, variant: str, against: str = "standard") ->
     return ours / theirs if np.isfinite(theirs) else None
 
 
-def _geometry(networks: Networks, *defences: str) -> list[dict] | None:
-    if not usable(networks, *defences) or any(networks[name].measures is None for name in defences):
+def _measured(networks: Networks, defence: str) -> list[dict] | None:
+    """The measures of `defence` and of plain training."""
+    if not usable(networks, defence, "standard"):
         return None
-    return [networks[name].measures["geometry"] for name in defences]
+    found = [networks[name].measures for name in (defence, "standard")]
+    return None if None in found else found
 
 
 def rise_ratio(networks: Networks, defence: str, loss: str = "mse", within: str = "tangential") -> float | None:
-    """Mean worst rise of the loss within L2 0.5 (see `variation.worst_rise`), `defence` over plain training."""
-    found = _geometry(networks, defence, "standard")
-    return None if found is None else found[0]["rise"][loss][within]["mean"] / found[1]["rise"][loss][within]["mean"]
+    """C5: `claims_geometry.rise_ratio` of `defence` over plain training."""
+    found = _measured(networks, defence)
+    return None if found is None else next(iter(claims_geometry.rise_ratio(found, defence, loss=loss, within=within).values()))
 
 
-def _alignment(network: Network, kind: str) -> float:
-    """At the input and for the loss that the network was trained on: "signed" or "absolute"; or the mean over "layers"."""
-    found = network.measures["geometry"]["alignment"]
-    layers = list(found["layers"].values())
-    if kind == "layers":
-        return float(np.mean([layer["mean"] for layer in layers]))
-    return layers[0]["mean" if kind == "signed" else "mean_abs"]
-
-
-def alignment_gap(networks: Networks, kind: str = "signed", defence: str = "pgd-at") -> float | None:
-    """Alignment of `defence` minus that of plain training; kind: "signed", "absolute" or "layers"."""
-    if _geometry(networks, defence, "standard") is None:
-        return None
-    return _alignment(networks[defence], kind) - _alignment(networks["standard"], kind)
+def alignment_gap(networks: Networks, kind: str = ALIGNMENTS[0], defence: str = "pgd-at") -> float | None:
+    """C8: `claims_geometry.alignment_change` of `defence` over plain training; kind: one of `claims_geometry.ALIGNMENTS`."""
+    found = _measured(networks, defence)
+    return None if found is None else next(iter(claims_geometry.alignment_change(found, defence, kind=kind).values()))
 
 
 def per_seed(seeds: Mapping[int, Networks], quantity, *arguments) -> list[float]:

@@ -8,6 +8,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 from . import headline, paths, quantities, results, verdicts
+from .claims_geometry import ALIGNMENTS
 from .figures import DEFENCE_NAMES
 from .headline import Network
 from .sweep import LEVELS
@@ -146,14 +147,14 @@ def _cost(timing: Mapping | None) -> tuple[str, str, str]:
 
 
 def _raised(seeds: Mapping) -> tuple[str, str, str]:
-    kinds = {}
-    for kind in ("signed", "absolute", "layers"):
+    def change(kind: str) -> Estimate | None:
         values = quantities.per_seed(seeds, quantities.alignment_gap, kind)
-        kinds[kind] = estimate(values) if values else None
-    said = f"at the input {interval(kinds['signed'], digits=3, sign=True)}"
-    layers = interval(kinds["layers"], digits=3, sign=True)
-    other = f"in magnitude {interval(kinds['absolute'], digits=3, sign=True)}; mean over layers {layers}"
-    return said, other, verdicts.raised(**kinds)
+        return estimate(values) if values else None
+
+    signed, magnitude, layers, _ = (change(kind) for kind in ALIGNMENTS)
+    said = [interval(one, digits=3, sign=True) for one in (signed, magnitude, layers)]
+    word = verdicts.raised(signed, magnitude, layers)
+    return f"at the input {said[0]}", f"in magnitude {said[1]}; mean over layers {said[2]}", word
 
 
 def judge(networks: Sequence[Network], timing: Mapping | None) -> list[Finding]:
