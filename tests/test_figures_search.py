@@ -150,6 +150,8 @@ def test_accurate_and_aligned():
     assert [run.lam for run in search_tables.aligned(runs, CNN)] == [4, 1, 2]
     said = search_tables.aligned_words(runs)
     assert "of 5 GFA runs, 3 end above chance and aligned" in said and "2 of these are within 5 points" in said and "1 of them with" in said
+    assert "After 9 of all their 10 epochs" in said and "after 7 of these also that accurate" in said  # five first epochs, at 0.9
+    assert [state[0] for state, _ in search_tables.aligned_epochs(runs, CNN)][4:7] == [0.9, 0.57, 0.56]
     assert list(search_tables.aligned_table(runs)["may be chosen"]) == ["no", "yes", "yes"]
 
 
@@ -161,9 +163,17 @@ def test_the_front_holds_what_no_other_run_beats():
 def test_effects_are_differences_to_the_run_of_the_same_lam_and_warmup():
     entropy = [first(1, 0.4, 0.1, loss="ce", warmup=0.5), first(1, 0.3, 0.1, loss="ce")]
     runs = search.runs_of([*REFERENCES, first(1, 0.5, 0.1, warmup=0.5), *entropy])
-    found = [(name, run.clean, other.clean) for name, run, other in figures_search.effects(runs, CNN)]
+    found = [(name, run.clean, other.clean) for name, run, other in search_tables.effects(runs, CNN)]
     assert sorted(found) == [("loss: ce", 0.4, 0.5), ("loss: ce", 0.45, 0.40)]
-    assert "3 runs depart from the base settings; 2 are in the figure" in figures_search.effects_words(runs, CNN)
+    assert "3 runs depart from the base settings; 2 are in the figure" in search_tables.effects_words(runs, CNN)
+
+
+def test_who_escapes_a_collapse_is_named():
+    base = [first(1, 0.1, 0.1, status="collapsed"), first(2, 0.5, 0.1)]
+    changed = [first(1, 0.4, 0.05, alignment=-0.3, form="negative"), first(2, 0.1, 0.1, status="collapsed", lr=0.1)]
+    said = search_tables.effects_words(search.runs_of([*REFERENCES, *base, *changed]), CNN)
+    assert "Of the 1 whose base run collapsed, 1 ended above chance; of the other 2, 1 collapsed." in said
+    assert "form negative (GFA-FIRST, λ = 1, warm-up 1): 40.0 % clean, 5.0 % robust, alignment -0.30" in said
 
 
 def test_the_counts_add_up_over_the_whole_grid():

@@ -16,8 +16,8 @@ from matplotlib.ticker import NullLocator
 
 from .figures import DEFENCE_NAMES, PALETTE
 from .results import wilson
-from .search import GFA, Pair, Run, choose, pairs_of, pick, plain, twin
-from .search_tables import ALIGNED, CLOSE, title
+from .search import GFA, Pair, Run, choose, pairs_of, pick, plain
+from .search_tables import ALIGNED, CLOSE, effects, title
 
 QUANTITIES = {"clean": "clean accuracy (%)", "robust": "robust accuracy (%)", "alignment": "alignment"}
 REFERENCES = ("standard", "gnr", "pgd-at")
@@ -25,8 +25,6 @@ LINES = dict(zip(REFERENCES, (":", "--", "-."), strict=True))
 MARKERS = {"standard": "D", "gnr": "^", "pgd-at": "v", "gfa-first": "o", "gfa-deep": "s"}
 WARMUPS = {0.0: "o", 0.5: "s", 1.0: "^"}
 WIDTH = 7.8  # of every figure, in inches
-FACTORS = ("form", "loss", "reduction", "weights", "detach_features", "optimizer", "lr", "batch_size", "start", "epochs")
-FACTORS += ("width", "activation", "scaling")  # in this order, others after them
 EDGE = dict(markeredgecolor="white", markeredgewidth=0.5)
 CROSS = dict(marker="x", ls="", color="black", ms=6, mew=1.6)
 
@@ -142,7 +140,8 @@ def _panels(pairs: Sequence[Pair], height: float) -> tuple[Figure, list[Axes]]:
 
 
 def accuracy_map(runs: Sequence[Run]) -> Figure:
-    """Clean accuracy against alignment, colour: robust accuracy; circles GFA, × collapsed, diamonds the other defences."""
+    """Clean accuracy against alignment, colour: robust accuracy; circles GFA, × collapsed, diamonds the
+    other defences; dots: GFA after its earlier epochs."""
     pairs = pairs_of(runs)
     fig, axes = _panels(pairs, 3.2)
     known = [run for run in runs if run.status != "diverged"]
@@ -159,6 +158,8 @@ def accuracy_map(runs: Sequence[Run]) -> Figure:
             low = 100 * (reference.clean - CLOSE)
             ax.axhline(low, color="black", ls="--", lw=0.8)
         ax.axvline(ALIGNED, color="black", ls="--", lw=0.8)
+        way = [state for run in here if run.variant in GFA for state in run.epochs[:-1]]
+        ax.plot([state[2] for state in way], [100 * state[0] for state in way], ".", color="darkgrey", ms=3, zorder=2)
         for marker, belongs in kinds.values():
             mine = [run for run in here if belongs(run)]
             x, y, shade = ([_value(run, name) for run in mine] for name in ("alignment", "clean", "robust"))
@@ -172,7 +173,9 @@ def accuracy_map(runs: Sequence[Run]) -> Figure:
     fig.colorbar(points, ax=axes, label="robust accuracy (%)", aspect=30)
     grey = dict(ls="", color="lightgrey", markeredgecolor="black", ms=7)
     keys = [Line2D([], [], marker=marker, label=name, **grey) for name, (marker, _) in kinds.items()]
-    _legend(fig, [*keys, Line2D([], [], color="black", ls="--", lw=0.8, label=f"alignment {ALIGNED:g}; plain − {100 * CLOSE:g} points")])
+    keys.append(Line2D([], [], ls="", marker=".", color="darkgrey", label="GFA, earlier epochs"))
+    keys.append(Line2D([], [], color="black", ls="--", lw=0.8, label=f"alignment {ALIGNED:g}; plain − {100 * CLOSE:g} points"))
+    _legend(fig, keys, columns=3)
     return fig
 
 
@@ -224,27 +227,6 @@ def trade_off(runs: Sequence[Run]) -> Figure:
     return fig
 
 
-def effects(runs: Sequence[Run], pair: Pair) -> list[tuple[str, Run, Run]]:
-    """(setting changed, run, its twin in base settings) for the runs of a pair that change one thing and have a twin, neither diverged."""
-    found = []
-    for run in pick(runs, pair):
-        other = twin(runs, run)
-        if run.factor and other and "diverged" not in (run.status, other.status):
-            found.append((_setting(run), run, other))
-    place = {name: index for index, name in enumerate(FACTORS)}
-    return sorted(found, key=lambda one: (place.get(one[1].factor, len(FACTORS)), one[0]))
-
-
-def _setting(run: Run) -> str:
-    """The change of a run in a few words."""
-    named = {"detach_features": "features stopped", "batch_size": "batch", "optimizer": "", "activation": "", "loss": "loss:"}
-    said = []
-    for name, value in run.varied:
-        shown = f"{value:g}" if isinstance(value, float) else str(value)
-        said.append(named.get(name, name) if value is True else f"{named.get(name, name.replace('_', ' '))} {shown}".strip())
-    return ", ".join(said)
-
-
 def effects_figure(runs: Sequence[Run], pair: Pair) -> Figure:
     """Each other choice against the run in base settings of the same defence, λ and warm-up: differences. × the run collapsed, hollow
     its twin did."""
@@ -291,14 +273,3 @@ def _difference(ax: Axes, y: float, run: Run, other: Run, quantity: str) -> None
     ax.errorbar([value], [y], xerr=bars, marker=MARKERS[run.variant], color=colour, mfc=face, mec=colour, ms=5, ls="", elinewidth=0.7)
     if run.status == "collapsed":
         ax.plot([value], [y], zorder=4, **CROSS | {"ms": 5, "mew": 1.2})
-
-
-def effects_words(runs: Sequence[Run], pair: Pair) -> str:
-    """How many runs the figure of the effects shows, and which it cannot."""
-    changed, shown = [run for run in pick(runs, pair) if run.varied], effects(runs, pair)
-    several = sum(run.factor is None for run in changed)
-    rest = len(changed) - len(shown) - several
-    return (
-        f"{title(pair)}: {len(changed)} runs depart from the base settings; {len(shown)} are in the figure, {several} change several "
-        f"settings at once, {rest} have no twin of the same λ and warm-up in base settings, or one of the two diverged."
-    )

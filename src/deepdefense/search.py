@@ -25,6 +25,7 @@ OWN = ("width", "activation", "scaling", "epochs")  # a run with another value i
 OPTIMISER = ("optimizer", "lr")  # they go together
 
 Pair = tuple[str, str]
+State = tuple[float, float, float]  # clean accuracy, robust accuracy, alignment
 Settings = tuple[tuple[str, object], ...]
 
 
@@ -39,6 +40,7 @@ class Run:
     robust: float  # under margin PGD at config.val_eps, on the first `config.val_size` of them
     alignment: float  # mean signed alignment at the input, on the same
     n_clean: int
+    epochs: tuple[State, ...]  # the same three after every epoch that ended finite; the choice does not look at them
     varied: Settings  # (setting, value) where the run departs from the base settings of its pair, λ and warm-up aside
     environment: Mapping  # commit, device and versions that made it
     code: str  # digest of the code that a training run depends on
@@ -126,7 +128,8 @@ def _place(pair: Pair) -> tuple:
 def _run(record: Mapping, config: TrainConfig, base: Mapping) -> Run:
     last = record["history"][-1]
     keys = ("val_accuracy", "val_robust_accuracy", "val_alignment")
-    clean, robust, aligned = (last[key] if last["finite"] else math.nan for key in keys)
+    epochs = tuple(tuple(row[key] for key in keys) for row in record["history"] if row["finite"])
+    clean, robust, aligned = epochs[-1] if last["finite"] else (math.nan,) * 3
     return Run(
         record["name"],
         config,
@@ -134,6 +137,7 @@ def _run(record: Mapping, config: TrainConfig, base: Mapping) -> Run:
         clean,
         robust,
         aligned,
+        epochs=epochs,
         n_clean=record["data"]["val"],
         varied=varied(config, base),
         environment=record["environment"],

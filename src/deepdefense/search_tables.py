@@ -8,11 +8,13 @@ import pandas as pd
 from .figures import DEFENCE_NAMES
 from .headline import PAIRS
 from .results import wilson
-from .search import AXES, GFA, Choice, Pair, Run, choose, pairs_of, pick, plain, settings, words
+from .search import AXES, GFA, Choice, Pair, Run, State, choose, pairs_of, pick, plain, settings, twin, words
 
 ALIGNED = 0.2  # mean alignment at the input from which a network counts as aligned
 CLOSE = 0.05  # clean accuracy that a network may lose on plain training and still count as accurate
 NOTHING = 0.1  # alignment below which GFA has not done anything to speak of
+FACTORS = ("form", "loss", "reduction", "weights", "detach_features", "optimizer", "lr", "batch_size", "start", "epochs")
+FACTORS += ("width", "activation", "scaling")  # in this order, others after them
 STATUSES = ("finished", "collapsed", "diverged")
 
 
@@ -139,6 +141,12 @@ def aligned(runs: Sequence[Run], pair: Pair) -> list[Run]:
     return sorted(found, key=lambda run: (-run.clean, run.name))
 
 
+def aligned_epochs(runs: Sequence[Run], pair: Pair) -> list[tuple[State, Run]]:
+    """Every epoch after which a GFA run of the pair was aligned, in the middle of training too, with its run; most accurate first."""
+    found = [(state, run) for run in pick(runs, pair, *GFA) for state in run.epochs if state[2] >= ALIGNED]
+    return sorted(found, key=lambda one: (-one[0][0], one[1].name))
+
+
 def aligned_table(runs: Sequence[Run], most: int = 5) -> pd.DataFrame:
     """The most accurate aligned runs of each pair, whatever their settings, beside plain training in base settings."""
     rows = []
@@ -183,8 +191,22 @@ def aligned_words(runs: Sequence[Run]) -> str:
                 f" The most accurate aligned one has {100 * best.clean:.1f} % clean, {100 * best.robust:.1f} % robust, "
                 f"alignment {best.alignment:+.2f} (plain: {100 * reference.robust:.1f} % robust, {reference.alignment:+.2f})."
             )
-        said.append(sentence)
+        said.append(f"{sentence}\n{_epochs_words(runs, pair, reference)}")
     return "\n".join(said)
+
+
+def _epochs_words(runs: Sequence[Run], pair: Pair, reference: Run) -> str:
+    """The same question of every epoch on the way, not of the last alone."""
+    states, found = sum(len(run.epochs) for run in pick(runs, pair, *GFA)), aligned_epochs(runs, pair)
+    close = [state for state, _ in found if state[0] >= reference.clean - CLOSE]
+    sentence = f"After {len(found)} of all their {states} epochs the network was aligned, after {len(close)} of these also that accurate"
+    if not found:
+        return sentence + "."
+    (clean, robust, alignment), run = found[0]
+    return (
+        f"{sentence}; the most accurate of them had {100 * clean:.1f} % clean, {100 * robust:.1f} % robust, alignment {alignment:+.2f} "
+        f"({DEFENCE_NAMES[run.variant]}, λ = {run.lam:g}, warm-up {run.warmup:g}, {words(run.varied)})."
+    )
 
 
 def chosen_words(runs: Sequence[Run], choices: Sequence[Choice] | None = None) -> str:
@@ -222,4 +244,45 @@ def excluded_words(runs: Sequence[Run]) -> str:
             figures = [f"{100 * run.robust:.1f} % (clean {100 * run.clean:.1f} %)" for run in (best_out, best_in)]
             sentence += f"; the most robust of them, {words(best_out.varied)}, has {figures[0]}, the most robust inside {figures[1]}"
         said.append(sentence + ".")
+    return "\n".join(said)
+
+
+def effects(runs: Sequence[Run], pair: Pair) -> list[tuple[str, Run, Run]]:
+    """(setting changed, run, its twin in base settings) for the runs of a pair that change one thing and have a twin, neither diverged."""
+    found = []
+    for run in pick(runs, pair):
+        other = twin(runs, run)
+        if run.factor and other and "diverged" not in (run.status, other.status):
+            found.append((_setting(run), run, other))
+    place = {name: index for index, name in enumerate(FACTORS)}
+    return sorted(found, key=lambda one: (place.get(one[1].factor, len(FACTORS)), one[0]))
+
+
+def _setting(run: Run) -> str:
+    """The change of a run in a few words."""
+    named = {"detach_features": "features stopped", "batch_size": "batch", "optimizer": "", "activation": "", "loss": "loss:"}
+    said = []
+    for name, value in run.varied:
+        shown = f"{value:g}" if isinstance(value, float) else str(value)
+        said.append(named.get(name, name) if value is True else f"{named.get(name, name.replace('_', ' '))} {shown}".strip())
+    return ", ".join(said)
+
+
+def effects_words(runs: Sequence[Run], pair: Pair) -> str:
+    """What the figure of the effects shows and cannot show, who escaped a collapse, and who fell into one."""
+    changed, shown = [run for run in pick(runs, pair) if run.varied], effects(runs, pair)
+    several = sum(run.factor is None for run in changed)
+    rest = len(changed) - len(shown) - several
+    saved = [(name, run) for name, run, other in shown if other.status == "collapsed" and run.status == "finished"]
+    fallen = sum(run.status == "collapsed" and other.status == "finished" for _, run, other in shown)
+    down = sum(other.status == "collapsed" for _, _, other in shown)
+    said = [
+        f"{title(pair)}: {len(changed)} runs depart from the base settings; {len(shown)} are in the figure, {several} change several "
+        f"settings at once, {rest} have no base run of the same λ and warm-up, or one of the two diverged.",
+        f"Of the {down} whose base run collapsed, {len(saved)} ended above chance; of the other {len(shown) - down}, {fallen} collapsed.",
+    ]
+    for name, run in saved:
+        at = f"{DEFENCE_NAMES[run.variant]}, λ = {run.lam:g}, warm-up {run.warmup:g}"
+        figures = f"{100 * run.clean:.1f} % clean, {100 * run.robust:.1f} % robust, alignment {run.alignment:+.2f}"
+        said.append(f"  above chance where the base run collapsed: {name} ({at}): {figures}")
     return "\n".join(said)
