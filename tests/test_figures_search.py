@@ -40,6 +40,25 @@ def test_without_a_run_over_the_bar_the_highest_mean_is_chosen_and_said():
     assert "none of the 3 eligible reaches" in choice.reason and "highest mean" in choice.reason
 
 
+def test_gfa_that_did_nothing_is_chosen_only_if_nothing_else_passes():
+    idle, working = first(1, 0.55, 0.20, alignment=0.09), first(2, 0.45, 0.10, alignment=0.1)
+    assert chosen(idle, working).run.lam == 2 and "alignment of at least 0.1" in chosen(idle, working).reason
+    assert chosen(idle).run.lam == 1 and "alignment" not in chosen(idle).reason
+    assert chosen(idle, first(3, 0.39, 0.3, alignment=0.9)).run.lam == 1, "the aligned one is below the bar"
+
+
+@pytest.mark.parametrize("status", ["collapsed", "diverged"])
+def test_a_run_that_fell_in_a_repeat_is_not_chosen_and_repeats_never_are(status):
+    best, second = first(1, 0.5, 0.2, alignment=0.3), first(2, 0.5, 0.1, alignment=0.3)
+    assert chosen(best, second, first(1, 0.5, 0.9, alignment=0.3, seed=10)).run.config == chosen(best, second).run.config
+    assert chosen(best, second, first(1, 0.1, 0.1, alignment=0.9, seed=10, status=status)).run.lam == 2
+
+
+def test_of_equals_base_settings_come_first():
+    choice = chosen(record("pgd-at", 0.7, 0.30, loss="ce"), variant="pgd-at")
+    assert choice.run.robust == 0.30 and not choice.run.varied
+
+
 def test_equals_are_ordered_by_clean_accuracy_then_by_smaller_lam():
     choice = chosen(first(3, 0.5, 0.1), first(2, 0.5, 0.1), first(1, 0.45, 0.1))
     assert [run.lam for run in (choice.run, *choice.others)] == [2, 3, 1]

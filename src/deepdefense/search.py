@@ -9,7 +9,7 @@ import json
 import math
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 
 from . import objectives, paths, results
@@ -22,6 +22,7 @@ GFA = ("gfa-first", "gfa-deep")
 CHOSEN = ("pgd-at", "gnr", *GFA)  # adversarial training first: its clean accuracy is the bar for the others
 AXES = ("data", "model", "objective", "lam", "warmup", "options")  # what a run is, not how it departs from the base settings
 OWN = ("width", "activation", "scaling", "epochs")  # a run with another value is on the map, but is not chosen
+ALIGNED = 0.1  # least alignment at the input with which GFA has done something
 OPTIMISER = ("optimizer", "lr")  # they go together
 
 Pair = tuple[str, str]
@@ -67,8 +68,11 @@ class Run:
 
     @property
     def eligible(self) -> bool:
-        """May the run be chosen: own architecture, scaling and epochs, the paper's alignment, neither collapsed nor diverged?"""
-        departs = any(name in OWN or name == "form" for name, _ in self.varied)
+        """May the run be chosen: own architecture, scaling and epochs, the paper's alignment, neither collapsed nor diverged?
+
+        A repeat with another seed is not chosen itself.
+        """
+        departs = any(name in (*OWN, "form", "seed") for name, _ in self.varied)
         return self.status == "finished" and not departs
 
     @property
@@ -180,16 +184,18 @@ def choose(runs: Sequence[Run]) -> list[Choice]:
     """The plan's choice for every pair and each of `CHOSEN`, on validation images alone.
 
     Among the eligible runs whose clean accuracy is at least the bar, that of the pair's chosen adversarially trained network: the
-    highest robust accuracy. If none reaches the bar: the highest mean of both accuracies. Adversarial training has no bar. Equal
-    ones are ordered by clean accuracy, then by smaller λ.
+    highest robust accuracy; of GFA's, those aligned by less than `ALIGNED` only if there is no other. If none reaches the bar: the
+    highest mean of both accuracies. Adversarial training has no bar. A run of which a repeat with another seed collapsed or
+    diverged is not chosen. Of equal ones, base settings come first, then clean accuracy, then smaller λ.
     """
     choices = []
+    fallen = [run for run in runs if run.status != "finished" and "seed" in dict(run.varied)]
     for pair in pairs_of(runs):
-        adversarial = _choose(pair, "pgd-at", [run for run in pick(runs, pair, "pgd-at") if run.eligible], None)
+        adversarial = _choose(pair, "pgd-at", _eligible(runs, pair, "pgd-at", fallen), None)
         bar = adversarial.run and adversarial.run.clean
         choices.append(adversarial)
         for variant in CHOSEN[1:]:
-            mine = [run for run in pick(runs, pair, variant) if run.eligible]
+            mine = _eligible(runs, pair, variant, fallen)
             if bar is None:
                 reason = "no choice: the pair has no adversarially trained network to set the bar"
                 choices.append(Choice(pair, variant, None, None, reason, (), len(mine)))
@@ -198,14 +204,23 @@ def choose(runs: Sequence[Run]) -> list[Choice]:
     return choices
 
 
+def _eligible(runs: Sequence[Run], pair: Pair, variant: str, fallen: Sequence[Run]) -> list[Run]:
+    """The eligible runs of a pair and variant, without those of which a repeat is among `fallen`."""
+    lost = [replace(run.config, seed=0) for run in fallen]
+    return [run for run in pick(runs, pair, variant) if run.eligible and replace(run.config, seed=0) not in lost]
+
+
 def _choose(pair: Pair, variant: str, mine: list[Run], bar: float | None) -> Choice:
     """The choice among the eligible runs `mine` of a pair and variant."""
     if not mine:
         return Choice(pair, variant, None, bar, "no choice: there is no eligible run")
     over = [run for run in mine if bar is None or run.clean >= bar]
+    aligned = [run for run in over if run.alignment >= ALIGNED] if variant in GFA else []
     if over:
-        ranked = sorted(over, key=lambda run: (-run.robust, -run.clean, run.lam, run.name))
+        over = aligned or over
+        ranked = sorted(over, key=lambda run: (-run.robust, bool(run.varied), -run.clean, run.lam, run.name))
         need = f"with clean accuracy of at least {100 * bar:.1f} %" if bar is not None else "of adversarial training"
+        need += f" and alignment of at least {ALIGNED:g}" if aligned else ""
         reason = f"highest robust accuracy of the {len(over)} eligible run{'s' * (len(over) > 1)} {need}"
     else:
         ranked = sorted(mine, key=lambda run: (-run.mean, -run.clean, run.lam, run.name))
