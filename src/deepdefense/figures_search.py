@@ -24,6 +24,7 @@ REFERENCES = ("standard", "gnr", "pgd-at")
 LINES = dict(zip(REFERENCES, (":", "--", "-."), strict=True))
 MARKERS = {"standard": "D", "gnr": "^", "pgd-at": "v", "gfa-first": "o", "gfa-deep": "s"}
 WARMUPS = {0.0: "o", 0.5: "s", 1.0: "^"}
+ROOM = 0.1  # how far below the other defences' clean accuracy the plane of both accuracies is drawn
 WIDTH = 7.8  # of every figure, in inches
 EDGE = dict(markeredgecolor="white", markeredgewidth=0.5)
 CROSS = dict(marker="x", ls="", color="black", ms=6, mew=1.6)
@@ -145,7 +146,6 @@ def accuracy_map(runs: Sequence[Run]) -> Figure:
     pairs = pairs_of(runs)
     fig, axes = _panels(pairs, 3.2)
     known = [run for run in runs if run.status != "diverged"]
-    scale = dict(cmap="viridis", vmin=0, vmax=max((100 * run.robust for run in known), default=1))
     kinds = {
         "GFA": ("o", lambda run: run.variant in GFA and run.status == "finished"),
         "GFA, collapsed": ("X", lambda run: run.variant in GFA and run.status == "collapsed"),
@@ -153,6 +153,7 @@ def accuracy_map(runs: Sequence[Run]) -> Figure:
     }
     for ax, pair in zip(axes, pairs, strict=True):
         here = pick(known, pair)
+        scale = dict(cmap="viridis", vmin=0, vmax=max((100 * run.robust for run in here), default=1))
         reference = plain(here, pair)
         if reference:
             low = 100 * (reference.clean - CLOSE)
@@ -166,11 +167,13 @@ def accuracy_map(runs: Sequence[Run]) -> Figure:
             points = ax.scatter(x, y, c=shade, marker=marker, s=46, edgecolors="black", linewidths=0.6, zorder=3, **scale)
         gone = sum(run.status == "diverged" for run in pick(runs, pair))
         ax.set_title(f"{title(pair)}, {len(here)} runs" + (f" ({gone} diverged)" if gone else ""), fontsize=10)
+        bar = fig.colorbar(points, ax=ax, aspect=30)
+        bar.set_label("robust accuracy (%)", fontsize=9)
+        bar.ax.tick_params(labelsize=8)
         ax.set_xlabel("alignment at the input", fontsize=9)
         ax.set_ylabel("clean accuracy (%)", fontsize=9)
         ax.set_ylim(bottom=0)
         ax.tick_params(labelsize=8)
-    fig.colorbar(points, ax=axes, label="robust accuracy (%)", aspect=30)
     grey = dict(ls="", color="lightgrey", markeredgecolor="black", ms=7)
     keys = [Line2D([], [], marker=marker, label=name, **grey) for name, (marker, _) in kinds.items()]
     keys.append(Line2D([], [], ls="", marker=".", color="darkgrey", label="GFA, earlier epochs"))
@@ -211,11 +214,11 @@ def trade_off(runs: Sequence[Run]) -> Figure:
         for choice in (c for c in choices if c.pair == pair and c.run):
             ax.plot(100 * choice.run.clean, 100 * choice.run.robust, "o", ms=13, mfc="none", mec="black", mew=1.2, zorder=5)
         n = sorted({run.config.val_size for run in here})
-        ax.set_title(f"{title(pair)}, {len(here)} runs", fontsize=10)
+        out = _close_in(ax, here)
+        ax.set_title(f"{title(pair)}, {len(here)} runs" + (f", {out} further left" if out else ""), fontsize=10)
         ax.set_xlabel("clean accuracy (%)", fontsize=9)
         ax.set_ylabel(f"robust accuracy (%), n = {', '.join(map(str, n))}", fontsize=9)
         ax.tick_params(labelsize=8)
-        ax.set_ylim(bottom=-1)
     keys = [Line2D([], [], ls="", marker=MARKERS[v], color=PALETTE[v], ms=6, label=DEFENCE_NAMES[v]) for v in (*REFERENCES, *GFA)]
     keys += [
         Line2D([], [], ls="", marker="o", mfc="none", mec="grey", ms=6, label="may not be chosen"),
@@ -225,6 +228,17 @@ def trade_off(runs: Sequence[Run]) -> Figure:
     ]
     _legend(fig, keys)
     return fig
+
+
+def _close_in(ax: Axes, here: Sequence[Run]) -> int:
+    """Start the axis of clean accuracy `ROOM` below the least accurate defence other than GFA; number of runs left of that."""
+    others = [run.clean for run in here if run.variant not in GFA and run.eligible]
+    low = min(others) - ROOM if others else 0.0
+    shown = [run for run in here if run.clean >= low]
+    if others:
+        ax.set_xlim(100 * low, 100 * max(run.clean for run in shown) + 1.5)
+        ax.set_ylim(100 * min(run.robust for run in shown) - 3, 100 * max(run.robust for run in shown) + 4)
+    return len(here) - len(shown)
 
 
 def effects_figure(runs: Sequence[Run], pair: Pair) -> Figure:
