@@ -38,7 +38,7 @@ plan: $(STAMP)  ## Say what is still to be done for PROFILE and what it would co
 	@$(call timed, python tools/reproduce.py --profile "$(PROFILE)" --dry-run $(OPTIONS))
 
 test: $(STAMP)  ## Check the dependency lists, run the tests, execute the notebooks again and compare.
-	@$(call timed, python tools/dependencies.py --check && python -m pytest && python -m pytest --nbval book)
+	@$(call timed, python tools/dependencies.py --check && python tools/test.py)
 
 book: $(STAMP)  ## Build the site from the committed notebooks into _build/html.
 	@$(call timed, jupyter-book build book --all -W -n --keep-going)

@@ -129,7 +129,8 @@ def eps_curves(networks: Sequence[Network], pair: tuple[str, str]) -> Figure:
         images = "images all five get right" if shared else "all images"
         ax.set(title=f"{attack}\n{images}", xlabel="eps (1/255), L∞", xticks=(0, *LEVELS[2:]), ylim=(0, 102))
     axes[0].set_ylabel("right after the attack (%)")
-    axes[-1].legend(fontsize=8)
+    if axes[-1].lines:
+        axes[-1].legend(fontsize=8)
     return fig
 
 

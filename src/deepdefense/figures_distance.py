@@ -84,7 +84,8 @@ def distance_curves(networks: Sequence[Network]) -> Figure:
         title = f"{PAIRS[pair]}\nfirst {' and '.join(map(str, n))} test images"
         ax.set(title=title, xlabel="L2 length (image units)", xlim=(0, None), ylim=(0, 101))
     axes[0, 0].set_ylabel("not yet wrong (% of those right)")
-    axes[0, -1].legend(fontsize=8)
+    if axes[0, -1].lines:
+        axes[0, -1].legend(fontsize=8)
     return fig
 
 

@@ -13,6 +13,7 @@ from matplotlib.axis import Axis
 from matplotlib.colors import LogNorm, Normalize
 from matplotlib.figure import Figure
 from matplotlib.patheffects import withStroke
+from matplotlib.ticker import FuncFormatter, LogLocator, NullFormatter
 
 from . import claims_geometry
 from .figures import DEFENCE_NAMES, PALETTE
@@ -81,6 +82,9 @@ def _scale_axis(axis: Axis, values) -> None:
     set_scale = axis.axes.set_yscale if axis.axis_name == "y" else axis.axes.set_xscale
     if (values > 0).all():
         set_scale("log")
+        axis.set_major_locator(LogLocator(subs=(1, 2, 5)))
+        axis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:g}"))
+        axis.set_minor_formatter(NullFormatter())
     else:
         sizes = np.abs(values[values != 0])
         set_scale("symlog", linthresh=10 ** np.floor(np.log10(max(sizes.max() / 1000, np.quantile(sizes, 0.1)))))
