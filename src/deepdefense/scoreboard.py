@@ -175,14 +175,11 @@ def judge(networks: Sequence[Network], timing: Mapping | None) -> list[Finding]:
 
 def markdown(findings: Sequence[Finding]) -> str:
     """The scoreboard as a Markdown table."""
-    lines = [
-        "| | claim | the paper | ours, the paper's protocol | ours, strict | verdict | evidence |",
-        "|---|---|---|---|---|---|---|",
-    ]
+    lines = ["| claim | verdict | the paper | ours |", "|---|---|---|---|"]
     for one in findings:
         claim = one.claim
-        cells = (claim.id, claim.text, claim.paper, one.paper_protocol, one.strict, f"**{one.verdict}**", f"{{doc}}`{claim.page}`")
-        lines.append(f"| {' | '.join(cells)} |")
+        ours = f"*paper's protocol:* {one.paper_protocol}<br>*strict:* {one.strict}"
+        lines.append(f"| **{claim.id}** {claim.text}<br>{{doc}}`{claim.page}` | **{one.verdict}** | {claim.paper} | {ours} |")
     return "\n".join(lines) + "\n"
 
 
