@@ -78,13 +78,13 @@ def accuracy_table(networks: Sequence[Network], pair: tuple[str, str]) -> pd.Dat
         group = headline.of(networks, pair, defence)
         swept = [n for n in group if n.sweep is not None]
         attacked = [n for n in group if quantities.worst_case(n) is not None]
-        row = {"": DEFENCE_NAMES[defence], "clean": spread([100 * n.clean for n in group if n.record["metrics"]["last"]])}
+        row = {PAIRS[pair]: DEFENCE_NAMES[defence], "clean": spread([100 * n.clean for n in group if n.record["metrics"]["last"]])}
         row |= {name: spread([100 * float(n.sweep[f"{name}/8"].mean()) for n in swept]) for name in SWEPT}
         for suite, title in (("standard", "AutoAttack"), ("adaptive", "adaptive")):
             row[title] = spread([100 * float(n.reports["linf"].robust(*n.reports["linf"].in_suite(suite)).mean()) for n in attacked])
         row["worst case"] = spread([100 * float(quantities.worst_case(n).mean()) for n in attacked])
         rows.append(row | {"seeds": len(group)})
-    return pd.DataFrame(rows).set_index("")
+    return pd.DataFrame(rows).set_index(PAIRS[pair])
 
 
 def numbers_of_images(networks: Sequence[Network], pair: tuple[str, str]) -> str:
@@ -109,8 +109,8 @@ def paper_table(networks: Sequence[Network], pair: tuple[str, str]) -> pd.DataFr
         for defence, report in reports.items():
             for name in PAPER_ATTACKS:
                 rows[defence][name].append(100 * float(report.robust(f"paper/{name}")[shared].mean()))
-    table = [{"": DEFENCE_NAMES[d], **{name: spread(values) for name, values in row.items()}} for d, row in rows.items()]
-    return pd.DataFrame(table).set_index("")
+    table = [{PAIRS[pair]: DEFENCE_NAMES[d], **{name: spread(values) for name, values in row.items()}} for d, row in rows.items()]
+    return pd.DataFrame(table).set_index(PAIRS[pair])
 
 
 def eps_curves(networks: Sequence[Network], pair: tuple[str, str]) -> Figure:
@@ -129,6 +129,7 @@ def eps_curves(networks: Sequence[Network], pair: tuple[str, str]) -> Figure:
         images = "images all five get right" if shared else "all images"
         ax.set(title=f"{attack}\n{images}", xlabel="eps (1/255), L∞", xticks=(0, *LEVELS[2:]), ylim=(0, 102))
     axes[0].set_ylabel("right after the attack (%)")
+    fig.suptitle(PAIRS[pair], fontsize=11)
     if axes[-1].lines:
         axes[-1].legend(fontsize=8)
     return fig

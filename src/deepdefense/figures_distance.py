@@ -34,14 +34,14 @@ def distance_table(networks: Sequence[Network], pair: tuple[str, str]) -> pd.Dat
         group = _with_distances(headline.of(networks, pair, defence))
         if not group:
             continue
-        row = {"": DEFENCE_NAMES[defence]}
+        row = {PAIRS[pair]: DEFENCE_NAMES[defence]}
         for key, title in TITLES.items():
             row[title] = spread([float(np.median(n.reports["l2"].outcomes[key].l2[n.reports["l2"].clean])) for n in group], 3)
         least = [quantities.strict_distances(n) for n in group]
         row["smallest"] = spread([float(np.median(values)) for values in least], 3)
         row["failures"] = f"{sum(int(np.isinf(v).sum()) for v in least)} of {sum(len(v) for v in least)}"
         rows.append(row | {"seeds": len(group)})
-    return pd.DataFrame(rows).set_index("") if rows else pd.DataFrame()
+    return pd.DataFrame(rows).set_index(PAIRS[pair]) if rows else pd.DataFrame()
 
 
 def ratio_table(networks: Sequence[Network]) -> pd.DataFrame:

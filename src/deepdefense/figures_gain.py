@@ -64,4 +64,4 @@ def attacks_table(networks: Sequence[Network], pair: tuple[str, str], suite: str
             key.split("/")[1]: spread([100 * float(report.robust(key).mean()) for report in made if key in report.outcomes]) for key in keys
         }
         columns[DEFENCE_NAMES[defence]] = cells
-    return pd.DataFrame(columns).fillna(NOTHING)
+    return pd.DataFrame(columns).fillna(NOTHING).rename_axis(PAIRS[pair])
