@@ -135,6 +135,16 @@ class Plan:
     def pages(self) -> dict[str, Notebook]:
         return {path.stem: Notebook(path) for path in notebooks(self.root / "book")}
 
+    @cached_property
+    def _digests(self) -> dict[str, str]:
+        return {}
+
+    def digest(self, name: str) -> str:
+        """`Notebook.digest` of book/NAME.ipynb, which many jobs share: read once."""
+        if name not in self._digests:
+            self._digests[name] = Notebook(self.root / "book" / f"{name}.ipynb").digest()
+        return self._digests[name]
+
     @property
     def folder(self) -> Path:
         return self.root / "_build" / f"reproduce-{self.name}"
@@ -179,7 +189,7 @@ def _run(plan: Plan, name: str, costs: Costs) -> dict:
     return {
         "data": row.config.data,
         "parameters": row.parameters | {"compare": False},
-        "notebook": Notebook(plan.root / "book" / "03_train.ipynb").digest(),
+        "notebook": plan.digest("03_train"),
         "code": linked(resume.code_files(row.config)),
         "seconds": seconds,
         "runtime": costs.minutes(seconds),
@@ -191,7 +201,7 @@ def _report(plan: Plan, row: grid.Row, attack: grid.Attack, costs: Costs) -> dic
     seconds = costs.attack(row, attack)
     return {
         "parameters": attack.parameters() | {"run": row.name},
-        "notebook": Notebook(plan.root / "book" / "04_attacks.ipynb").digest(),
+        "notebook": plan.digest("04_attacks"),
         "seconds": seconds,
         "runtime": costs.minutes(seconds),
     }
@@ -201,7 +211,7 @@ def _measures(plan: Plan, row: grid.Row, costs: Costs) -> dict:
     seconds = costs.measure(row)
     return {
         "parameters": {"run": row.name, "n_images": row.measure, "seed": row.config.seed},
-        "notebook": Notebook(plan.root / "book" / "09_measure.ipynb").digest(),
+        "notebook": plan.digest("09_measure"),
         "seconds": seconds,
         "runtime": costs.minutes(seconds),
     }

@@ -214,26 +214,6 @@ def accuracy_curves(radii: Sequence[float], by_run: Sequence[tuple[Mapping, Sequ
     return fig
 
 
-def search_table(records: Sequence[Mapping]) -> pd.DataFrame:
-    """One row a run of a search, ordered by defence and λ: validation figures of its last epoch."""
-    rows = []
-    for record in records:
-        config, row = record["config"], record["history"][-1]
-        rows.append(
-            {
-                "defence": DEFENCE_NAMES[config["objective"]],
-                "λ": config["lam"],
-                "training images": record["data"]["train"],
-                "epochs": config["epochs"],
-                "status": record["status"],
-                "validation accuracy": row["finite"] and round(100 * row["val_accuracy"], 1),
-                "under PGD": row["finite"] and round(100 * row["val_robust_accuracy"], 1),
-                "alignment": row["finite"] and round(row["val_alignment"], 2),
-            }
-        )
-    return pd.DataFrame(rows).sort_values(["defence", "λ"]).set_index("defence")
-
-
 def scale(record: Mapping) -> str:
     """One line on how large a training run was and what it ran on, from its record."""
     config, environment = record["config"], record["environment"]

@@ -7,13 +7,15 @@ import numpy as np
 import pandas as pd
 from matplotlib.figure import Figure
 
-from . import headline, quantities, scoreboard, verdicts
+from . import headline, quantities, scoreboard
+from .attacks import paper
+from .claims_geometry import mean_sd
 from .figures import DEFENCE_NAMES, PALETTE, scale
 from .headline import DEFENCES, PAIRS, Network
+from .suites import GRADIENT
 from .sweep import LEVELS
 
-SWEPT = ("FGSM", "PGD-20", "APGD-100", "PGD-20 margin")
-PAPER_ATTACKS = ("FGSM", "PGD", "APGD", "APGDT", "FAB", "Square")
+SWEPT, PAPER_ATTACKS = tuple(GRADIENT), tuple(paper.BOUNDED)
 NOTHING = "–"
 
 
@@ -24,8 +26,8 @@ def spread(values: Sequence[float], digits: int = 1) -> str:
         return NOTHING
     if not np.isfinite(values).all():
         return "∞"
-    mean = scoreboard.number(float(np.mean(values)), digits)
-    return mean if len(values) == 1 else f"{mean} ± {np.std(values, ddof=1):.{digits}f}"
+    mean, sd = mean_sd(values)
+    return scoreboard.number(mean, digits) + (f" ± {sd:.{digits}f}" if len(values) > 1 else "")
 
 
 def present(networks: Sequence[Network]) -> list[tuple[str, str]]:
@@ -154,22 +156,21 @@ def gaps_table(networks: Sequence[Network], attacks: Mapping[str, float]) -> pd.
     rows = []
     for pair in present(networks):
         seeds = headline.by_seed(networks, pair)
-        strict = scoreboard.best(quantities.variants(seeds, quantities.strict_gap))
         for attack, claimed in attacks.items():
-            readings = scoreboard.gap_readings(seeds, attack)
-            kinder = readings["best"]
+            gap = scoreboard.gap(seeds, attack, claimed)
+            strict = f"{scoreboard.interval(gap.strict[1], sign=True)}, {DEFENCE_NAMES[gap.strict[0]]}" if gap.strict else NOTHING
             rows.append({
                 "networks": PAIRS[pair],
                 "attack": attack,
-                "at 8/255": readings["fixed"].words() if readings["fixed"] else NOTHING,
-                "best over eps": kinder.words() if kinder else NOTHING,
-                "strict, 8/255": f"{scoreboard.interval(strict[1], sign=True)}, {DEFENCE_NAMES[strict[0]]}" if strict else NOTHING,
-                "by the rule": verdicts.gap(kinder and kinder.estimate, strict and strict[1], claimed),
+                "at 8/255": gap.fixed.words() if gap.fixed else NOTHING,
+                "best over eps": gap.best.words() if gap.best else NOTHING,
+                "strict, 8/255": strict,
+                "by the rule": gap.verdict,
             })  # fmt: skip
     return pd.DataFrame(rows).set_index(["networks", "attack"])
 
 
 def verdict_lines(networks: Sequence[Network], timing: Mapping | None, *claims: str) -> str:
     """The findings of `claims`, one a line, as on the front page."""
-    found = [one for one in scoreboard.judge(networks, timing) if one.claim.id in claims]
+    found = scoreboard.judge(networks, timing, claims)
     return "\n".join(f"{one.claim.id}: {one.verdict}. Paper's protocol: {one.paper_protocol}. Strict: {one.strict}." for one in found)

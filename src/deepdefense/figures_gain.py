@@ -38,7 +38,7 @@ def spent(found: Sequence[Masked]) -> str:
 def verdicts_table(found: Sequence[Masked]) -> pd.DataFrame:
     """The nine verdicts, one column a network."""
     columns = {
-        title(network).replace(": ", ", "): {f"{c.number}. {c.title}": f"{VERDICT_MARKS[c.verdict]} {c.verdict}" for c in report.checks}
+        title(network): {f"{c.number}. {c.title}": f"{VERDICT_MARKS[c.verdict]} {c.verdict}" for c in report.checks}
         for network, report in found
     }
     return pd.DataFrame(columns)

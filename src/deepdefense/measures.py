@@ -101,6 +101,19 @@ def parts_of_attacks(model: Classifier, x: Tensor, y: Tensor, g: Tensor, eps: fl
     return found
 
 
+def free_directions(f, h: Tensor, y: Tensor, generator: torch.Generator) -> dict:
+    """{direction of logits: summaries} of what GFA restrains and what it leaves free (see `jacobian.restrained`)."""
+
+    def measure(part, labels):
+        pulled = restrained(f, part, labels, generator)
+        return {(name, key): value for name, values in pulled.items() for key, value in values.items()}
+
+    found = {}
+    for (name, key), value in _in_chunks(measure, h, y).items():
+        found.setdefault(name, {})[key] = summary(value)
+    return found
+
+
 def profiles(f, h: Tensor, y: Tensor, g: Tensor, scale: float, generator: torch.Generator) -> dict:
     """Change of each loss along the three directions, mean and quartiles at each distance; curvature at the image."""
     paths = directions(h, g, generator)
@@ -151,11 +164,6 @@ def geometry(model: Classifier, x: Tensor, y: Tensor, *, eps: float, loss: str =
             logits = torch.cat([f(part) for part in h.split(CHUNK)])
         level = {name: summary(get_loss(name)(logits, y)) for name in LOSSES}
         few = slice(0, LANDSCAPE_IMAGES)
-        free = {}
-        for start in range(0, len(h), CHUNK):
-            for name, values in restrained(f, h[start : start + CHUNK], y[start : start + CHUNK], generator).items():
-                for key, value in values.items():
-                    free.setdefault(name, {}).setdefault(key, []).append(value)
         return {
             "accuracy": float((logits.argmax(1) == y).double().mean()),
             "n": len(y),
@@ -165,7 +173,7 @@ def geometry(model: Classifier, x: Tensor, y: Tensor, *, eps: float, loss: str =
             "alignment": alignments(model, x, y, loss),
             "rise": {"radius": RADIUS, **rises(f, h, y, RADIUS / scale)},
             "attacks": {"eps": eps, **parts_of_attacks(model, x, y, g, eps, seed)},
-            "directions": {name: {key: summary(torch.cat(v)) for key, v in values.items()} for name, values in free.items()},
+            "directions": free_directions(f, h, y, generator),
             "profiles": profiles(f, h, y, g, scale, generator),
             "landscape": landscape(f, h[few], y[few], g[few], scale, generator),
         }

@@ -9,13 +9,14 @@ from collections.abc import Mapping, Sequence
 import numpy as np
 
 from . import claims_geometry
+from .attacks import paper
 from .claims_geometry import ALIGNMENTS
 from .headline import DEFENCES, Network
 from .report import Report
 
 Networks = Mapping[str, Network]
 VARIANTS = ("gfa-first", "gfa-deep")
-DISTANCE_ATTACKS = ("paper/DeepFool", "paper/EADEN", "paper/EADL1", "paper/CW")
+DISTANCE_ATTACKS = tuple(f"paper/{name}" for name in paper.MINIMUM_NORM)
 STRICT_SUITES = ("standard", "adaptive")
 
 

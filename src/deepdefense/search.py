@@ -22,7 +22,7 @@ GFA = ("gfa-first", "gfa-deep")
 CHOSEN = ("pgd-at", "gnr", *GFA)  # adversarial training first: its clean accuracy is the bar for the others
 AXES = ("data", "model", "objective", "lam", "warmup", "options")  # what a run is, not how it departs from the base settings
 OWN = ("width", "activation", "scaling", "epochs")  # a run with another value is on the map, but is not chosen
-ALIGNED = 0.1  # least alignment at the input with which GFA has done something
+NOTHING = 0.1  # alignment at the input below which GFA has not done anything to speak of
 OPTIMISER = ("optimizer", "lr")  # they go together
 
 Pair = tuple[str, str]
@@ -184,7 +184,7 @@ def choose(runs: Sequence[Run]) -> list[Choice]:
     """The plan's choice for every pair and each of `CHOSEN`, on validation images alone.
 
     Among the eligible runs whose clean accuracy is at least the bar, that of the pair's chosen adversarially trained network: the
-    highest robust accuracy; of GFA's, those aligned by less than `ALIGNED` only if there is no other. If none reaches the bar: the
+    highest robust accuracy; of GFA's, those aligned by less than `NOTHING` only if there is no other. If none reaches the bar: the
     highest mean of both accuracies. Adversarial training has no bar. A run of which a repeat with another seed collapsed or
     diverged is not chosen. Of equal ones, base settings come first, then clean accuracy, then smaller λ.
     """
@@ -215,12 +215,12 @@ def _choose(pair: Pair, variant: str, mine: list[Run], bar: float | None) -> Cho
     if not mine:
         return Choice(pair, variant, None, bar, "no choice: there is no eligible run")
     over = [run for run in mine if bar is None or run.clean >= bar]
-    aligned = [run for run in over if run.alignment >= ALIGNED] if variant in GFA else []
+    aligned = [run for run in over if run.alignment >= NOTHING] if variant in GFA else []
     if over:
         over = aligned or over
         ranked = sorted(over, key=lambda run: (-run.robust, bool(run.varied), -run.clean, run.lam, run.name))
         need = f"with clean accuracy of at least {100 * bar:.1f} %" if bar is not None else "of adversarial training"
-        need += f" and alignment of at least {ALIGNED:g}" if aligned else ""
+        need += f" and alignment of at least {NOTHING:g}" if aligned else ""
         reason = f"highest robust accuracy of the {len(over)} eligible run{'s' * (len(over) > 1)} {need}"
     else:
         ranked = sorted(mine, key=lambda run: (-run.mean, -run.clean, run.lam, run.name))

@@ -8,11 +8,10 @@ import pandas as pd
 from .figures import DEFENCE_NAMES
 from .headline import PAIRS
 from .results import wilson
-from .search import AXES, GFA, Choice, Pair, Run, State, choose, pairs_of, pick, plain, settings, twin, words
+from .search import AXES, GFA, NOTHING, Choice, Pair, Run, State, choose, pairs_of, pick, plain, settings, twin, words
 
 ALIGNED = 0.2  # mean alignment at the input from which a network counts as aligned
 CLOSE = 0.05  # clean accuracy that a network may lose on plain training and still count as accurate
-NOTHING = 0.1  # alignment below which GFA has not done anything to speak of
 FACTORS = ("form", "loss", "reduction", "weights", "detach_features", "optimizer", "lr", "batch_size", "start", "epochs")
 FACTORS += ("width", "activation", "scaling")  # in this order, others after them
 STATUSES = ("finished", "collapsed", "diverged")

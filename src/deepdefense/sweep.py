@@ -10,7 +10,7 @@ import torch
 from torch import Tensor, nn
 
 from . import protocol
-from .attacks.guard import frozen
+from .prediction import predict
 from .suites import GRADIENT
 
 LEVELS = (1, 2, 4, 8, 12, 16)  # eps in grey levels, 1/255
@@ -32,8 +32,7 @@ def sweep(
     its perturbation fits into that ball too. The attack of a single step, FGSM, is tried at each eps on every image, and its
     curve may rise: that is one of the marks of masking.
     """
-    with frozen(model), torch.no_grad():
-        prediction = torch.cat([model(part).argmax(1) for part in x.split(protocol.CHUNK)])
+    prediction = predict(model, x, protocol.CHUNK)
     found = {"label": y.cpu().numpy(), "prediction": prediction.cpu().numpy()}
     for name, attack in suite.items():
         standing = prediction == y

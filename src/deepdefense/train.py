@@ -17,7 +17,7 @@ import torch
 from torch import nn
 from tqdm import tqdm
 
-from . import checkpoint, cost, data, graph, memory, models, objectives, precision, results, resume, validation
+from . import checkpoint, cost, data, graph, memory, models, objectives, precision, results, resume, validation, weights
 from .attacks.guard import seeded
 from .config import TrainConfig, reference
 from .resume import Progress
@@ -66,19 +66,8 @@ def load_model(folder: str | Path, which: str = "best", device: str = "auto") ->
     record = results.read_json(Path(folder) / "run.json")
     if record["checkpoints"][which] is None:
         raise ValueError(f"{folder} has no {which} model: its training {record['status']} in the first epoch")
-    weights = checkpoint.model_weights(checkpoint.load_tensors(Path(folder), record["checkpoints"][which]))
-    config = TrainConfig(**record["config"])
-    model = models.build(
-        config.model,
-        record["data"]["in_shape"],
-        len(record["data"]["classes"]),
-        width=config.width,
-        activation=config.activation,
-        scaling=(weights["shift"].flatten().tolist(), weights["scale"].flatten().tolist()),
-        seed=0,
-    )
-    model.load_state_dict(weights)
-    return model.to(pick_device(device)).eval()
+    kept = checkpoint.model_weights(checkpoint.load_tensors(Path(folder), record["checkpoints"][which]))
+    return weights.network(record, kept).to(pick_device(device))
 
 
 def load_run(folder: str | Path, device: str = "auto") -> Run:

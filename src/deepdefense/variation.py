@@ -43,16 +43,17 @@ def worst_rise(
     for _ in range(steps):
         with torch.enable_grad():
             point = (h + delta).requires_grad_()
-            (gradient,) = torch.autograd.grad(value(f(point), y).sum(), point)
+            here = value(f(point), y)
+            (gradient,) = torch.autograd.grad(here.sum(), point)
+        best = torch.maximum(best, here.detach() - start)
         step = decompose(gradient, h)[1] if within == "tangential" else gradient
         delta = delta + 2.5 * radius / steps * unit(step)
         if within == "tangential":
             delta = decompose(delta, h)[1]  # rounding adds up
         length = delta.flatten(1).norm(dim=1)
         delta = _scaled(delta, (radius / length.clamp(min=radius)).clamp(max=1))
-        with torch.no_grad():
-            best = torch.maximum(best, value(f(h + delta), y) - start)
-    return best
+    with torch.no_grad():
+        return torch.maximum(best, value(f(h + delta), y) - start)
 
 
 def attack_parts(f: Network, h: Tensor, y: Tensor, delta: Tensor, g: Tensor, losses=("mse", "ce", "margin")) -> dict[str, Tensor]:

@@ -4,7 +4,7 @@ from collections.abc import Mapping
 from pathlib import Path
 
 import safetensors.torch
-from torch import nn
+from torch import Tensor, nn
 
 from . import checkpoint, models, results
 from .config import TrainConfig
@@ -25,8 +25,12 @@ def load(record: Mapping, path: str | Path) -> nn.Module:
 
     It takes images (B, C, H, W) in [0, 1] and gives logits (B, K).
     """
+    return network(record, safetensors.torch.load_file(path))
+
+
+def network(record: Mapping, tensors: Mapping[str, Tensor]) -> nn.Module:
+    """The network of the training record `record` with the weights `tensors`, on the CPU, in eval mode."""
     config = TrainConfig(**record["config"])
-    tensors = safetensors.torch.load_file(path)
     model = models.build(
         config.model,
         record["data"]["in_shape"],
