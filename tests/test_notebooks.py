@@ -1,10 +1,12 @@
 """The notebooks as files, and their parameters through the papermill command, as a reader types it."""
 
 import os
+import re
 import subprocess
 import sys
 from pathlib import Path
 
+import matplotlib
 import nbformat
 import pytest
 
@@ -41,30 +43,48 @@ def test_committed_notebook_is_executed_and_parameterised(path):
 
 
 @pytest.mark.parametrize(
-    "name, arguments, named, allowed",
-    [
-        ("03_train.ipynb", ["lamm", "0.1"], "'lamm'", "did you mean 'lam'"),
-        ("03_train.ipynb", ["lam", "-1"], "lam must be a number from 0", "-1"),
-        ("03_train.ipynb", ["lam", "much"], "lam must be a number from 0", "'much'"),
-        ("03_train.ipynb", ["objective", "gfa"], "objective must be one of", "gfa-first"),
-        ("03_train.ipynb", ["form", "sine"], "form must be one of", "negative"),
-        ("03_train.ipynb", ["epochs", "2.5"], "epochs must be a whole number", "2.5"),
-        ("04_attacks.ipynb", ["eps", "8"], "eps must be a number", "at most 1"),
-        ("05_your_own.ipynb", ["masking", "yes"], "masking must be one of quick, full, off", "'yes'"),
-        ("05_your_own.ipynb", ["eps", "0.5"], "eps must be a number above 0 and at most 0.49", "0.5"),
-        ("01_theory.ipynb", ["n_images", "0"], "n_images must be a number", "at least 1"),
-        ("09_measure.ipynb", ["n_images", "0"], "n_images must be a number", "at least 1"),
-        ("09_measure.ipynb", ["run", "none-such"], "run must name a finished run", "There are: none"),
-        ("12_geometry.ipynb", ["loss", "huber"], "loss must be one of", "mse, ce, margin"),
-        ("12_geometry.ipynb", ["folder", "none-such"], "folder must be a folder of results", "none-such"),
-        ("02_setup.ipynb", ["profile", "huge"], "profile must be one of", "smoke, cpu, paper"),
-    ],
+    "arguments, named, allowed",
+    [(["lamm", "0.1"], "'lamm'", "did you mean 'lam'"), (["lam", "much"], "lam must be a number from 0", "'much'")],
 )
-def test_a_bad_parameter_is_named_before_any_work(tmp_path, name, arguments, named, allowed):
-    done = papermill(name, tmp_path, "-p", *arguments)
+def test_a_bad_parameter_of_the_command_is_named_before_any_work(tmp_path, arguments, named, allowed):
+    done = papermill("03_train.ipynb", tmp_path, "-p", *arguments)
     last = [line for line in done.stderr.splitlines() if line.startswith("ValueError")]
     assert done.returncode != 0
     assert last and named in last[-1] and allowed in last[-1], done.stderr[-2000:]
+    assert not (tmp_path / "runs").exists()
+
+
+@pytest.mark.parametrize(
+    "name, given, named, allowed",
+    [
+        ("03_train.ipynb", {"lam": -1}, "lam must be a number from 0", "-1"),
+        ("03_train.ipynb", {"objective": "gfa"}, "objective must be one of", "gfa-first"),
+        ("03_train.ipynb", {"form": "sine"}, "form must be one of", "negative"),
+        ("03_train.ipynb", {"statistics": "running"}, "statistics must be one of", "batch, fixed"),
+        ("03_train.ipynb", {"epochs": 2.5}, "epochs must be a whole number", "2.5"),
+        ("04_attacks.ipynb", {"eps": 8}, "eps must be a number", "at most 1"),
+        ("05_your_own.ipynb", {"masking": "yes"}, "masking must be one of quick, full, off", "'yes'"),
+        ("05_your_own.ipynb", {"eps": 0.5}, "eps must be a number above 0 and at most 0.49", "0.5"),
+        ("01_theory.ipynb", {"n_images": 0}, "n_images must be a number", "at least 1"),
+        ("09_measure.ipynb", {"n_images": 0}, "n_images must be a number", "at least 1"),
+        ("09_measure.ipynb", {"run": "none-such"}, "run must name a finished run", "There are: none"),
+        ("12_geometry.ipynb", {"loss": "huber"}, "loss must be one of", "mse, ce, margin"),
+        ("12_geometry.ipynb", {"folder": "none-such"}, "folder must be a folder of results", "none-such"),
+        ("02_setup.ipynb", {"profile": "huge"}, "profile must be one of", "smoke, cpu, paper"),
+    ],
+)
+def test_a_bad_parameter_is_named_before_any_work(tmp_path, monkeypatch, name, given, named, allowed):
+    """The first cells as papermill would run them, here without a kernel of their own."""
+    monkeypatch.setenv("DEEPDEFENSE_DATA", str(tmp_path))
+    monkeypatch.chdir(tmp_path)
+    parameters, *others = code_cells(BOOK / name)
+    injected = "# Parameters\n" + "\n".join(f"{parameter} = {value!r}" for parameter, value in given.items())
+    names: dict = {"In": []}
+    with matplotlib.rc_context(), pytest.raises(ValueError, match=re.escape(named)) as caught:
+        for source in (parameters.source, injected, *(cell.source for cell in others[:2])):
+            names["In"].append(source)
+            exec(source, names)
+    assert allowed in str(caught.value)
     assert not (tmp_path / "runs").exists()
 
 

@@ -1,7 +1,14 @@
-"""Gradient-Feature Alignment as a training objective; `deepdefense.gfa` has the mathematics and the options."""
+"""Gradient-Feature Alignment as a training objective; `deepdefense.gfa` has the mathematics and the options.
+
+statistics: "batch", or "fixed": batch normalisation keeps the statistics that the network started with, for the task and the
+penalty (see `deepdefense.normalisation`), so it wants a network that has some (start = "plain")
+"""
+
+from contextlib import nullcontext
 
 from ..gfa import FORMS, REDUCTIONS, gfa_terms
 from ..losses import LOSSES
+from ..normalisation import STATISTICS, fixed_statistics
 from .options import numbers_or_none, one_of, yes_or_no
 
 OPTIONS = {
@@ -10,24 +17,16 @@ OPTIONS = {
     "reduction": one_of(REDUCTIONS),
     "weights": numbers_or_none,
     "detach_features": yes_or_no,
+    "statistics": one_of(STATISTICS),
 }
 
 
 def objective(
-    model, x, y, step, *, layers="first", loss="mse", form="cos", reduction="sum", weights=None, detach_features=False
+    model, x, y, step, *, layers="first", loss="mse", form="cos", reduction="sum", weights=None, detach_features=False, statistics="batch"
 ):
-    terms = gfa_terms(
-        model,
-        x,
-        y,
-        lam=step.lam,
-        layers=layers,
-        form=form,
-        loss=loss,
-        reduction=reduction,
-        weights=weights,
-        detach_features=detach_features,
-    )
+    options = dict(layers=layers, form=form, loss=loss, reduction=reduction, weights=weights, detach_features=detach_features)
+    with fixed_statistics(model) if statistics == "fixed" else nullcontext():
+        terms = gfa_terms(model, x, y, lam=step.lam, **options)
     first = next(iter(terms.alignments.values()))
     return terms.loss, {
         "task": terms.task.detach(),
