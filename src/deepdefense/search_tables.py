@@ -12,8 +12,8 @@ from .search import AXES, GFA, NOTHING, Choice, Pair, Run, State, choose, pairs_
 
 ALIGNED = 0.2  # mean alignment at the input from which a network counts as aligned
 CLOSE = 0.05  # clean accuracy that a network may lose on plain training and still count as accurate
-FACTORS = ("form", "loss", "reduction", "weights", "detach_features", "optimizer", "lr", "batch_size", "start", "epochs")
-FACTORS += ("width", "activation", "scaling")  # in this order, others after them
+FACTORS = ("form", "loss", "reduction", "weights", "detach_features", "statistics", "optimizer", "lr", "batch_size", "start")
+FACTORS += ("epochs", "width", "activation", "scaling")  # in this order, others after them
 STATUSES = ("finished", "collapsed", "diverged")
 
 
