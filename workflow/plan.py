@@ -136,14 +136,9 @@ class Plan:
         return {path.stem: Notebook(path) for path in notebooks(self.root / "book")}
 
     @cached_property
-    def _digests(self) -> dict[str, str]:
-        return {}
-
-    def digest(self, name: str) -> str:
-        """`Notebook.digest` of book/NAME.ipynb, which many jobs share: read once."""
-        if name not in self._digests:
-            self._digests[name] = Notebook(self.root / "book" / f"{name}.ipynb").digest()
-        return self._digests[name]
+    def jobs(self) -> dict[str, Notebook]:
+        """The notebooks that make runs, reports and measures; each is read once, when it is needed."""
+        return {name: Notebook(self.root / "book" / f"{name}.ipynb") for name in ("03_train", "04_attacks", "09_measure")}
 
     @property
     def folder(self) -> Path:
@@ -189,7 +184,7 @@ def _run(plan: Plan, name: str, costs: Costs) -> dict:
     return {
         "data": row.config.data,
         "parameters": row.parameters | {"compare": False},
-        "notebook": plan.digest("03_train"),
+        "notebook": plan.jobs["03_train"].digest(),
         "code": linked(resume.code_files(row.config)),
         "seconds": seconds,
         "runtime": costs.minutes(seconds),
@@ -201,7 +196,7 @@ def _report(plan: Plan, row: grid.Row, attack: grid.Attack, costs: Costs) -> dic
     seconds = costs.attack(row, attack)
     return {
         "parameters": attack.parameters() | {"run": row.name},
-        "notebook": plan.digest("04_attacks"),
+        "notebook": plan.jobs["04_attacks"].digest(),
         "seconds": seconds,
         "runtime": costs.minutes(seconds),
     }
@@ -211,7 +206,7 @@ def _measures(plan: Plan, row: grid.Row, costs: Costs) -> dict:
     seconds = costs.measure(row)
     return {
         "parameters": {"run": row.name, "n_images": row.measure, "seed": row.config.seed},
-        "notebook": plan.digest("09_measure"),
+        "notebook": plan.jobs["09_measure"].digest(),
         "seconds": seconds,
         "runtime": costs.minutes(seconds),
     }

@@ -148,7 +148,7 @@ def _curve(networks: Mapping[str, Network], defence: str, attack: str, shared: b
     return 100 * np.array([right[mask].mean(), *(swept[f"{attack}/{level}"][mask].mean() for level in LEVELS)])
 
 
-def gaps_table(networks: Sequence[Network], attacks: Mapping[str, float]) -> pd.DataFrame:
+def gaps_table(networks: Sequence[Network], attacks: Mapping[str, float] = scoreboard.CLAIMED) -> pd.DataFrame:
     """GFA minus adversarial training in points, by pair and attack: both readings, the strict gap, the word of the plan's rule.
 
     attacks: {name in the sweep: what the paper claims for it, in points}

@@ -71,7 +71,8 @@ def gfa_terms(
     reduction: "sum" or "mean" over the layers; weights: one w_l per layer in forward order, all 1 by default
     detach_features: True stops the gradient at h_l inside a_l, so that only the gradient is turned, not the feature
 
-    In training mode batch normalisation couples the samples; the gradients are then those of the batch's summed loss.
+    In training mode batch normalisation couples the samples; the gradients are then those of the batch's summed loss, and where it
+    follows a layer, their alignments there cannot rise together (see `normalisation.fixed_statistics`).
     Differentiable once more, so `terms.loss.backward()` reaches the weights. Runs under `torch.no_grad` too.
     """
     _check(lam, form, reduction)
