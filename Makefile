@@ -29,16 +29,16 @@ help:  ## Say what there is to make.
 	@awk -F ':.*## ' '/^[a-z]+:.*## / {printf "  make %-10s %s\n", $$1, $$2}' Makefile
 
 reproduce: $(STAMP)  ## Train, attack, execute every page, build the site (PROFILE=smoke, cpu or paper); stopped, it goes on where it was.
-	@$(call timed, python tools/reproduce.py --profile "$(PROFILE)" $(OPTIONS))
+	@$(call timed, python workflow/reproduce.py --profile "$(PROFILE)" $(OPTIONS))
 
 paper: $(STAMP)  ## The same with the full grid of runs; wants a GPU (OPTIONS="--cluster slurm" for a cluster).
-	@$(call timed, python tools/reproduce.py --profile paper $(OPTIONS))
+	@$(call timed, python workflow/reproduce.py --profile paper $(OPTIONS))
 
 plan: $(STAMP)  ## Say what is still to be done for PROFILE and what it would cost; does nothing.
-	@$(call timed, python tools/reproduce.py --profile "$(PROFILE)" --dry-run $(OPTIONS))
+	@$(call timed, python workflow/reproduce.py --profile "$(PROFILE)" --dry-run $(OPTIONS))
 
 test: $(STAMP)  ## Check the dependency lists, run the tests, execute the notebooks again and compare.
-	@$(call timed, python tools/dependencies.py --check && python tools/test.py)
+	@$(call timed, python tools/dependencies.py --check && python tools/run_tests.py)
 
 book: $(STAMP)  ## Build the site from the committed notebooks into _build/html.
 	@$(call timed, jupyter-book build book --all -W -n --keep-going)

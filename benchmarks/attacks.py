@@ -23,12 +23,13 @@ import torch
 from common import machine, wait
 from torch import Tensor, nn
 
-from deepdefense import attacks, data, models, results
-from deepdefense.attacks.guard import distances
+from deepdefense import attacks, data, models
+from deepdefense.attacks.contract import distances
 from deepdefense.attacks.libraries import library
 from deepdefense.cost import count_passes
-from deepdefense.prediction import predict
-from deepdefense.train import load_model, pick_device
+from deepdefense.inference import pick_device, predict
+from deepdefense.storage import files
+from deepdefense.training import load_model
 
 EPS, EPS_L2, QUERIES = 8 / 255, 0.5, 500
 Attack = Callable[[nn.Module, Tensor, Tensor], Tensor]
@@ -97,9 +98,7 @@ def contestants(classes: int) -> list[Contestant]:
         Contestant("FAB-100", "torchattacks", "linf", _torchattacks("FAB", eps=EPS, steps=100, n_classes=classes)),
         Contestant(f"Square-{QUERIES}", "ours", "linf", _ours("square", eps=EPS, queries=QUERIES)),
         Contestant(f"Square-{QUERIES}", "torchattacks", "linf", _torchattacks("Square", eps=EPS, n_queries=QUERIES)),
-        Contestant(
-            f"Square-{QUERIES}", "pyautoattack", "linf", _pyautoattack("square", "SquareAttack", n_queries=QUERIES)
-        ),
+        Contestant(f"Square-{QUERIES}", "pyautoattack", "linf", _pyautoattack("square", "SquareAttack", n_queries=QUERIES)),
         Contestant("PGDL2-20", "ours", "l2", _ours("pgd_l2", eps=EPS_L2)),
         Contestant("PGDL2-20", "torchattacks", "l2", _torchattacks("PGDL2", eps=EPS_L2, alpha=EPS_L2 / 5, steps=20)),
         Contestant("PGDL2-20", "foolbox", "l2", _foolbox("L2PGD", eps=EPS_L2, rel_stepsize=0.2, steps=20)),
@@ -237,7 +236,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         settings = {"data": options.data, "images": len(right), "repeats": options.repeats}
         settings["model"] = options.model_run.name if options.model_run else "cnn, half width, trained for this"
         record = {"kind": "benchmark", "name": "attacks", "settings": settings, "environment": where, "attacks": table}
-        results.write_json(options.out, record)
+        files.write_json(options.out, record)
     return 0
 
 

@@ -12,8 +12,9 @@ from pathlib import Path
 
 import torch
 
-from deepdefense import memory, results
-from deepdefense.train import pick_device
+from deepdefense.inference import pick_device
+from deepdefense.storage import files, provenance
+from deepdefense.training import allocator
 
 
 def wait(device: torch.device) -> None:
@@ -33,7 +34,7 @@ def machine(device: torch.device, packages: Sequence[str] = ()) -> dict:
 
     processors = Path("/proc/cpuinfo")
     names = re.findall(r"model name\s*:\s*(.+)", processors.read_text()) if processors.exists() else []
-    environment = results.environment(device)
+    environment = provenance.environment(device)
     environment["packages"] |= {package: installed(package) for package in packages}
     load = os.getloadavg()[0] if hasattr(os, "getloadavg") else None
     return environment | {"cpu": names[0] if names else platform.processor(), "cores": os.cpu_count(), "load": load}
@@ -88,7 +89,7 @@ def parser(text: str, repeats: int) -> argparse.ArgumentParser:
 def prepare(options: argparse.Namespace) -> tuple[torch.device, dict]:
     """Threads and memory set, the device, and the machine as it is before the first turn."""
     torch.set_num_threads(options.threads)
-    kept = False if options.give_memory_back else memory.keep_for_reuse()
+    kept = False if options.give_memory_back else allocator.keep_for_reuse()
     device = pick_device(options.device)
     return device, machine(device) | {"memory_kept": kept}
 
@@ -103,4 +104,4 @@ def finish(name: str, rows: Sequence[dict], settings: Mapping, where: dict, out:
     if out:
         end = os.getloadavg()[0] if hasattr(os, "getloadavg") else None
         record = {"kind": "benchmark", "name": name, "settings": dict(settings), "environment": where | {"load_at_end": end}}
-        results.write_json(out, record | {"rows": list(rows)})
+        files.write_json(out, record | {"rows": list(rows)})

@@ -14,8 +14,10 @@ import torch
 from common import compare, finish, parser, prepare, spread, take_turns
 from torch import nn
 
-from deepdefense import config, data, precision, train
+from deepdefense import data, training
 from deepdefense.gfa import GFATerms, gfa_terms
+from deepdefense.training import precision, runs
+from replication import profiles
 
 LAM = 0.2
 
@@ -53,16 +55,14 @@ def main(arguments: Sequence[str] | None = None) -> int:
     options.add_argument("--epochs", type=int, help="of the trained net (default: the profile's)")
     chosen = options.parse_args(arguments)
     device, where = prepare(chosen)
-    run = config.make("smoke", "gfa-deep", data=chosen.data, epochs=chosen.epochs)
+    run = profiles.make("smoke", "gfa-deep", data=chosen.data, epochs=chosen.epochs)
     dataset = data.load(chosen.data).to(device)
     some = dataset.test[: chosen.images]
     x, y = some.images(), some.y
-    fresh = train.build_model(run, dataset).to(device)
-    trained = train.fit(run, dataset=dataset, device=str(device), progress=False).last
+    fresh = runs.build_model(run, dataset).to(device)
+    trained = training.fit(run, dataset=dataset, device=str(device), progress=False).last
     coarse = ["bf16", "tf32"] if device.type == "cuda" else ["bf16"]
-    rows = [
-        row for name in coarse for net, model in (("fresh", fresh), ("trained", trained)) for row in effect(net, model, x, y, name)
-    ]
+    rows = [row for name in coarse for net, model in (("fresh", fresh), ("trained", trained)) for row in effect(net, model, x, y, name)]
     models = {name: deepcopy(trained) for name in ["float32", *coarse]}
     times = take_turns({name: lambda name=name: gradient(models[name], x, y, name) for name in models}, chosen.repeats, device)
     rows += [{"net": "trained", "what": "gradients"} | row for row in compare(times, "float32")]

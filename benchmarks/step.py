@@ -2,7 +2,7 @@
 
     python benchmarks/step.py --out step.json
     python benchmarks/step.py --models cnn --repeats 100 --threads 2
-    python benchmarks/step.py --give-memory-back            # without `deepdefense.memory`
+    python benchmarks/step.py --give-memory-back            # without `deepdefense.training.allocator`
 
 "gradients": loss and gradients of all weights, what the cost model speaks of; "step": with the update by AdamW as well. On a GPU
 "graph" is the whole step replayed as a CUDA graph.
@@ -15,12 +15,12 @@ import torch
 from common import compare, finish, parser, prepare, take_turns
 from torch import Tensor, nn
 
-from deepdefense import double_backward, gfa, graph, models, objectives, taps
-from deepdefense.config import TrainConfig
+from deepdefense import double_backward, gfa, models, objectives, taps
 from deepdefense.cost import FlopCount
 from deepdefense.geometry import alignment, plain_alignment
 from deepdefense.losses import get_loss
-from deepdefense.step import TrainingStep, make_optimizer
+from deepdefense.training import TrainConfig, cuda_graph
+from deepdefense.training.step import TrainingStep, make_optimizer
 
 LAM, BATCH = 0.5, {"cnn": 128, "mlp": 128, "resnet18": 16}
 Loss = Callable[[nn.Module, Tensor, Tensor], Tensor]
@@ -116,9 +116,9 @@ def graphed(name: str, x: Tensor, y: Tensor, repeats: int) -> list[dict]:
     for who, objective in settings.items():
         model = models.build(name, (3, 32, 32), 10, seed=0).to(x.device).train()
         plain_step = TrainingStep(model, make_optimizer(TrainConfig(), model, on_device=True), objectives.build(objective, {}))
-        replay, generator = graph.GraphedStep(plain_step), torch.Generator(x.device).manual_seed(0)
+        replay, generator = cuda_graph.GraphedStep(plain_step), torch.Generator(x.device).manual_seed(0)
         calls[who] = lambda replay=replay, generator=generator: replay(x, y, LAM, 1e-3, generator)
-    seconds = take_turns(calls, repeats, x.device, warm_up=graph.WARM_UP + 2)
+    seconds = take_turns(calls, repeats, x.device, warm_up=cuda_graph.WARM_UP + 2)
     return [{"model": name, "batch": len(x), "what": "graph"} | row for row in compare(seconds, "plain")]
 
 

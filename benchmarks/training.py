@@ -18,8 +18,10 @@ from pathlib import Path
 import torch
 from common import compare, finish, parser, prepare, spread, wait
 
-from deepdefense import config, data, objectives, train
-from deepdefense.step import TrainingStep, make_optimizer
+from deepdefense import data, inference, objectives, training
+from deepdefense.training import runs
+from deepdefense.training.step import TrainingStep, make_optimizer
+from replication import profiles
 
 DEFENCES = {
     "plain": ("standard", {}),
@@ -32,15 +34,15 @@ DEFENCES = {
 }
 
 
-def run_of(name: str, options) -> config.TrainConfig:
+def run_of(name: str, options) -> training.TrainConfig:
     objective, settings = DEFENCES[name]
     shared = dict(data=options.data, model=options.model, width=1.0, augment="crop-flip", epochs=1, batch_size=options.batch)
-    return config.make("cpu", objective, warmup=0.0, train_size=options.images, val_size=10, **{**shared, **settings})
+    return profiles.make("cpu", objective, warmup=0.0, train_size=options.images, val_size=10, **{**shared, **settings})
 
 
-def one_step(run: config.TrainConfig, dataset: data.Dataset, device: torch.device) -> None:
+def one_step(run: training.TrainConfig, dataset: data.Dataset, device: torch.device) -> None:
     generator = torch.Generator(device).manual_seed(0)
-    model = train.build_model(run, dataset).to(device).train()
+    model = runs.build_model(run, dataset).to(device).train()
     step = TrainingStep(model, make_optimizer(run, model), objectives.build(run.objective, run.options))
     x, y = next(data.batches(dataset.train, run.batch_size, generator=generator, augment=run.augment))
     step(x, y, run.lam, run.lr, generator)
@@ -48,7 +50,7 @@ def one_step(run: config.TrainConfig, dataset: data.Dataset, device: torch.devic
 
 def peak(name: str, options) -> None:
     """Print the MiB that a step of `name` adds at most, in this process; one of a single image before it brings in the code."""
-    device = train.pick_device(options.device)
+    device = inference.pick_device(options.device)
     torch.set_num_threads(options.threads)
     run, dataset = run_of(name, options), data.load(options.data).to(device)
     one_step(replace(run, batch_size=1), dataset, device)
@@ -88,7 +90,7 @@ def measure(options, device: torch.device) -> list[dict]:
             if name == "data":
                 took = data_alone(dataset.train[:images], options.batch, device)
             else:
-                took = train.fit(run_of(name, options), dataset=dataset, device=str(device), progress=False).record["train_time_s"]
+                took = training.fit(run_of(name, options), dataset=dataset, device=str(device), progress=False).record["train_time_s"]
             if turn >= 0:
                 seconds[name].append(took)
             print(f"\rturn {turn + 1} of {options.repeats}: {name}".ljust(50), end="", file=sys.stderr)

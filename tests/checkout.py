@@ -9,7 +9,7 @@ from pathlib import Path
 
 import nbformat
 
-from deepdefense import paths
+from deepdefense.storage import paths
 
 ROOT = paths.root()
 KERNEL = {"name": "python3", "display_name": "Python 3", "language": "python"}
@@ -76,7 +76,7 @@ def command(root: Path, *arguments: str) -> list[str]:
 
 
 def reproduce(root: Path, *arguments: str, timeout: float = 600, **variables: str) -> subprocess.CompletedProcess:
-    """`python tools/reproduce.py` of the checkout `root`."""
+    """`python workflow/reproduce.py` of the checkout `root`."""
     settings = dict(env=environment(root) | variables, capture_output=True, text=True, stdin=subprocess.DEVNULL)
     return subprocess.run(command(root, *arguments), timeout=timeout, **settings)
 
@@ -108,8 +108,7 @@ def results(root: Path) -> dict[str, object]:
     for path in (made / "book").glob("*.ipynb"):
         cells = [cell for cell in nbformat.read(path, 4).cells if cell.cell_type == "code"]
         found[path.relative_to(root).as_posix()] = [
-            (cell.source, [output.get("data", {}).get("text/plain", output.get("text")) for output in cell.outputs])
-            for cell in cells
+            (cell.source, [output.get("data", {}).get("text/plain", output.get("text")) for output in cell.outputs]) for cell in cells
         ]
     found["site"] = sorted(path.relative_to(made).as_posix() for path in (made / "_build" / "html").glob("*.html"))
     return found

@@ -10,7 +10,8 @@ from functools import cache
 import torch
 from torch import nn
 
-from deepdefense import data, substitutes
+from deepdefense import data
+from deepdefense.masking import substitutes
 
 EPS = 0.1
 

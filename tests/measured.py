@@ -2,12 +2,14 @@
 
 from nets import digits
 
-from deepdefense import config, measures, models, train
+from deepdefense import models, training
+from replication import profiles
+from replication.experiments import measure
 
 
 def run(objective="standard", seed=0, model=None, **options):
     """A run with the fresh weights of its seed; the record has what the measures read."""
-    settings = config.make("smoke", objective, seed=seed, width=0.25, **options)
+    settings = profiles.make("smoke", objective, seed=seed, width=0.25, **options)
     model = model or models.build("cnn", (1, 8, 8), 10, width=0.25, seed=seed)
     record = {
         "kind": "training",
@@ -18,7 +20,7 @@ def run(objective="standard", seed=0, model=None, **options):
         "metrics": {"last": {"test_accuracy": 0.1}, "best": None},
         "environment": {"commit": "none"},
     }
-    return train.Run(record, model.eval(), model, None)
+    return training.Run(record, model.eval(), model, None)
 
 
 def record(objective, seed, n=5):
@@ -31,5 +33,5 @@ def record(objective, seed, n=5):
         "n": n,
         "training": one.record,
         "sweep": {"levels": [1, 2], "accuracy": accuracy},
-        "geometry": measures.rounded(measures.geometry(one.last, test.images(), test.y, eps=0.1, seed=seed)),
+        "geometry": measure.rounded(measure.geometry(one.last, test.images(), test.y, eps=0.1, seed=seed)),
     }

@@ -1,14 +1,14 @@
 """Training records made up for the tests of the search: real configurations, invented outcomes."""
 
-from deepdefense import config
-from deepdefense.paths import root
+from deepdefense.storage.paths import root
+from replication import profiles
 
 BAR = 0.33  # clean accuracy of the adversarially trained networks of `whole_grid`
 
 
 def record(objective, clean=0.5, robust=0.1, alignment=0.0, status="finished", **parameters):
     """A record of `config.make("cpu", objective, **parameters)` that ended with these validation figures."""
-    settings = config.make("cpu", objective, **{"epochs": 2, "width": 0.5, **parameters})
+    settings = profiles.make("cpu", objective, **{"epochs": 2, "width": 0.5, **parameters})
     last = {"val_accuracy": clean, "val_robust_accuracy": robust, "val_alignment": alignment, "at_chance": status == "collapsed"}
     last = {"epoch": 2, "finite": True, **last} if status != "diverged" else {"epoch": 2, "finite": False}
     good = {"epoch": 1, "finite": True, "val_accuracy": 0.9, "val_robust_accuracy": 0.9, "val_alignment": 0.9, "at_chance": False}

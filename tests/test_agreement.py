@@ -13,8 +13,11 @@ from defences import Small, small_images
 from nets import global_random_state
 from pyautoattack import AutoAttack
 
-from deepdefense import agreement, evaluate, results
+from deepdefense import evaluate
 from deepdefense.attacks import autoattack
+from deepdefense.evaluation import standard_suite
+from deepdefense.storage import files
+from replication.experiments import agreement
 
 OPTIONS = dict(eps=0.02, seed=5, batch_size=7)
 
@@ -31,8 +34,8 @@ def few_steps(monkeypatch):
         self.fab.n_iter, self.square.n_queries = 6, 30
 
     monkeypatch.setattr(AutoAttack, "__init__", shorter)
-    monkeypatch.setitem(autoattack.standard.__kwdefaults__, "steps", 6)
-    monkeypatch.setitem(autoattack.standard.__kwdefaults__, "queries", 30)
+    monkeypatch.setitem(standard_suite.standard.__kwdefaults__, "steps", 6)
+    monkeypatch.setitem(standard_suite.standard.__kwdefaults__, "queries", 30)
 
 
 def test_part_by_part_is_the_authors_one_call():
@@ -43,7 +46,7 @@ def test_part_by_part_is_the_authors_one_call():
     found = agreement.authors_autoattack(model, x, y, **OPTIONS)
     assert torch.equal(found.x_adv, x_adv) and torch.equal(found.prediction, y_adv)
     assert global_random_state() == before and sys.gettrace() is tracer
-    ours = autoattack.standard(model, x, y, **OPTIONS)
+    ours = standard_suite.standard(model, x, y, **OPTIONS)
     assert torch.equal(found.broken_by, ours.broken_by) and set(found.broken_by.tolist()) >= {-1, 0, 1}
     two = agreement.authors_autoattack(model, x, y, parts=autoattack.PARTS[:2], **OPTIONS)
     reached = (ours.broken_by >= 0) & (ours.broken_by < 2)
@@ -67,7 +70,7 @@ def test_everything_agrees_and_is_written_down(tmp_path):
     for accuracy in auto["accuracy"].values():
         assert accuracy["ours"] == accuracy["authors"]
     assert list(auto["accuracy"]) == list(autoattack.PARTS)
-    assert results.read_json(tmp_path / "agreement.json") == record
+    assert files.read_json(tmp_path / "agreement.json") == record
     table = pq.read_table(tmp_path / "agreement.parquet")
     assert table["index"].to_pylist() == list(range(20)) and all(table["identical"].to_pylist())
     assert table["part ours"].to_pylist() == table["part authors"].to_pylist()
@@ -78,7 +81,7 @@ def test_everything_agrees_and_is_written_down(tmp_path):
 def test_a_difference_is_seen(tmp_path, monkeypatch):
     """Ours moved by the last bit on one image, and one of ours not broken at all."""
     model, x, y = small_images(20)
-    real = autoattack.standard
+    real = standard_suite.standard
 
     def other(*arguments, **options):
         found = real(*arguments, **options)

@@ -8,8 +8,8 @@ import torchattacks
 from nets import Plane, images
 
 from deepdefense import attacks, models
+from deepdefense.evaluation.protocol import accuracy_by_eps, evaluate, robust_accuracy
 from deepdefense.losses import get_loss
-from deepdefense.protocol import accuracy_by_eps, evaluate, robust_accuracy
 
 ON_A_PLANE = {
     "fgsm": attacks.fgsm,

@@ -147,7 +147,7 @@ def test_a_model_without_parameters_and_an_empty_batch(attack):
 
 @pytest.mark.parametrize("broken", [lambda x: x + 0.2, lambda x: x * math.nan, lambda x: (x + 0.05).clamp(max=2)])
 def test_an_attack_that_breaks_its_promise_is_caught(broken):
-    from deepdefense.attacks.guard import check_output
+    from deepdefense.attacks.contract import check_output
 
     x = torch.full((2, 1, 2, 2), 0.99)
     with pytest.raises(attacks.AttackError, match="test left"):

@@ -11,9 +11,11 @@ from hypothesis import strategies as st
 from nets import global_random_state, hooks
 from pyautoattack import AutoAttack, checks
 
-from deepdefense import attacks, examples
+from deepdefense import attacks
 from deepdefense.attacks import autoattack
-from deepdefense.attacks.guard import TOLERANCE, distances
+from deepdefense.attacks.contract import TOLERANCE, distances
+from deepdefense.evaluation import standard_suite
+from replication import example_defences
 
 AUTHORS = {"linf": "Linf", "l2": "L2"}
 PARTS = {"APGD-CE": "apgd", "APGD-T": "apgd_targeted", "FAB-T": "fab", "Square": "square"}
@@ -36,7 +38,7 @@ def test_same_images_as_the_authors(norm, eps):
     model, x, y = small_images(20, wrong=(3, 11))
     options = dict(norm=norm, eps=eps, seed=5, batch_size=7, steps=10, queries=60)
     x_adv, y_adv = authors(model.eval(), x, y, **options)
-    ours = autoattack.standard(model, x, y, **options)
+    ours = standard_suite.standard(model, x, y, **options)
     assert torch.equal(ours.x_adv, x_adv) and torch.equal(ours.prediction, y_adv)
     assert 0 < ours.robust.sum() < ours.clean.sum() == 18
     assert list(ours.cost) == list(autoattack.PARTS)
@@ -46,13 +48,13 @@ def test_same_images_as_the_authors_resnet():
     """The ResNet-18 of the package, on two crops of a photograph."""
     from sklearn.datasets import load_sample_images
 
-    model, _ = examples.trained_resnet18()
+    model, _ = example_defences.trained_resnet18()
     photo = torch.from_numpy(load_sample_images().images[1].copy()).permute(2, 0, 1).float() / 255
     x = torch.stack([photo[:, 200:232, 300:332], photo[:, 100:132, 100:132]])
     x, y = labelled(model, x)
     options = dict(norm="linf", eps=2 / 255, seed=0, batch_size=2, steps=1, queries=3)
     x_adv, y_adv = authors(model, x, y, **options)
-    ours = autoattack.standard(model, x, y, **options)
+    ours = standard_suite.standard(model, x, y, **options)
     assert torch.equal(ours.x_adv, x_adv) and torch.equal(ours.prediction, y_adv)
 
 
@@ -82,7 +84,7 @@ def test_linear_model_exactly(norm):
     x, y = labelled(model, around_grey(16))
     distance = model.distance(x, y, norm)
     eps = distance.median().item()
-    result = autoattack.standard(model, x, y, eps=eps, norm=norm, steps=20, queries=30)
+    result = standard_suite.standard(model, x, y, eps=eps, norm=norm, steps=20, queries=30)
     clear = (distance / eps - 1).abs() > 0.01
     assert torch.equal(result.robust[clear], (distance > eps)[clear]) and clear.sum() > 12
     assert distances(x, result.x_adv, norm).max() <= eps + TOLERANCE
@@ -90,7 +92,7 @@ def test_linear_model_exactly(norm):
 
 def test_each_part_gets_what_is_left():
     model, x, y = small_images(20, wrong=(3, 11))
-    result = autoattack.standard(model, x, y, eps=0.02, batch_size=6, steps=10, queries=60)
+    result = standard_suite.standard(model, x, y, eps=0.02, batch_size=6, steps=10, queries=60)
     left = result.clean
     assert torch.equal(left, torch.arange(20)[:, None].ne(torch.tensor([3, 11])).all(1))
     for number, part in enumerate(autoattack.PARTS):
@@ -106,7 +108,7 @@ def test_each_part_gets_what_is_left():
 
 def test_nothing_left_for_the_later_parts():
     model, x, y = small_images(6)
-    result = autoattack.standard(model, x, y, eps=0.5, steps=5, queries=10)
+    result = standard_suite.standard(model, x, y, eps=0.5, steps=5, queries=10)
     assert not result.robust.any() and set(result.cost) < set(autoattack.PARTS)
     assert not result.attacked("Square").any() and "Square" not in result.accuracy()
 
@@ -120,15 +122,13 @@ def test_model_and_random_state_stay(tmp_path):
     before = {name: value.clone() for name, value in model.state_dict().items()}
     state, x_before = global_random_state(), x.clone()
     tracer = sys.gettrace()
-    autoattack.standard(model, x, y, eps=0.02, steps=3, queries=10, folder=tmp_path)
+    standard_suite.standard(model, x, y, eps=0.02, steps=3, queries=10, folder=tmp_path)
     for part in (attacks.apgd_ce, attacks.apgd_t, attacks.fab_t):
         part(model, x, y, eps=0.02, steps=2)
     attacks.square(model, x, y, eps=0.02, queries=5)
     assert state == global_random_state() and torch.equal(x, x_before) and sys.gettrace() is tracer
     assert all(torch.equal(value, before[name]) for name, value in model.state_dict().items())
-    assert (
-        model.training and model.conv.training and not model.head.bias.requires_grad and model.conv.weight.requires_grad
-    )
+    assert model.training and model.conv.training and not model.head.bias.requires_grad and model.conv.weight.requires_grad
     assert all((parameter.grad == 1).all() for parameter in model.parameters()) and hooks(model) == 0
 
 
@@ -145,7 +145,7 @@ def test_the_tracer_comes_back():
         checks.check_dynamic(model, x, logger=logging.getLogger("raw"))
         raw = sys.gettrace()
         sys.settrace(tracer)
-        autoattack._model_warnings(model, x, y)
+        standard_suite._model_warnings(model, x, y)
         ours = sys.gettrace()
     finally:
         sys.settrace(before)
@@ -166,12 +166,12 @@ def test_one_dynamic_model_does_not_mark_the_next():
     """The authors count calls over the life of the process, so that every later model is called dynamic; the suite
     does not."""
     model, x, y = small_images(4)
-    kinds = {"dynamic" in text for text in autoattack._model_warnings(Dynamic(), x, y)}
+    kinds = {"dynamic" in text for text in standard_suite._model_warnings(Dynamic(), x, y)}
     assert kinds == {True}
-    log = autoattack._Log()
+    log = autoattack.Log()
     checks.check_dynamic(model, x, logger=log)
     assert "dynamic" in log.messages[0]
-    assert autoattack._model_warnings(model, x, y) == []
+    assert standard_suite._model_warnings(model, x, y) == []
 
 
 @pytest.mark.parametrize(
@@ -187,13 +187,11 @@ def test_warnings_become_part_of_the_result(step, scale, kinds, capsys, caplog):
     model, x, _ = small_images(12)
     model = Masked(model, step, scale).eval()
     x, y = labelled(model, x)
-    result = autoattack.standard(model, x, y, eps=0.1, steps=3, queries=40, batch_size=5)
+    result = standard_suite.standard(model, x, y, eps=0.1, steps=3, queries=40, batch_size=5)
     assert kinds == {warning["kind"] for warning in result.warnings}
     if step == "round":
         zero = next(warning for warning in result.warnings if warning["kind"] == "zero gradient")
-        assert (
-            zero["part"] == "APGD-T" and zero["times"] == 18 and "zero gradient" in zero["message"]
-        )  # 9 targets, 2 batches
+        assert zero["part"] == "APGD-T" and zero["times"] == 18 and "zero gradient" in zero["message"]  # 9 targets, 2 batches
     said = capsys.readouterr()
     assert said.out == "" and said.err == "" and not caplog.records
 
@@ -201,7 +199,7 @@ def test_warnings_become_part_of_the_result(step, scale, kinds, capsys, caplog):
 def test_goes_on_after_a_kill(tmp_path, monkeypatch):
     model, x, y = small_images(14)
     options = dict(eps=0.02, batch_size=5, steps=5, queries=30, seed=1)
-    whole = autoattack.standard(model, x, y, **options, folder=tmp_path / "whole")
+    whole = standard_suite.standard(model, x, y, **options, folder=tmp_path / "whole")
     calls = []
 
     def dies(*arguments):
@@ -210,36 +208,36 @@ def test_goes_on_after_a_kill(tmp_path, monkeypatch):
             raise KeyboardInterrupt
         return original(*arguments)
 
-    original = autoattack._batch
-    monkeypatch.setattr(autoattack, "_batch", dies)
+    original = standard_suite._batch
+    monkeypatch.setattr(standard_suite, "_batch", dies)
     with pytest.raises(KeyboardInterrupt):
-        autoattack.standard(model, x, y, **options, folder=tmp_path / "cut")
+        standard_suite.standard(model, x, y, **options, folder=tmp_path / "cut")
     assert len(list((tmp_path / "cut").glob("*.safetensors"))) == 4
-    resumed = autoattack.standard(model, x, y, **options, folder=tmp_path / "cut")
+    resumed = standard_suite.standard(model, x, y, **options, folder=tmp_path / "cut")
     pieces = len(list((tmp_path / "whole").glob("*.safetensors")))
     assert len(calls) == pieces + 1
     for name in ("x_adv", "prediction", "clean", "broken_by"):
         assert torch.equal(getattr(whole, name), getattr(resumed, name))
-    again = autoattack.standard(model, x, y, **options, folder=tmp_path / "whole")
+    again = standard_suite.standard(model, x, y, **options, folder=tmp_path / "whole")
     assert again.cost == whole.cost and again.warnings == whole.warnings and len(calls) == pieces + 1
     with pytest.raises(ValueError, match=r"holds results with eps = 0.02, not 0.03; use another folder"):
-        autoattack.standard(model, x, y, **{**options, "eps": 0.03}, folder=tmp_path / "cut")
+        standard_suite.standard(model, x, y, **{**options, "eps": 0.03}, folder=tmp_path / "cut")
     with pytest.raises(ValueError, match="holds results with model = "):
-        autoattack.standard(Small(seed=1), x, y, **options, folder=tmp_path / "cut")
+        standard_suite.standard(Small(seed=1), x, y, **options, folder=tmp_path / "cut")
 
 
 def test_progress_is_shown(capsys):
     model, x, y = small_images(4)
-    autoattack.standard(model, x, y, eps=0.02, steps=2, queries=5, progress=True)
+    standard_suite.standard(model, x, y, eps=0.02, steps=2, queries=5, progress=True)
     assert "16/16" in capsys.readouterr().err
 
 
 def test_few_classes():
     x = around_grey(6)
     four = Linear(classes=4)
-    assert autoattack.standard(four, *labelled(four, x), eps=0.01, steps=3, queries=5).clean.all()
+    assert standard_suite.standard(four, *labelled(four, x), eps=0.01, steps=3, queries=5).clean.all()
     three = Linear(classes=3)
-    for call in (autoattack.standard, attacks.apgd_t):
+    for call in (standard_suite.standard, attacks.apgd_t):
         with pytest.raises(ValueError, match="needs at least 4 classes; this model has 3"):
             call(three, *labelled(three, x), eps=0.01, steps=3)
     assert attacks.fab_t(three, *labelled(three, x), eps=0.01, steps=3).shape == x.shape
@@ -262,9 +260,7 @@ def test_a_model_that_returns_its_input_is_not_written_into():
     double=st.booleans(),
 )
 def test_parts_stay_in_the_ball(part, norm, eps, seed, double):
-    attack = {"APGD-CE": attacks.apgd_ce, "APGD-T": attacks.apgd_t, "FAB-T": attacks.fab_t, "Square": attacks.square}[
-        part
-    ]
+    attack = {"APGD-CE": attacks.apgd_ce, "APGD-T": attacks.apgd_t, "FAB-T": attacks.fab_t, "Square": attacks.square}[part]
     model, x, y = small_images(3)
     if double:
         model, x = model.double(), x.double()
@@ -293,7 +289,7 @@ def test_bad_input(change, said):
     model, x, y = small_images(2)
     arguments = dict(x=x, y=y, eps=0.1) | change
     with pytest.raises(ValueError, match=said):
-        autoattack.standard(model, arguments.pop("x"), arguments.pop("y"), **arguments)
+        standard_suite.standard(model, arguments.pop("x"), arguments.pop("y"), **arguments)
 
 
 def test_parts_refuse_no_steps_and_take_no_images():

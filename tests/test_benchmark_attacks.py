@@ -9,7 +9,7 @@ import piecewise as pw
 import pytest
 import torch
 
-from deepdefense import results
+from deepdefense.storage import files
 
 PATH = Path(__file__).resolve().parents[1] / "benchmarks" / "attacks.py"
 
@@ -69,7 +69,7 @@ def test_from_end_to_end(benchmark, tmp_path, capsys, monkeypatch):
     options = "--images 3 --repeats 1 --device cpu --only".split()
     assert benchmark.main([*options, "FGSM|DeepFool L2", "--out", str(out)]) == 0
     torch.set_num_threads(threads)
-    record, text = results.read_json(out), capsys.readouterr().out
+    record, text = files.read_json(out), capsys.readouterr().out
     assert {line["by"] for line in record["attacks"]} == {"ours", "torchattacks", "foolbox"}
     assert record["environment"]["packages"]["foolbox"] in text and "ms/image" in text
     with pytest.raises(SystemExit):

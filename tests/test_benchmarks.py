@@ -10,7 +10,21 @@ import pytest
 import torch
 from nets import digits
 
-from deepdefense import cost, data, figures_cost, memory, models, results
+from deepdefense import cost, data, models
+from deepdefense.storage import files
+from deepdefense.training import allocator
+from replication import records
+from replication.chapters.cost import (
+    defences,
+    growth_curves,
+    machine,
+    precision_gradients,
+    precision_table,
+    step_ratios,
+    step_table,
+    training_table,
+    tried_table,
+)
 
 FOLDER = Path(__file__).resolve().parents[1] / "benchmarks"
 
@@ -19,7 +33,7 @@ FOLDER = Path(__file__).resolve().parents[1] / "benchmarks"
 def load(monkeypatch):
     """Import a script of benchmarks/ as if it were run there; threads and the C library's memory stay as they are."""
     monkeypatch.syspath_prepend(str(FOLDER))
-    monkeypatch.setattr(memory, "keep_for_reuse", lambda: False)
+    monkeypatch.setattr(allocator, "keep_for_reuse", lambda: False)
     threads = torch.get_num_threads()
     yield importlib.import_module
     torch.set_num_threads(threads)
@@ -28,7 +42,7 @@ def load(monkeypatch):
 
 
 def written(out, name):
-    record = results.read_json(out / f"{name}.json")
+    record = files.read_json(out / f"{name}.json")
     environment = record["environment"]
     assert record["kind"] == "benchmark" and record["name"] == name and environment["packages"]["torch"]
     assert environment["cpu"] and environment["load"] >= 0 and environment["threads"] == 1 and "commit" in environment
@@ -69,11 +83,11 @@ def test_step(load, tmp_path, capsys):
         for layers in ("FIRST", "DEEP"):
             assert counts[name, f"{layers}, ours"] == pytest.approx(least[f"GFA-{layers}"] / least["plain"])
             assert counts[name, f"{layers}, naive"] > counts[name, f"{layers}, ours"] + 0.1
-    table = figures_cost.step_table([record])
+    table = step_table([record])
     assert len(table) == 8 and "FIRST, ours" in set(table["step"])
-    figure = figures_cost.step_ratios([record], {"cnn": 2.0, "mlp": 2.4})
+    figure = step_ratios([record], {"cnn": 2.0, "mlp": 2.4})
     assert [ax.get_title() for ax in figure.axes] == ["cnn, n = 1 turns", "mlp, n = 1 turns"]
-    assert "threads 1" in capsys.readouterr().out and "1 thread(s)" in figures_cost.machine(record)
+    assert "threads 1" in capsys.readouterr().out and "1 thread(s)" in machine(record)
     plt.close("all")
 
 
@@ -88,7 +102,7 @@ def test_training(load, tmp_path, monkeypatch):
     assert [row["contestant"] for row in record["rows"]] == [*training.DEFENCES, "data"]
     assert all(row["ms"]["median"] > 0 and ("peak_mib" in row) == (row["contestant"] != "data") for row in record["rows"])
     floors = cost.floors(models.build("cnn", (3, 32, 32), 10, seed=0), torch.rand(2, 3, 32, 32))
-    assert len(figures_cost.training_table(record, floors)) == 8 and figures_cost.defences(record, floors).axes
+    assert len(training_table(record, floors)) == 8 and defences(record, floors).axes
     plt.close("all")
 
 
@@ -109,7 +123,7 @@ def test_growth(load, tmp_path):
     record = written(tmp_path, "growth")
     assert [axis for axis in growth.AXES if any(row["axis"] == axis for row in record["rows"])] == list(growth.AXES)
     assert growth.case("taps", 4)[2] == {"taps": ["1", "3", "5", "7"]} and len(growth.case("taps", 17)[2]["taps"]) == 17
-    assert len(figures_cost.growth_curves(record).axes) == 4
+    assert len(growth_curves(record).axes) == 4
     plt.close("all")
 
 
@@ -120,10 +134,10 @@ def test_precision(load, tmp_path, monkeypatch):
     options = ["--images", "20", "--epochs", "1", "--repeats", "1", "--device", "cpu"]
     assert precision.main([*options, "--out", str(tmp_path / "precision.json")]) == 0
     record = written(tmp_path, "precision")
-    table = figures_cost.precision_table(record)
+    table = precision_table(record)
     assert len(table) == 10 and set(table["arithmetic"]) == {"bf16"}
     assert all(0 < row["change"]["max"] < 0.2 for row in record["rows"] if "change" in row)
-    assert len(figures_cost.precision_gradients(record)) == 2
+    assert len(precision_gradients(record)) == 2
 
 
 def test_tried(load, tmp_path):
@@ -135,14 +149,14 @@ def test_tried(load, tmp_path):
             theirs = theirs[:, :, :3, :3].transpose(0, 1)
         assert torch.allclose(ours, theirs, rtol=1e-3, atol=2e-3), f"{way} must compute what {rival} does"
     assert tried.main(["--repeats", "1", "--device", "cpu", "--out", str(tmp_path / "tried.json")]) == 0
-    assert len(figures_cost.tried_table(written(tmp_path, "tried"))) == 9
+    assert len(tried_table(written(tmp_path, "tried"))) == 9
 
 
 def test_a_folder_without_records_is_named(tmp_path):
     with pytest.raises(ValueError, match=f"folder must hold a record of the benchmark 'step'; {tmp_path} has none"):
-        figures_cost.benchmarks("step", tmp_path)
-    with pytest.raises(results.ResultsError, match="not a folder"):
-        figures_cost.benchmarks("step", tmp_path / "nowhere")
+        records.benchmarks("step", tmp_path)
+    with pytest.raises(files.ResultsError, match="not a folder"):
+        records.benchmarks("step", tmp_path / "nowhere")
 
 
 def test_the_floor_of_a_linear_network_is_a_count_by_hand():

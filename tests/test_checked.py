@@ -7,13 +7,14 @@ import numpy as np
 import pyarrow.parquet as pq
 import pytest
 
-from deepdefense import figures_checked, paths, results
-from deepdefense.agreement import PARQUET_NAME
-from deepdefense.report import Report
+from deepdefense.evaluation.report import Report
+from deepdefense.storage import files, paths
+from replication.chapters import checked as checked_module
+from replication.experiments.agreement import PARQUET_NAME
 
 matplotlib.use("Agg")
 ROOT = paths.results_root() / "checked"
-MODELS = {one.name: one for one in figures_checked.load()}
+MODELS = {one.name: one for one in checked_module.load()}
 FOOLBOX_ADDS = 1.02e-4  # to the distance: 10⁻⁴ a step "for numerical stability", times the overshoot; one to three steps
 every_model = pytest.mark.parametrize("name", MODELS)
 
@@ -72,7 +73,7 @@ def test_no_honest_model_is_flagged():
     checked = [one for one in MODELS.values() if one.masking]
     assert {"plain-cnn", "pgd-cnn"} <= {one.name for one in checked}
     for one in checked:
-        assert one.masking.failed == (), figures_checked.reasons(one)
+        assert one.masking.failed == (), checked_module.reasons(one)
         assert len(one.masking.made) == 9
     numbers = MODELS["pgd-cnn"].masking[2].numbers
     assert numbers["broken by one loss and not by another"] > 2
@@ -82,7 +83,7 @@ def test_no_honest_model_is_flagged():
 @every_model
 def test_the_summary_follows_from_the_images(name):
     report = Report.read(ROOT / name)
-    assert json.loads(json.dumps(report.summary())) == results.read_json(ROOT / name / "report.json")
+    assert json.loads(json.dumps(report.summary())) == files.read_json(ROOT / name / "report.json")
     assert report.about["name"] == MODELS[name].agreement["name"] and len(report.label) == MODELS[name].agreement["n"]
     assert MODELS[name].agreement["model"] == report.about["model"]
     assert not report.about["environment"]["commit"].endswith("-dirty")
@@ -90,28 +91,28 @@ def test_the_summary_follows_from_the_images(name):
 
 def test_tables_and_figure_hold_every_model():
     models, n = list(MODELS.values()), len(MODELS)
-    assert len(figures_checked.suites_table(models)) == len(figures_checked.apgd_table(models)) == n
-    assert len(figures_checked.deepfool_table(models)) == 2 * n
-    assert len(figures_checked.accuracy_table(models)) == sum(len(one.agreement["autoattack"]["parts"]) for one in models)
-    assert len(figures_checked.verdicts_table(models)) == 9
-    fig = figures_checked.deepfool_ratios(models)
+    assert len(checked_module.suites_table(models)) == len(checked_module.apgd_table(models)) == n
+    assert len(checked_module.deepfool_table(models)) == 2 * n
+    assert len(checked_module.accuracy_table(models)) == sum(len(one.agreement["autoattack"]["parts"]) for one in models)
+    assert len(checked_module.verdicts_table(models)) == 9
+    fig = checked_module.deepfool_ratios(models)
     assert [len(ax.lines) for ax in fig.axes] == [n + 1, n + 1]
     matplotlib.pyplot.close(fig)
     for one in models:
-        assert f"{one.report['n']} test images" in figures_checked.scale(one)
+        assert f"{one.report['n']} test images" in checked_module.scale(one)
 
 
 def test_no_records_is_said(tmp_path):
-    with pytest.raises(results.ResultsError, match="no records of checked models"):
-        figures_checked.load(tmp_path)
+    with pytest.raises(files.ResultsError, match="no records of checked models"):
+        checked_module.load(tmp_path)
 
 
 def test_the_timings_are_of_cifar_and_ours_is_no_slower_than_foolbox():
-    record = results.read_json(paths.results_root() / "benchmarks" / "attacks-cifar10.json")
+    record = files.read_json(paths.results_root() / "benchmarks" / "attacks-cifar10.json")
     rows = {(row["attack"], row["by"]): row for row in record["attacks"]}
     assert record["settings"]["data"] == "cifar10" and record["settings"]["images"] == 84
     for attack in ("DeepFool L2", "DeepFool L∞"):
         ours, theirs = rows[attack, "ours"], rows[attack, "foolbox"]
         assert ours["ms"] < theirs["ms"] and ours["forward"] + ours["backward"] < theirs["forward"] + theirs["backward"]
     assert rows["DeepFool L2", "torchattacks"]["success"] < rows["DeepFool L2", "ours"]["success"] == 1
-    assert len(figures_checked.timings_table(record)) == len(record["attacks"])
+    assert len(checked_module.timings_table(record)) == len(record["attacks"])

@@ -7,8 +7,8 @@ import torch
 from nets import Normalised, images
 from torch import nn
 
-from deepdefense import checkpoint
-from deepdefense.checkpoint import CheckpointError
+from deepdefense.storage import checkpoint
+from deepdefense.storage.checkpoint import CheckpointError
 
 OPTIMIZERS = {
     "adamw": lambda p: torch.optim.AdamW(p, lr=0.01),

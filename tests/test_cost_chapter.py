@@ -3,16 +3,15 @@
 import pytest
 import torch
 
-from deepdefense import cost, figures_cost, models
+from deepdefense import cost, models
+from replication.records import benchmarks
 
-FLOORS = {
-    name: cost.floors(models.build(name, (3, 32, 32), 10, seed=0), torch.zeros(2, 3, 32, 32)) for name in ("cnn", "mlp", "resnet18")
-}
+FLOORS = {name: cost.floors(models.build(name, (3, 32, 32), 10, seed=0), torch.zeros(2, 3, 32, 32)) for name in ("cnn", "mlp", "resnet18")}
 
 
 def gradients(kept=True):
     """{(model, contestant): median ratio of the gradients} with freed memory kept, or given back."""
-    records = [r for r in figures_cost.benchmarks("step") if r["environment"]["memory_kept"] is kept and r["environment"]["threads"] == 1]
+    records = [r for r in benchmarks("step") if r["environment"]["memory_kept"] is kept and r["environment"]["threads"] == 1]
     rows = [row for record in records for row in record["rows"] if row["what"] == "gradients"]
     return {(row["model"], row["contestant"]): row["ratio"]["median"] for row in rows}
 
@@ -38,7 +37,7 @@ def test_what_the_naive_way_costs_the_cnn():
 
 
 def test_what_was_tried_and_did_not_help():
-    (record,) = figures_cost.benchmarks("tried")
+    (record,) = benchmarks("tried")
     ratio = {row["question"]: row["ratio"] for row in record["rows"]}
     for question in ("weight gradients of both passes", "inner products of the alignment"):
         assert ratio[question]["q25"] > 1
@@ -48,7 +47,7 @@ def test_what_was_tried_and_did_not_help():
 
 
 def test_how_it_grows():
-    (record,) = figures_cost.benchmarks("growth")
+    (record,) = benchmarks("growth")
     ratio = {(row["axis"], row["value"], row["contestant"]): row["ratio"] for row in record["rows"]}
     for who in ("FIRST", "DEEP"):
         assert ratio["batch", 16, who]["median"] > ratio["batch", 256, who]["median"]
@@ -59,7 +58,7 @@ def test_how_it_grows():
 
 
 def test_beside_the_other_defences():
-    (record,) = figures_cost.benchmarks("training")
+    (record,) = benchmarks("training")
     rows = {row["contestant"]: row for row in record["rows"]}
     ratio = {name: row["ratio"]["median"] for name, row in rows.items()}
     for name in ("GFA-FIRST", "GFA-DEEP"):
@@ -69,7 +68,7 @@ def test_beside_the_other_defences():
 
 
 def test_bf16_and_the_alignment():
-    (record,) = figures_cost.benchmarks("precision")
+    (record,) = benchmarks("precision")
     assert record["environment"]["device"].startswith("cpu")
     changes = [row["change"] for row in record["rows"] if "change" in row]
     assert max(change["median"] for change in changes) < 0.01 and max(change["max"] for change in changes) < 0.1

@@ -69,9 +69,7 @@ def test_an_npz_is_read_as_it_is(name, save, tmp_path):
     assert sorted(torch.cat([dataset.train.y, dataset.val.y]).tolist()) == sorted(wanted["y_train"].tolist())
     mean, std = dataset.statistics()
     pixels = dataset.train.images().double()
-    assert mean == pytest.approx(pixels.mean((0, 2, 3)).tolist()) and std == pytest.approx(
-        pixels.std((0, 2, 3), correction=0).tolist()
-    )
+    assert mean == pytest.approx(pixels.mean((0, 2, 3)).tolist()) and std == pytest.approx(pixels.std((0, 2, 3), correction=0).tolist())
 
 
 def test_the_folder_is_the_argument_else_the_environment_variable(tmp_path, monkeypatch):

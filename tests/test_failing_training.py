@@ -8,17 +8,16 @@ import pytest
 import torch
 from nets import digits
 
-from deepdefense import train
-from deepdefense.config import TrainConfig
-from deepdefense.prediction import accuracy
-from deepdefense.validation import at_chance
+from deepdefense import training
+from deepdefense.training import TrainConfig
+from deepdefense.training.validation import accuracy, at_chance
 
 SMALL = TrainConfig(model="mlp", width=0.05, epochs=4, batch_size=50, lr=0.01, val_size=30, val_steps=2, val_eps=0.1)
 DIVERGING = replace(SMALL, optimizer="sgd", lr=100.0, schedule="constant")
 
 
 def fit(run, **options):
-    return train.fit(run, **{"dataset": digits(), "device": "cpu", "progress": False, **options})
+    return training.fit(run, **{"dataset": digits(), "device": "cpu", "progress": False, **options})
 
 
 def strict(folder):
@@ -44,7 +43,7 @@ def test_a_loss_that_is_not_finite_ends_the_run(objective, tmp_path):
     if record["best_epoch"] is None:
         assert record["metrics"]["best"] is None
         with pytest.raises(ValueError, match="no best model"):
-            train.load_model(tmp_path)
+            training.load_model(tmp_path)
 
 
 def breaking_at(step, kind):
@@ -72,7 +71,7 @@ def test_divergence_is_found_at_any_step_and_the_best_epoch_is_kept(step, kind, 
         assert 1 <= record["best_epoch"] <= step // 4
         best = record["history"][record["best_epoch"] - 1]
         assert accuracy(run.best, digits().val) == pytest.approx(best["val_accuracy"])
-        assert all(p.isfinite().all() for p in train.load_model(tmp_path, device="cpu").parameters())
+        assert all(p.isfinite().all() for p in training.load_model(tmp_path, device="cpu").parameters())
 
 
 @pytest.mark.parametrize(

@@ -11,7 +11,11 @@ import torch
 from defences import small_images, steepest
 from nets import digits, global_random_state
 
-from deepdefense import attacks, config, data, evaluate, examples, figures_report, notebook, protocol, train
+from deepdefense import attacks, data, evaluate, training
+from replication import example_defences, notebook, profiles, records
+from replication.chapters import your_own
+from replication.chapters.attacks import runs_bars
+from replication.experiments import attack
 
 matplotlib.use("Agg")
 
@@ -77,8 +81,8 @@ def test_what_is_no_defence(file, module, said):
 
 def test_the_example_is_the_same_each_time_and_learns():
     before = global_random_state()
-    model, x, y, _ = notebook.load_defence("deepdefense.examples:plain_digits")
-    again, _ = examples.plain_digits()
+    model, x, y, _ = notebook.load_defence("replication.example_defences:plain_digits")
+    again, _ = example_defences.plain_digits()
     assert global_random_state() == before and x.shape == (360, 1, 8, 8) and not model.training
     assert all(torch.equal(a, b) for a, b in zip(model.state_dict().values(), again.state_dict().values(), strict=True))
     with torch.no_grad():
@@ -86,24 +90,24 @@ def test_the_example_is_the_same_each_time_and_learns():
 
 
 def test_a_finished_run_by_name(tmp_path):
-    run_config = replace(config.make("smoke", "standard"), epochs=1, width=0.25, val_size=20, val_steps=1)
+    run_config = replace(profiles.make("smoke", "standard"), epochs=1, width=0.25, val_size=20, val_steps=1)
     folder = tmp_path / "a-run"
-    trained = train.fit(run_config, folder=folder, dataset=digits(), progress=False)
-    assert notebook.finished_runs(tmp_path) == ["a-run"] and notebook.check_run("a-run", tmp_path) == folder
+    trained = training.fit(run_config, folder=folder, dataset=digits(), progress=False)
+    assert records.finished_runs(tmp_path) == ["a-run"] and records.check_run("a-run", tmp_path) == folder
     with pytest.raises(ValueError, match=r"run must name a finished run in .*; got 'b-run'. There are: a-run"):
-        notebook.check_run("b-run", tmp_path)
-    loaded = train.load_run(folder)
+        records.check_run("b-run", tmp_path)
+    loaded = training.load_run(folder)
     x = digits().test.images()
     assert torch.equal(loaded.best(x), trained.best(x)) and torch.equal(loaded.last(x), trained.last(x))
     assert loaded.record == trained.record and not loaded.best.training
     suites = {"paper": {"FGSM": attacks.fgsm, "APGD-100": attacks.fgsm}}
-    report = protocol.attack_run(loaded, digits().test[:30], eps=0.1, suites=suites, progress=False)
+    report = attack.attack_run(loaded, digits().test[:30], eps=0.1, suites=suites, progress=False)
     summary = report.summary()
     assert summary["training"]["config"] == trained.record["config"] and summary["robustbench"]["dataset"] == "digits"
     kept = folder / "report-last-linf-eps0.10000-n30-seed0" / "report.json"
     assert json.loads(kept.read_text()) == summary
-    assert list(figures_report.runs_table([summary, summary])["defence"]) == ["plain", "plain"]
-    assert figures_report.runs_bars([summary]).axes[0].get_ylabel() == "accuracy (%), n = 30"
+    assert list(your_own.runs_table([summary, summary])["defence"]) == ["plain", "plain"]
+    assert runs_bars([summary]).axes[0].get_ylabel() == "accuracy (%), n = 30"
 
 
 @pytest.fixture(scope="module")
@@ -118,34 +122,32 @@ def report():
 
 def test_tables_of_a_report(report):
     summary = report.summary()
-    text = figures_report.headline(summary)
+    text = your_own.two_lines(summary)
     assert "12 images, L∞ eps = 8/255, seed 0" in text and "clean accuracy 91.7 [64.6, 98.5] %" in text
     assert f"robust accuracy {100 * report.robust().mean():.1f} [" in text and "3 attacks" in text
-    table = figures_report.report_table(summary)
+    table = your_own.report_table(summary)
     assert list(table["attack"]) == ["FGSM", "idle", "steepest"] and list(table["images"]) == [11] * 3
     assert list(table["broken"]) == [row["succeeded"] for row in summary["attacks"].values()] and table["broken"][1] == 0
     assert [int(passes) for passes in table["forward passes"][:2]] == [1, 0] and table["median distance"][0] == ""
     assert float(table["median distance"][2]) == pytest.approx(np.sort(report.distance("near/steepest"))[5], rel=1e-2)
-    suites = figures_report.suites_table(summary)
+    suites = your_own.suites_table(summary)
     assert list(suites[""]) == ["clean", "own", "near", "worst case over all"]
-    assert len(figures_report.warnings_table(summary)) == 0
-    bench = figures_report.robustbench_table(summary).set_index("field")["value"]
+    assert len(your_own.warnings_table(summary)) == 0
+    bench = your_own.robustbench_table(summary).set_index("field")["value"]
     assert bench["clean_acc"] == "91.67" and bench["name"] == "small" and "reported" not in bench
 
 
 def test_figures_of_a_report(report):
     summary = report.summary()
-    bars = figures_report.report_bars(summary).axes[0]
+    bars = your_own.report_bars(summary).axes[0]
     masks = [report.clean, *map(report.robust, report.outcomes), report.robust()]
     assert [bar.get_width() for bar in bars.patches] == pytest.approx([100 * mask.mean() for mask in masks])
-    image = figures_report.broken_by(report).axes[0].images[0].get_array()
-    assert (
-        image.shape == (3, 11) and image[0].sum() == report.outcomes["own/FGSM"].success.sum() and image[1].sum() == 0
-    )
-    lines = {line.get_label(): line for line in figures_report.distance_curves(report).axes[0].lines}
+    image = your_own.broken_by(report).axes[0].images[0].get_array()
+    assert image.shape == (3, 11) and image[0].sum() == report.outcomes["own/FGSM"].success.sum() and image[1].sum() == 0
+    lines = {line.get_label(): line for line in your_own.distance_curves(report).axes[0].lines}
     x, y = lines["minimum over all"].get_data()
     never = np.isinf(report.distance("near/steepest")).sum()
     assert y[0] == pytest.approx(100 * report.clean.mean()) and y[-1] == pytest.approx(100 * never / 12)
     assert (np.diff(y) <= 0).all() and y[0] > y[-1]
     bounded = replace(report, outcomes={key: o for key, o in report.outcomes.items() if o.bounded})
-    assert figures_report.distance_curves(bounded) is None
+    assert your_own.distance_curves(bounded) is None

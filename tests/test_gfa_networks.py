@@ -95,9 +95,7 @@ def test_a_layer_called_by_keyword_is_not_passed_over():
     assert list(gfa_terms(net, x, y, lam=1, layers="first").alignments) == ["encoder.dense"]
 
 
-@pytest.mark.parametrize(
-    ("net", "layers"), [(TwoLayer, "deep"), (Failing, "deep"), (Changing, "deep"), (TwoLayer, ["head", "tail"])]
-)
+@pytest.mark.parametrize(("net", "layers"), [(TwoLayer, "deep"), (Failing, "deep"), (Changing, "deep"), (TwoLayer, ["head", "tail"])])
 def test_no_hooks_stay_behind(net, layers):
     net = seeded(net)
     for call in (gfa_loss, gfa_terms):

@@ -11,7 +11,10 @@ import pytest
 import reproduce
 from progress import Progress, job_name
 
-from deepdefense import config, paths, resume, sources, suites
+from deepdefense.attacks import suites
+from deepdefense.storage import code_files, paths
+from deepdefense.training import resume
+from replication import profiles
 
 ROOT = paths.root()
 
@@ -22,10 +25,10 @@ def load(tmp_path: Path, text: str, profile: str = "smoke") -> dict[str, grid.Ro
 
 
 def test_fields_are_parameters_of_the_notebooks(tmp_path):
-    rows = load(tmp_path, "objective,lam,seed,weights,attack_suites,attack_images\ngfa-deep,0.1,3 4,\"[1, 2, 1, 1, 1]\",gradient paper,7\n")
+    rows = load(tmp_path, 'objective,lam,seed,weights,attack_suites,attack_images\ngfa-deep,0.1,3 4,"[1, 2, 1, 1, 1]",gradient paper,7\n')
     assert [row.config.seed for row in rows.values()] == [3, 4]
     row = next(iter(rows.values()))
-    assert row.config == config.make("smoke", "gfa-deep", lam=0.1, seed=3, weights=[1, 2, 1, 1, 1])
+    assert row.config == profiles.make("smoke", "gfa-deep", lam=0.1, seed=3, weights=[1, 2, 1, 1, 1])
     assert row.parameters == {"objective": "gfa-deep", "lam": 0.1, "weights": [1, 2, 1, 1, 1], "profile": "smoke", "seed": 3}
     wanted = {"suites": "gradient,paper", "norm": "linf", "eps": 0.1, "which": "last", "seed": 3, "n_images": 7}
     assert [attack.parameters() for attack in row.attacks] == [wanted] and row.measure is None
@@ -46,7 +49,7 @@ def test_a_run_on_two_lines_is_attacked_in_two_ways(tmp_path):
 
 def test_empty_fields_are_the_profile(tmp_path):
     (row,) = load(tmp_path, "objective,lam,attack_suites\nstandard,,\n", "cpu").values()
-    assert row.config == config.make("cpu", "standard") and row.attacks == () and row.measure is None
+    assert row.config == profiles.make("cpu", "standard") and row.attacks == () and row.measure is None
 
 
 @pytest.mark.parametrize(
@@ -72,13 +75,13 @@ def test_a_bad_line_is_named(tmp_path, text, said):
     assert said in str(raised.value) and str(raised.value).startswith("grid.csv, ")
 
 
-@pytest.mark.parametrize("profile", sorted(config.PROFILES))
+@pytest.mark.parametrize("profile", sorted(profiles.PROFILES))
 def test_committed_grids(profile):
     """Every profile has a grid, it holds the runs that its pages show, and its plan is JSON."""
     made = plan.make(profile, ROOT)
     document = json.loads(json.dumps(plan.describe(made, costs.Costs()), allow_nan=False))
     seed = min(run["parameters"]["seed"] for run in document["runs"].values())
-    names = {config.make(profile, objective, seed=seed).name() for objective in config.DEFENCES}
+    names = {profiles.make(profile, objective, seed=seed).name() for objective in profiles.SHOWN}
     assert names <= set(document["runs"]) and {name.split("/")[0] for name in document["reports"]} >= names
     for page, wanted in plan.PAGE_RUNS.items():
         assert page in document["pages"] and len(document["pages"][page]["runs"]) >= len(wanted)
@@ -94,28 +97,28 @@ def test_results_that_pages_read_are_there():
 
 
 def names(files) -> set[str]:
-    return {file.relative_to(sources.PACKAGE).as_posix() for file in files}
+    return {file.relative_to(code_files.PACKAGE).as_posix() for file in files}
 
 
 def test_what_a_module_depends_on():
-    found = names(sources.files_of("gfa"))
+    found = names(code_files.files_of("gfa"))
     assert found == {"gfa.py", "taps.py", "geometry.py", "losses.py"} | (found & {"double_backward.py"})
-    assert names(sources.files_of("attacks.decision")) == {"attacks/decision.py", "attacks/guard.py"}
-    assert {"train.py", "gfa.py"} <= names(sources.files_of("train")) and "figures.py" not in names(sources.files_of("train"))
-    assert names(sources.files_of("train", without=["config"])) < names(sources.files_of("train"))
+    assert names(code_files.files_of("attacks.decision")) == {"attacks/decision.py", "attacks/guard.py"}
+    assert {"train.py", "gfa.py"} <= names(code_files.files_of("train")) and "figures.py" not in names(code_files.files_of("train"))
+    assert names(code_files.files_of("train", without=["config"])) < names(code_files.files_of("train"))
     with pytest.raises(ValueError, match="no module 'nothing'"):
-        sources.files_of("nothing")
+        code_files.files_of("nothing")
 
 
 def test_what_a_source_depends_on():
-    assert "masking/protocol.py" in names(sources.files_of_source("import deepdefense.masking"))
-    assert "protocol.py" in names(sources.files_of_source("import deepdefense as d\nd.evaluate"))
-    assert names(sources.files_of_source("from deepdefense.geometry import unit")) == {"geometry.py"}
-    assert names(sources.files_of_source("import torch\nfrom pathlib import Path")) == set()
+    assert "masking/protocol.py" in names(code_files.files_of_source("import deepdefense.masking"))
+    assert "protocol.py" in names(code_files.files_of_source("import deepdefense as d\nd.evaluate"))
+    assert names(code_files.files_of_source("from deepdefense.geometry import unit")) == {"geometry.py"}
+    assert names(code_files.files_of_source("import torch\nfrom pathlib import Path")) == set()
 
 
 def test_a_training_depends_on_its_own_objective_and_no_other():
-    first, plain = (names(resume.code_files(config.make("smoke", name))) for name in ("gfa-first", "standard"))
+    first, plain = (names(resume.own_files(profiles.make("smoke", name))) for name in ("gfa-first", "standard"))
     assert "objectives/gfa.py" in first - plain and "objectives/standard.py" in plain - first
     for files in (first, plain):
         assert {"train.py", "models.py", "data.py", "gfa.py"} <= files
@@ -123,13 +126,13 @@ def test_a_training_depends_on_its_own_objective_and_no_other():
 
 
 def test_fingerprint_changes_with_content_and_place(tmp_path, monkeypatch):
-    monkeypatch.setattr(sources, "PACKAGE", tmp_path)
+    monkeypatch.setattr(code_files, "PACKAGE", tmp_path)
     for name in ("a.py", "b.py"):
         (tmp_path / name).write_text("x = 1\n")
-    one, other = sources.fingerprint([tmp_path / "a.py"]), sources.fingerprint([tmp_path / "b.py"])
+    one, other = code_files.fingerprint([tmp_path / "a.py"]), code_files.fingerprint([tmp_path / "b.py"])
     assert one != other and len(one) == 16
     (tmp_path / "a.py").write_text("x = 2\n")
-    assert sources.fingerprint([tmp_path / "a.py"]) != one
+    assert code_files.fingerprint([tmp_path / "a.py"]) != one
 
 
 def test_a_notebook_changes_with_its_code_or_its_prose_and_not_with_its_outputs(tmp_path):

@@ -7,8 +7,8 @@ from nets import TwoLayer, seeded, vectors
 
 from deepdefense.geometry import alignment, decompose
 from deepdefense.gfa import measure_alignment
-from deepdefense.jacobian import RANDOM, class_gradients, logit_directions, restrained
 from deepdefense.losses import get_loss
+from replication.experiments.jacobian import RANDOM, class_gradients, logit_directions, restrained
 
 NAMES = ["training residual", "cross-entropy residual", "margin", "other classes", "random"]
 
@@ -72,9 +72,7 @@ def test_a_linear_model_pulls_each_direction_back_through_its_matrix():
             assert torch.allclose(values[key], value.mean(1), rtol=1e-9, atol=1e-12), (name, key)
 
 
-@pytest.mark.parametrize(
-    ("name", "loss"), [("training residual", "mse"), ("cross-entropy residual", "ce"), ("margin", "margin")]
-)
+@pytest.mark.parametrize(("name", "loss"), [("training residual", "mse"), ("cross-entropy residual", "ce"), ("margin", "margin")])
 def test_a_residual_pulled_back_is_the_gradient_of_its_loss(name, loss):
     net = seeded(lambda: TwoLayer(inputs=6, classes=4))
     h, y = vectors(8, 6, 4)

@@ -12,11 +12,12 @@ import torch
 from nets import Plane, global_random_state, images
 from torch import nn
 
-from deepdefense import attacks, evaluate, figures_masking, masking, substitutes
-from deepdefense.masking import binarisation, evidence, rivals, white_box
-from deepdefense.masking.protocol import check_warnings
-from deepdefense.masking.verdict import exceeds, falls_short, plain, rule_of
-from deepdefense.report import Outcome, Report
+from deepdefense import attacks, evaluate, masking
+from deepdefense.evaluation.report import Outcome, Report
+from deepdefense.masking import binarisation, from_evaluation, gradient_checks, rival_checks, substitutes
+from deepdefense.masking.check import as_json, exceeds, falls_short, rule_of
+from deepdefense.masking.nine_checks import check_warnings
+from replication.chapters import masking_checks
 
 matplotlib.use("Agg")
 EPS = masked_nets.EPS
@@ -80,13 +81,13 @@ def test_a_report_is_json_with_its_rules_and_every_check_has_a_figure(name):
         assert check["rule"].startswith("Fails if") and check["reason"].endswith(".")
         if check["verdict"] == "not applicable":
             with pytest.raises(ValueError, match="nothing to draw"):
-                figures_masking.figure(check)
+                masking_checks.figure(check)
             continue
-        fig = figures_masking.figure(check)
+        fig = masking_checks.figure(check)
         fig.canvas.draw()
         assert check["title"] in fig.get_suptitle() and check["verdict"] in fig.get_suptitle()
         matplotlib.pyplot.close(fig)
-    fig = figures_masking.verdicts(record)
+    fig = masking_checks.verdicts(record)
     fig.canvas.draw()
     matplotlib.pyplot.close(fig)
 
@@ -192,7 +193,7 @@ def no_attack(*_arguments, **_settings):
 
 def test_what_an_evaluation_broke_is_not_attacked_again(monkeypatch):
     test, model, done = masked_nets.digits().test[:40], masked_nets.plain(), evaluation()
-    for module, name in ((white_box, "multi_targeted_pgd"), (attacks, "square")):
+    for module, name in ((gradient_checks, "multi_targeted_pgd"), (attacks, "square")):
         monkeypatch.setattr(module, name, no_attack)
     found = masking.report(model, test.images(), test.y, evaluated=done, **QUICK)
     assert found[3].data["white-box"] == ["suite gradient", "suite adaptive"]
@@ -201,9 +202,7 @@ def test_what_an_evaluation_broke_is_not_attacked_again(monkeypatch):
     pgds = [key for key in done.in_suite("adaptive") if "PGD" in key and "orth" not in key and "multi" not in key]
     left = done.robust(*done.in_suite("gradient"), *pgds).sum()
     assert found[3].data["white-box accuracy"] == pytest.approx(left / done.clean.sum())
-    assert found[6].data["accuracy"]["multi-targeted"] == pytest.approx(
-        done.robust("adaptive/multi-targeted PGD").sum() / done.clean.sum()
-    )
+    assert found[6].data["accuracy"]["multi-targeted"] == pytest.approx(done.robust("adaptive/multi-targeted PGD").sum() / done.clean.sum())
     assert found[9].verdict == "not applicable"  # AutoAttack was not among the suites
 
 
@@ -222,7 +221,7 @@ def test_what_a_part_of_autoattack_broke_counts_the_parts_before_it_and_its_warn
     warnings = [dict(part=part, message=part) for part in ("Square", "adaptive/PGD ce")]
     label = np.zeros(n, dtype=int)
     about = {"norm": "linf", "eps": EPS, "warnings": warnings}
-    known = evidence.of_report(Report(label, np.array([0, 0, 0, 0, 0, 1]), outcomes, about), torch.tensor(label), EPS)
+    known = from_evaluation.of_report(Report(label, np.array([0, 0, 0, 0, 0, 1]), outcomes, about), torch.tensor(label), EPS)
     assert known.white_box["suite standard"].tolist() == [True, True, True, False, False, True]
     assert known.black_box["Square (standard)"].tolist() == [True, True, True, True, False, True]
     assert known.warnings == ["Square"] and known.multi_targeted is None
@@ -251,23 +250,21 @@ def test_a_killed_report_goes_on_and_ends_with_the_same_file(tmp_path, monkeypat
 
     whole = run(tmp_path / "whole")
     with monkeypatch.context() as patch:
-        patch.setattr(rivals, "random_draws", no_attack)  # the fourth check dies
+        patch.setattr(rival_checks, "random_draws", no_attack)  # the fourth check dies
         with pytest.raises(AssertionError):
             run(tmp_path / "cut")
     assert not (tmp_path / "cut" / "masking.json").exists()
     with monkeypatch.context() as patch:
         for function in ("check_strength", "check_invariance"):
-            made = getattr(white_box, function)
-            patch.setattr(white_box, function, update_wrapper(partial(no_attack), made))
+            made = getattr(gradient_checks, function)
+            patch.setattr(gradient_checks, function, update_wrapper(partial(no_attack), made))
         assert run(tmp_path / "cut").to_dict() == whole.to_dict()
     records = [json.loads((tmp_path / name / "masking.json").read_text()) for name in ("whole", "cut")]
     for record in records:
         assert record.pop("environment")["packages"]["torch"]
     assert records[0] == records[1] and records[0]["kind"] == "masking" and records[0]["name"] == "plain"
     assert masking.MaskingReport.read(tmp_path / "cut").to_dict() == whole.to_dict()
-    other = masking.report(
-        model, test.images(), test.y, eps=EPS, folder=tmp_path / "cut", warnings=[], settings=replace(LITTLE, draws=30)
-    )
+    other = masking.report(model, test.images(), test.y, eps=EPS, folder=tmp_path / "cut", warnings=[], settings=replace(LITTLE, draws=30))
     assert other[4].data["draws"] == 30  # other settings are another report
     with pytest.raises(ValueError, match="holds results with model"):
         masking.report(masked_nets.pgd_trained(), test.images(), test.y, folder=tmp_path / "cut", **QUICK)
@@ -284,7 +281,7 @@ def test_the_rule_allows_chance_and_no_more():
 
 
 def test_json_types_only():
-    value = plain({1: torch.tensor([1.5, float("nan")]), "b": (float("inf"), True, None, {"c": 2})})
+    value = as_json({1: torch.tensor([1.5, float("nan")]), "b": (float("inf"), True, None, {"c": 2})})
     assert value == {"1": [1.5, None], "b": [None, True, None, {"c": 2}]}
 
 
@@ -292,9 +289,7 @@ def test_autoattacks_warnings_decide_check_nine():
     assert check_warnings(None).verdict == "not applicable"
     assert check_warnings([]).verdict == "pass"
     found = check_warnings(["there are 3 points with zero gradient!", "it seems to be a randomized\ndefense."])
-    assert (
-        found.verdict == "fail" and "3 points with zero gradient!; it seems to be a randomized defense" in found.reason
-    )
+    assert found.verdict == "fail" and "3 points with zero gradient!; it seems to be a randomized defense" in found.reason
     assert rule_of(check_warnings).startswith("Fails if there is any warning.")
 
 

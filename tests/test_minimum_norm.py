@@ -14,8 +14,8 @@ from torch import nn
 
 from deepdefense import data, models
 from deepdefense.attacks import ddn, deepfool_l2, deepfool_linf, ead, fmn_linf, minimum_over, summary, tighten
-from deepdefense.attacks.guard import distances
-from deepdefense.attacks.minimum_norm import MINIMUM
+from deepdefense.attacks.contract import distances
+from deepdefense.attacks.suites import MINIMUM
 
 en = partial(ead, steps=40, searches=5, const=0.1)
 l1 = partial(ead, rule="l1", beta=1e-2, steps=60, searches=5, const=0.1)
@@ -116,9 +116,7 @@ def test_exact_distances_agree_with_affine():
     """The enumeration itself, where hidden units never switch: the net is affine on the box."""
     net = pw.relu_net(0, inputs=4, hidden=3, classes=3)
     net.hidden.bias.data += net.hidden.weight.data.abs().sum(1) + 1
-    twin = pw.Affine(
-        net.out.weight.data @ net.hidden.weight.data, net.out.weight.data @ net.hidden.bias.data + net.out.bias.data
-    )
+    twin = pw.Affine(net.out.weight.data @ net.hidden.weight.data, net.out.weight.data @ net.hidden.bias.data + net.out.bias.data)
     x = pw.greys(4, (1, 2, 2), 0.45, 0.55)
     twin.out.bias.data -= twin(x).mean(0).detach()
     net.out.bias.data = twin.out.bias.data - net.out.weight.data @ net.hidden.bias.data

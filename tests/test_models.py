@@ -103,7 +103,6 @@ def test_every_activation_is_used(activation):
         (("cnn", (1, 8, 8), 3), dict(scaling="tanh"), ["scaling", "symmetric, unit", "'tanh'"]),
         (("cnn", (1, 8, 8), 3), dict(scaling=([0.5] * 3, [0.5] * 3)), ["scaling"]),
         (("cnn", (1, 8, 8), 3), dict(scaling=([0.5], [0.0])), ["scaling"]),
-        
         (("resnet18", (1, 8, 8), 3), dict(activation="gelu"), ["resnet18", "relu"]),
     ],
 )

@@ -7,7 +7,9 @@ import re
 import pandas
 import pytest
 
-from deepdefense import notebook
+from deepdefense import arguments
+from replication import notebook
+from replication.chapters import train
 
 CELL = "# Parameters\nprofile: str = 'smoke'  # smoke or paper\nlam: float = 0.5  # weight of the penalty\nseed = 0\n"
 
@@ -59,10 +61,10 @@ def test_without_the_cell_it_says_so():
 
 
 def test_choices():
-    notebook.check_choice("profile", "smoke", ["smoke", "paper"])
-    notebook.check_choice("n", 2, iter([1, 2]))
+    arguments.check_choice("profile", "smoke", ["smoke", "paper"])
+    arguments.check_choice("n", 2, iter([1, 2]))
     with pytest.raises(ValueError, match="profile must be one of smoke, paper; got 'smok'"):
-        notebook.check_choice("profile", "smok", ["smoke", "paper"])
+        arguments.check_choice("profile", "smok", ["smoke", "paper"])
 
 
 @pytest.mark.parametrize(
@@ -81,13 +83,13 @@ def test_choices():
 )
 def test_numbers_out_of_range(value, limits, words):
     with pytest.raises(ValueError) as error:
-        notebook.check_range("n", value, **limits)
+        arguments.check_range("n", value, **limits)
     assert words in str(error.value)
 
 
 @pytest.mark.parametrize(("value", "limits"), [(0, dict(least=0)), (1, dict(most=1)), (0.1, dict(above=0, most=1)), (-5, {})])
 def test_numbers_in_range(value, limits):
-    notebook.check_range("n", value, **limits)
+    arguments.check_range("n", value, **limits)
 
 
 @pytest.mark.parametrize(
@@ -100,7 +102,7 @@ def test_numbers_in_range(value, limits):
     ],
 )
 def test_the_status_of_a_run_is_said_in_words(status, epochs, words, capsys):
-    notebook.show_status({"status": status, "collapse_epochs": epochs})
+    train.show_status({"status": status, "collapse_epochs": epochs})
     assert words in capsys.readouterr().out
 
 

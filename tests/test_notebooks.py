@@ -10,7 +10,9 @@ import matplotlib
 import nbformat
 import pytest
 
-from deepdefense import paths, results, scoreboard
+from deepdefense.storage import paths
+from deepdefense.storage.files import read_json
+from replication.claims import scoreboard
 
 BOOK = paths.root() / "book"
 NOTEBOOKS = sorted(BOOK.glob("*.ipynb"))
@@ -105,7 +107,7 @@ def test_your_own_defence_leaves_its_whole_report_in_the_folder_and_goes_on_from
     assert first.returncode == 0, first.stderr[-2000:]
     files = {name: (tmp_path / "kept" / name) for name in ("report.json", "report.parquet", "masking.json")}
     made = {name: path.read_bytes() for name, path in files.items()}
-    record = results.read_json(files["masking.json"])
+    record = read_json(files["masking.json"])
     assert record["kind"] == "masking" and [check["number"] for check in record["checks"]] == list(range(1, 10))
     assert record["settings"]["white_box"] == ["suite gradient"] and "distilled" in record["settings"]["substitutes"]
     pieces = {path: path.stat().st_mtime_ns for path in (tmp_path / "kept" / "pieces").rglob("*.safetensors")}

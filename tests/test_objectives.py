@@ -7,11 +7,12 @@ import pytest
 import torch
 from nets import Normalised, digits, global_random_state, images, seeded
 
-from deepdefense import attacks, data, models, objectives, train
-from deepdefense.config import TrainConfig
+from deepdefense import attacks, data, models, objectives
+from deepdefense import training as training_module
 from deepdefense.cost import step_cost
 from deepdefense.gfa import gfa_terms
 from deepdefense.losses import get_loss
+from deepdefense.training import TrainConfig
 
 
 def step(lam=0.0):
@@ -40,8 +41,7 @@ def test_adversarial_training_is_the_loss_at_the_end_of_the_attack():
     twin, seen = deepcopy(net), []
     common = dict(eps=0.1, alpha=0.15, loss="ce")
     x_adv, best = (
-        attacks.loss_pgd(twin, x, y, steps=3, keep_best=keep_best, generator=step().generator, **common)
-        for keep_best in (False, True)
+        attacks.loss_pgd(twin, x, y, steps=3, keep_best=keep_best, generator=step().generator, **common) for keep_best in (False, True)
     )
     assert not torch.equal(x_adv, best), "the last iterate is the one to train on"
     net.register_forward_pre_hook(lambda module, args: seen.append((module.training, args[0])))
@@ -149,7 +149,7 @@ def trained():
     dataset = digits(train=600, val=150, test=300)
 
     def record(**settings):
-        return train.fit(replace(BASE, **settings), dataset=dataset, device="cpu", progress=False).record
+        return training_module.fit(replace(BASE, **settings), dataset=dataset, device="cpu", progress=False).record
 
     runs = {f"gfa-{lam}": record(objective="gfa-first", lam=lam, warmup=0.5) for lam in (0.0, 0.1, 0.5)}
     runs["deep"] = record(objective="gfa-deep", lam=0.2, warmup=0.5)

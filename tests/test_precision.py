@@ -6,11 +6,11 @@ import pytest
 import torch
 from nets import digits, images
 
-from deepdefense import models, precision, train
-from deepdefense.config import TrainConfig
+from deepdefense import models, training
 from deepdefense.geometry import alignment
 from deepdefense.gfa import gfa_terms
 from deepdefense.losses import LOSSES
+from deepdefense.training import TrainConfig, precision
 
 SMALL = TrainConfig(model="cnn", width=0.2, epochs=2, batch_size=50, lr=5e-3, val_size=30, val_steps=2, val_eps=0.1)
 SWITCHES = (torch.backends.cuda.matmul, torch.backends.cudnn.conv)
@@ -29,22 +29,20 @@ def test_the_switches_are_set_and_put_back(name, inside):
     assert switches() == before
 
 
-@pytest.mark.parametrize(
-    ("name", "words"), [("tf32", ["tf32", "CUDA", "cpu", "bf16"]), ("half", ["float32, tf32, bf16", "'half'"])]
-)
+@pytest.mark.parametrize(("name", "words"), [("tf32", ["tf32", "CUDA", "cpu", "bf16"]), ("half", ["float32, tf32, bf16", "'half'"])])
 def test_what_a_cpu_does_not_have_is_refused_before_training(name, words):
     with pytest.raises(ValueError) as error:
         precision.check(name, torch.device("cpu"))
     assert all(word in str(error.value) for word in words)
     if name == "tf32":
         with pytest.raises(ValueError, match="needs a CUDA GPU"):
-            train.fit(replace(SMALL, precision="tf32"), dataset=digits(), device="cpu", progress=False)
+            training.fit(replace(SMALL, precision="tf32"), dataset=digits(), device="cpu", progress=False)
 
 
 @pytest.mark.parametrize("objective", ["standard", "gfa-first", "gfa-deep", "pgd-at", "gnr", "trades"])
 def test_bf16_trains_every_objective_and_its_weights_stay_float32(objective):
     run = replace(SMALL, objective=objective, lam=0.1 if objective[:2] in ("gf", "gn") else 0.0)
-    exact, coarse = (train.fit(replace(run, precision=p), dataset=digits(), device="cpu", progress=False) for p in ("float32", "bf16"))
+    exact, coarse = (training.fit(replace(run, precision=p), dataset=digits(), device="cpu", progress=False) for p in ("float32", "bf16"))
     assert all(p.dtype == torch.float32 for p in coarse.last.parameters())
     rows = [one.record["history"][-1] for one in (exact, coarse)]
     assert rows[0]["train_loss"] != rows[1]["train_loss"], "bf16 must have been used"

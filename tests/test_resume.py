@@ -15,8 +15,8 @@ import pytest
 import torch
 from nets import Normalised, digits, seeded
 
-from deepdefense import objectives, train
-from deepdefense.config import TrainConfig
+from deepdefense import objectives, training
+from deepdefense.training import TrainConfig
 
 SMALL = dict(model="mlp", width=0.03, epochs=3, batch_size=40, lr=0.02, val_size=20, val_steps=2, val_eps=0.1)
 CASES = {
@@ -38,7 +38,7 @@ def fit(case, folder, objective=None):
     config = TrainConfig(**{**SMALL, **CASES[case]})
     model = seeded(lambda: Normalised(dropout=0.3)).float() if "dropout" in case else None
     options = dict(dataset=dataset(), model=model, objective=objective)
-    return train.fit(config, folder=folder, device="cpu", progress=False, **options)
+    return training.fit(config, folder=folder, device="cpu", progress=False, **options)
 
 
 def suicidal(case, step):

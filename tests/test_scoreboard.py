@@ -6,10 +6,15 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
-from deepdefense import config, figures_claims, figures_distance, headline, quantities, results, scoreboard, sweep
-from deepdefense.claims_geometry import ALIGNMENTS
-from deepdefense.config import TrainConfig
-from deepdefense.report import Outcome, Report
+from deepdefense import objectives
+from deepdefense.evaluation.report import Outcome, Report
+from deepdefense.storage import files
+from deepdefense.training import TrainConfig
+from replication import networks as headline_networks
+from replication import records, scope
+from replication.chapters import gradient_attacks, headline, minimum_norm
+from replication.claims import quantities, scoreboard
+from replication.claims.quantities import ALIGNMENTS
 
 CNN, N = ("cifar10", "cnn"), 20
 COST = {"images": N, "seconds": 1.0, "forward": 1, "backward": 1}
@@ -37,7 +42,7 @@ def write(folder, defence, seed, *, wrong=0, survive=0, distance=1.0, status="fi
         "metrics": {"last": {"test_accuracy": 1 - wrong / N, "test_alignment": {"conv1": alignment}}},
         "environment": {"device": "cpu (test)", "commit": "abc"}, "data": {"train": 100},
     }  # fmt: skip
-    results.write_json(folder / f"{run.name()}.json", record)
+    files.write_json(folder / f"{run.name()}.json", record)
     about = {"norm": "linf", "eps": 8 / 255, "warnings": [], "name": run.name()}
     linf = {"paper/FGSM": outcome(broken), "standard/APGD-CE": outcome(broken), "adaptive/PGD mse": outcome(broken)}
     Report(label, prediction, linf, about).write(folder / f"{run.name()}.report-last-linf")
@@ -45,15 +50,15 @@ def write(folder, defence, seed, *, wrong=0, survive=0, distance=1.0, status="fi
     Report(label, prediction, far, about | {"norm": "l2", "eps": 0.5}).write(folder / f"{run.name()}.report-last-l2")
     swept = {"label": label, "prediction": prediction}
     right = prediction == label
-    for name in figures_claims.SWEPT:
-        swept |= {f"{name}/{level}": right & (~broken | (level < 8)) for level in sweep.LEVELS}
+    for name in gradient_attacks.SWEPT:
+        swept |= {f"{name}/{level}": right & (~broken | (level < 8)) for level in scope.LEVELS}
     where = folder / f"{run.name()}.measures-last"
-    results.write_bytes(where / "sweep.parquet", sweep.to_parquet(swept))
+    files.write_bytes(where / "sweep.parquet", records.write_sweep(swept))
     layer = {"mean": alignment, "mean_abs": abs(alignment)}
     geometry = {"alignment": {"layers": {"conv1": layer, "fc": layer}}}
     geometry["rise"] = {loss: {"tangential": {"mean": rise}} for loss in ("mse", "margin")}
     measured = {"kind": "measures", "name": run.name(), "training": {"config": run.to_dict()}, "geometry": geometry}
-    results.write_json(where / "measures.json", measured)
+    files.write_json(where / "measures.json", measured)
 
 
 @pytest.fixture
@@ -70,7 +75,7 @@ def folder(tmp_path):
 
 
 def test_quantities_are_the_plans(folder):
-    seed = headline.by_seed(headline.load(folder), CNN)[1]
+    seed = headline_networks.by_seed(headline_networks.read_all(folder), CNN)[1]
     assert quantities.common(seed).sum() == N - 2
     assert quantities.survival(seed, "pgd-at", "APGD-100", 8) == pytest.approx(10 / 18)
     assert quantities.paper_gap(seed, "gfa-first", "APGD-100", 8) == pytest.approx(100 * 4 / 18)
@@ -84,20 +89,20 @@ def test_quantities_are_the_plans(folder):
 
 
 def test_a_failed_attack_is_no_distance_and_an_infinite_one(folder):
-    network = headline.of(headline.load(folder), CNN, "gfa-deep")[0]
+    network = headline_networks.of(headline_networks.read_all(folder), CNN, "gfa-deep")[0]
     report = network.reports["l2"]
     found = {key: replace(one, l2=np.where(first(12), np.inf, one.l2)) for key, one in report.outcomes.items()}
     replace(report, outcomes=found).write(folder / f"{network.name}.report-last-l2")
-    seed = headline.by_seed(headline.load(folder), CNN)[1]
+    seed = headline_networks.by_seed(headline_networks.read_all(folder), CNN)[1]
     assert len(quantities.paper_distances(seed, "paper/DeepFool", "gfa-deep")) == 8
     assert np.median(quantities.strict_distances(seed["gfa-deep"])) == np.inf
-    assert figures_distance.distance_table(headline.load(folder), CNN).loc["GFA-DEEP", "failures"] == "12 of 60"
+    assert minimum_norm.distance_table(headline_networks.read_all(folder), CNN).loc["GFA-DEEP", "failures"] == "12 of 60"
 
 
 def test_the_scoreboard_says_what_the_rules_say(folder):
     timing = {"rows": [{"contestant": name, "ratio": dict(q25=a, median=a, q75=a)} for name, a in
                        (("GFA-FIRST", 2.0), ("GFA-DEEP", 2.2), ("PGD-7", 5.8))]}  # fmt: skip
-    found = {one.claim.id: one for one in scoreboard.judge(headline.load(folder), timing)}
+    found = {one.claim.id: one for one in scoreboard.judge(headline_networks.read_all(folder), timing)}
     assert {key: one.verdict for key, one in found.items()} == {
         "C1": "reproduced", "C2": "reproduced", "C3": "reproduced", "C4": "reproduced", "C5": "reproduced",
         "C6": "partly reproduced", "C7": "reproduced", "C8": "partly reproduced",
@@ -111,9 +116,9 @@ def test_the_scoreboard_says_what_the_rules_say(folder):
 @pytest.mark.parametrize("status", ["collapsed", "diverged"])
 def test_a_seed_with_a_collapsed_network_is_left_out_and_two_are_too_few(folder, status):
     path = next(folder.glob("*pgd-at*seed2*.json"))
-    results.write_json(path, results.read_json(path) | {"status": status})
-    networks = headline.load(folder)
-    seeds = headline.by_seed(networks, CNN)
+    files.write_json(path, files.read_json(path) | {"status": status})
+    networks = headline_networks.read_all(folder)
+    seeds = headline_networks.by_seed(networks, CNN)
     assert len(quantities.per_seed(seeds, quantities.strict_gap, "gfa-first")) == 2
     assert {one.verdict for one in scoreboard.judge(networks, None)} == {"inconclusive", "reproduced"}, "C3 to C5 need no PGD network"
 
@@ -121,8 +126,8 @@ def test_a_seed_with_a_collapsed_network_is_left_out_and_two_are_too_few(folder,
 def test_no_networks_at_all_is_inconclusive_and_says_so(tmp_path):
     text = scoreboard.markdown(scoreboard.judge([], None))
     assert text.count("**inconclusive**") == 8 and "no usable run" in text
-    with pytest.raises(results.ResultsError, match="make reproduce PROFILE=cpu"):
-        headline.load(tmp_path / "cpu")
+    with pytest.raises(files.ResultsError, match="make reproduce PROFILE=cpu"):
+        headline_networks.read_all(tmp_path / "cpu")
 
 
 def test_full_results_take_the_place_of_reduced_ones(folder):
@@ -132,21 +137,21 @@ def test_full_results_take_the_place_of_reduced_ones(folder):
     text = scoreboard.text(root)
     assert "(reduced scale)" in text and "1 runs of the search (2.0 h of training), 15 headline runs" in text
     folder.rename(root / "paper")
-    assert headline.folder(root) == root / "paper" and "(reduced scale)" not in scoreboard.text(root)
+    assert records.headline_folder(root) == root / "paper" and "(reduced scale)" not in scoreboard.text(root)
 
 
 def test_tables_and_figures_of_the_chapters(folder):
-    networks = headline.load(folder)
-    assert figures_claims.present(networks) == [CNN]
-    runs = figures_claims.runs_table(networks)
+    networks = headline_networks.read_all(folder)
+    assert headline_networks.present(networks) == [CNN]
+    runs = headline.runs_table(networks)
     assert runs.loc[("CNN, CIFAR-10", "GFA-FIRST"), "clean (%)"] == "90.0 ± 0.0" and list(runs["seeds"]) == ["1, 2, 3"] * 5
-    table = figures_claims.accuracy_table(networks, CNN)
+    table = gradient_attacks.accuracy_table(networks, CNN)
     assert table.loc["GFA-FIRST", "worst case"] == "70.0 ± 0.0" and table.loc["plain", "APGD-100"] == "0.0 ± 0.0"
-    assert "20 test images" in figures_claims.numbers_of_images(networks, CNN)
-    assert figures_claims.gaps_table(networks, {"APGD-100": 15.2}).iloc[0]["by the rule"] == "reproduced"
-    assert figures_distance.ratio_table(networks).shape[0] == 4
-    assert len(figures_claims.eps_curves(networks, CNN).axes) == 3 and figures_distance.distance_curves(networks).axes
+    assert "20 test images" in gradient_attacks.numbers_of_images(networks, CNN)
+    assert gradient_attacks.gaps_table(networks, {"APGD-100": 15.2}).iloc[0]["by the rule"] == "reproduced"
+    assert minimum_norm.ratio_table(networks).shape[0] == 4
+    assert len(gradient_attacks.eps_curves(networks, CNN).axes) == 3 and minimum_norm.distance_curves(networks).axes
 
 
 def test_the_headline_defences_are_objectives():
-    assert set(headline.DEFENCES) <= set(config.objectives.OBJECTIVES)
+    assert set(scope.DEFENCES) <= set(objectives.OBJECTIVES)

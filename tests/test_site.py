@@ -87,9 +87,7 @@ def build(folder: Path) -> tuple[subprocess.CompletedProcess, str]:
     notes.write_text("")
     command = [sys.executable, "-c", "from jupyter_book.cli.main import main; main()", *build_site.BUILD]
     settings = os.environ | {"PYTHONPATH": str(guard), "NETWORK_NOTES": str(notes)}
-    done = subprocess.run(
-        command, cwd=folder, env=settings, text=True, stdin=subprocess.DEVNULL, capture_output=True, encoding="utf-8"
-    )
+    done = subprocess.run(command, cwd=folder, env=settings, text=True, stdin=subprocess.DEVNULL, capture_output=True, encoding="utf-8")
     return done, notes.read_text()
 
 

@@ -12,9 +12,10 @@ import torchattacks
 from nets import Normalised, global_random_state
 from torch import nn
 
-from deepdefense import attacks, protocol
-from deepdefense.attacks.guard import distances
+from deepdefense import attacks
+from deepdefense.attacks.contract import distances
 from deepdefense.attacks.paper import BOUNDED, BOUNDED_L2, MINIMUM_NORM, SUITE_PAPER, UNUSABLE, fab
+from deepdefense.evaluation import protocol
 
 # Every attack of the paper's list at a size for tests.
 SMALL = {

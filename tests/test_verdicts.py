@@ -5,8 +5,9 @@ import math
 import pytest
 from scipy import stats
 
-from deepdefense import verdicts
-from deepdefense.verdicts import INCONCLUSIVE, NOT, PARTLY, REPRODUCED, Estimate, estimate
+from replication.claims import verdicts
+from replication.claims.verdicts import INCONCLUSIVE, NOT, PARTLY, REPRODUCED
+from replication.estimates import Estimate, estimate
 
 
 def about(mean, half=0.5, n=3):

@@ -9,7 +9,7 @@ from pathlib import Path
 import checkout
 import pytest
 
-from deepdefense import results
+from deepdefense.storage import files
 
 
 def processes(root: Path) -> list[int]:
@@ -130,12 +130,12 @@ def test_changed_parameters_make_another_run(whole):
 def test_changed_code_trains_anew(whole):
     """The last of these tests: it leaves another training behind."""
     (folder,) = (whole / "kept" / "runs").glob("digits-cnn-gfa-first-*")
-    before = results.read_json(folder / "run.json")
+    before = files.read_json(folder / "run.json")
     path = whole / "src" / "deepdefense" / "objectives" / "gfa.py"
     changed = path.read_text().replace("return terms.loss, {", "return 0.5 * terms.loss, {", 1)
     path.write_text(changed)
     done = checkout.reproduce(whole, "trained")
     assert done.returncode == 0 and "[1/1] train digits-cnn-gfa-first" in done.stdout, done.stdout + done.stderr
-    after = results.read_json(folder / "run.json")
+    after = files.read_json(folder / "run.json")
     assert after["code"] != before["code"] and after["config"] == before["config"]
     assert after["checkpoints"]["last"]["sha256"] != before["checkpoints"]["last"]["sha256"], "the old weights were kept"

@@ -1,8 +1,8 @@
 """pyproject.toml is the one list of dependencies; this writes the other two from it.
 
-    python tools/dependencies.py            write environment.yml, and requirements.lock with uv (`pip install uv`)
-    python tools/dependencies.py --upgrade  the same, taking the newest versions instead of keeping the locked ones
-    python tools/dependencies.py --check    write nothing; name what differs and end with status 1 (no uv, no network)
+python tools/dependencies.py            write environment.yml, and requirements.lock with uv (`pip install uv`)
+python tools/dependencies.py --upgrade  the same, taking the newest versions instead of keeping the locked ones
+python tools/dependencies.py --check    write nothing; name what differs and end with status 1 (no uv, no network)
 """
 
 from __future__ import annotations

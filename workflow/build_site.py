@@ -12,7 +12,8 @@ from pathlib import Path
 
 import yaml
 
-from deepdefense import results, scoreboard
+from deepdefense.storage import files
+from replication.claims import scoreboard
 
 SCOREBOARD = "_scoreboard.md"
 BUILD = ("build", "book", "--all", "-W", "-n", "--keep-going", "-q")
@@ -23,9 +24,7 @@ def commit(root: Path) -> str:
 
     def git(*words: str) -> str | None:
         try:
-            done = subprocess.run(
-                ["git", "-C", str(root), *words], capture_output=True, text=True, stdin=subprocess.DEVNULL
-            )
+            done = subprocess.run(["git", "-C", str(root), *words], capture_output=True, text=True, stdin=subprocess.DEVNULL)
         except OSError:
             return None
         return done.stdout.strip() if done.returncode == 0 else None
@@ -51,7 +50,7 @@ def write_config(root: Path, target: Path, label: str) -> None:
     config = yaml.safe_load((root / "_config.yml").read_text(encoding="utf-8"))
     config["html"] = (config.get("html") or {}) | {"announcement": label}
     text = yaml.safe_dump(config, allow_unicode=True, sort_keys=False)
-    results.write_bytes(target / "_config.yml", text.encode())
+    files.write_bytes(target / "_config.yml", text.encode())
 
 
 def main() -> int:
@@ -59,7 +58,7 @@ def main() -> int:
     name = target.name.removeprefix("reproduce-")
     copy_text(root / "book", target / "book")
     if (target / "book" / SCOREBOARD).is_file():
-        results.write_bytes(target / "book" / SCOREBOARD, scoreboard.text(root / "data" / "results").encode())
+        files.write_bytes(target / "book" / SCOREBOARD, scoreboard.text(root / "data" / "results").encode())
     write_config(root, target, f"Executed with profile {name} on {datetime.date.today().isoformat()}, {commit(root)}")
     command = [sys.executable, "-c", "from jupyter_book.cli.main import main; main()", *BUILD]
     done = subprocess.run(command, stdin=subprocess.DEVNULL, env=os.environ)

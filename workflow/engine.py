@@ -14,7 +14,7 @@ from snakemake import cli
 from snakemake_interface_logger_plugins.base import LogHandlerBase
 from snakemake_interface_logger_plugins.registry import LoggerPluginRegistry
 
-from deepdefense import results
+from deepdefense.storage import files
 
 Listener = Callable[[logging.LogRecord], None]
 ALWAYS = ("--scheduler", "greedy", "--keep-going", "--rerun-incomplete", "--nolock", "--logger", "progress")
@@ -58,7 +58,7 @@ def set_up(plan: Plan) -> Path:
 def write_plan(plan: Plan, costs: Costs) -> dict:
     """Put plan.json where the Snakefile reads it; returns what is in it."""
     document = describe(plan, costs)
-    results.write_json(plan.folder / "plan.json", document)
+    files.write_json(plan.folder / "plan.json", document)
     return document
 
 

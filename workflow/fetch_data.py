@@ -2,10 +2,11 @@
 
 import sys
 
-from deepdefense import data, results
+from deepdefense import data
+from deepdefense.storage import files
 
 if __name__ == "__main__":
     name, target = sys.argv[1:]
     dataset = data.load(name)
     counts = {part: len(getattr(dataset, part)) for part in ("train", "val", "test")}
-    results.write_json(target, {"name": name, "fingerprint": dataset.fingerprint()} | counts)
+    files.write_json(target, {"name": name, "fingerprint": dataset.fingerprint()} | counts)

@@ -13,7 +13,9 @@ from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
 
-from deepdefense import config, measures, protocol, suites
+from deepdefense import training
+from deepdefense.attacks import contract, suites
+from replication import profiles, records
 
 ATTACK = {"suites": None, "norm": "linf", "eps": None, "images": None, "which": "last"}
 PREFIX, MEASURE = "attack_", "measure_images"
@@ -42,14 +44,14 @@ class Attack:
     def folder(self, test_images: int) -> str:
         """Folder of the report, within that of the run."""
         n = test_images if self.images is None else self.images
-        return protocol.report_folder(eps=self.eps, norm=self.norm, which=self.which, n=n, seed=self.seed)
+        return records.report_folder(eps=self.eps, norm=self.norm, which=self.which, n=n, seed=self.seed)
 
 
 @dataclass(frozen=True)
 class Row:
     """One run: its configuration, the parameters of book/03_train.ipynb that make it, its attacks, the images it is measured on."""
 
-    config: config.TrainConfig
+    config: training.TrainConfig
     parameters: dict
     attacks: tuple[Attack, ...] = ()
     measure: int | None = None
@@ -65,7 +67,7 @@ class Row:
     @property
     def measures(self) -> str:
         """Folder of its measures below the runs."""
-        return f"{self.name}/{measures.folder_name('last', self.measure, self.config.seed)}"
+        return f"{self.name}/{records.measures_folder('last', self.measure, self.config.seed)}"
 
 
 def _value(text: str):
@@ -76,7 +78,7 @@ def _value(text: str):
         return text
 
 
-def _attack(fields: dict, run: config.TrainConfig) -> Attack | None:
+def _attack(fields: dict, run: training.TrainConfig) -> Attack | None:
     given = ATTACK | {name: _value(text) for name, text in fields.items() if text}
     if given["suites"] is None:
         if any(fields.values()):
@@ -86,7 +88,7 @@ def _attack(fields: dict, run: config.TrainConfig) -> Attack | None:
     for name in chosen:
         if name not in suites.SUITES:
             raise ValueError(f"{PREFIX}suites must be among {', '.join(suites.SUITES)}; got {name!r}")
-    if given["norm"] not in protocol.NORMS or given["which"] not in ("last", "best"):
+    if given["norm"] not in contract.BALL_NORMS or given["which"] not in ("last", "best"):
         raise ValueError(f"{PREFIX}norm must be linf or l2 and {PREFIX}which last or best; got {given['norm']!r}, {given['which']!r}")
     if given["images"] is not None and not (type(given["images"]) is int and given["images"] >= 1):
         raise ValueError(f"{PREFIX}images must be a whole number of at least 1; got {given['images']!r}")
@@ -107,7 +109,7 @@ def _rows(line: dict, profile: str) -> list[Row]:
     rows = []
     for seed in str(given.pop("seed", 0)).split():
         parameters = given | {"profile": profile, "seed": _value(seed)}
-        run = config.make(**parameters)
+        run = profiles.make(**parameters)
         found = _attack(attack, run)
         rows.append(Row(run, parameters, (found,) if found else (), measure))
     return rows

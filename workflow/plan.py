@@ -18,21 +18,24 @@ import grid
 import yaml
 from costs import Costs
 
-from deepdefense import config, data, headline, paths, resume, sources
+from deepdefense import data
+from deepdefense.storage import code_files, paths
+from deepdefense.training import resume
+from replication import profiles, records
 
-PROFILES = tuple(config.PROFILES)
-CHECKOUT = sources.PACKAGE.parents[1]
+PROFILES = tuple(profiles.PROFILES)
+CHECKOUT = code_files.PACKAGE.parents[1]
 LOCK = "code/requirements.lock"
 # The runs of the profile that a page shows, by defence and with any λ: they must be there before it is executed.
 PAGE_RUNS = {
     "01_theory": ("standard", "gfa-first"),
     "03_train": ("standard", "gfa-first"),
-    "04_attacks": config.DEFENCES,
-    "09_measure": config.DEFENCES,
-    "11_minimum_norm": config.DEFENCES,
+    "04_attacks": profiles.SHOWN,
+    "09_measure": profiles.SHOWN,
+    "11_minimum_norm": profiles.SHOWN,
 }
 # The folders of data/results/ that a page reads, as far as they are there.
-HEADLINE = (headline.FULL, headline.REDUCED)
+HEADLINE = (records.FULL, records.REDUCED)
 PAGE_RESULTS = {
     "06_cost": ("benchmarks",),
     "07_checked": ("benchmarks", "checked"),
@@ -106,7 +109,7 @@ class Notebook:
     def imports(self) -> tuple[Path, ...]:
         """Our files that the code depends on."""
         plain = "\n".join(line for cell in self.code for line in cell.splitlines() if not line.lstrip().startswith(("%", "!")))
-        return sources.files_of_source(plain)
+        return code_files.files_of_source(plain)
 
 
 def linked(files) -> list[str]:
@@ -185,7 +188,7 @@ def _run(plan: Plan, name: str, costs: Costs) -> dict:
         "data": row.config.data,
         "parameters": row.parameters | {"compare": False},
         "notebook": plan.jobs["03_train"].digest(),
-        "code": linked(resume.code_files(row.config)),
+        "code": linked(resume.own_files(row.config)),
         "seconds": seconds,
         "runtime": costs.minutes(seconds),
         "gpu_mb": costs.gpu_mb(row),
@@ -215,7 +218,7 @@ def _measures(plan: Plan, row: grid.Row, costs: Costs) -> dict:
 def _page(plan: Plan, name: str, results: list[str], costs: Costs) -> dict:
     notebook = plan.pages[name]
     seed = min((row.config.seed for row in plan.rows.values()), default=0)
-    wanted = [config.make(plan.profile, objective, seed=seed) for objective in PAGE_RUNS.get(name, ())]
+    wanted = [profiles.make(plan.profile, objective, seed=seed) for objective in PAGE_RUNS.get(name, ())]
     shown = [row.name for row in plan.rows.values() if replace(row.config, lam=0) in [replace(run, lam=0) for run in wanted]]
     reports = [f"runs/{where}/report.json" for where, (row, _) in plan.reports.items() if row.name in shown]
     folders = PAGE_RESULTS.get(name, ())
@@ -258,9 +261,9 @@ def describe(plan: Plan, costs: Costs) -> dict:
         "datasets": {name: [f"datasets/{path.relative_to(where).as_posix()}" for path in data.files(name)] for name in held},
         "runs": {name: _run(plan, name, costs) for name in plan.rows},
         "reports": {report: _report(plan, *what, costs) for report, what in plan.reports.items()},
-        "attack_code": linked(sources.files_of("protocol", without=resume.WITHOUT)),
+        "attack_code": linked(code_files.files_of("protocol", without=resume.WITHOUT)),
         "measures": {folder: _measures(plan, row, costs) for folder, row in plan.measures.items()},
-        "measure_code": linked(sources.files_of("measures", without=resume.WITHOUT)),
+        "measure_code": linked(code_files.files_of("measures", without=resume.WITHOUT)),
         "results": results,
         "pages": {name: _page(plan, name, results, costs) for name in plan.pages},
         "page_gpu_mb": max((costs.gpu_mb(row) for row in plan.rows.values()), default=0),

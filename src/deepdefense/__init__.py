@@ -7,11 +7,10 @@ Images are in [0, 1] at every public boundary; scaling lives inside the models. 
 
 from importlib.metadata import PackageNotFoundError, version
 
-from .protocol import evaluate
-from .report import Report
+from .evaluation.protocol import evaluate
+from .evaluation.report import Report
 
 __all__ = ["Report", "evaluate"]
-
 try:
     __version__ = version("deepdefense")
 except PackageNotFoundError:  # a bare checkout on sys.path

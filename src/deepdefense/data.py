@@ -18,11 +18,10 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from . import paths
+from .storage import paths
 
 NPZ_KEYS = ("x_train", "y_train", "x_test", "y_test")
 SPLIT_SEED = 20251113  # fixes which training images are validation images; never a hyper-parameter
-
 # What numpy, zipfile, tarfile, gzip, urllib and torchvision raise for files and downloads that are not as they should be.
 READ_ERRORS = (
     OSError,
@@ -243,8 +242,7 @@ def _check(arrays: dict[str, np.ndarray], spec: Spec, where: Path) -> None:
         if not whole or y.min() < 0 or y.max() >= len(spec.classes):
             values = f" from {y.min()} to {y.max()}" if whole else ""
             raise DataError(
-                f"{where}: y_{part} must be {len(x)} whole numbers from 0 to {len(spec.classes) - 1}, "
-                f"got {y.dtype} {y.shape}{values}"
+                f"{where}: y_{part} must be {len(x)} whole numbers from 0 to {len(spec.classes) - 1}, got {y.dtype} {y.shape}{values}"
             )
     if len(arrays["x_train"]) <= spec.validation:
         raise DataError(f"{where}: more than {spec.validation} training images are needed, got {len(arrays['x_train'])}")
@@ -285,9 +283,7 @@ AUGMENTATIONS = {
 }
 
 
-def batches(
-    split: Split, batch_size: int, *, generator: torch.Generator, augment: str = "none"
-) -> Iterator[tuple[Tensor, Tensor]]:
+def batches(split: Split, batch_size: int, *, generator: torch.Generator, augment: str = "none") -> Iterator[tuple[Tensor, Tensor]]:
     """One shuffled epoch of `split`: (x float32 in [0, 1] (B, C, H, W), y (B,)), all drawn from `generator`.
 
     The generator must live on the split's device. augment: "none", "crop" (by up to an eighth of the width) or "crop-flip".

@@ -10,9 +10,7 @@ from torch import Tensor
 
 def _flat_pair(a: Tensor, b: Tensor) -> tuple[Tensor, Tensor]:
     if a.shape != b.shape or a.dim() < 2:
-        raise ValueError(
-            f"both tensors need one shape (B, ...) with a batch axis; got {tuple(a.shape)} and {tuple(b.shape)}"
-        )
+        raise ValueError(f"both tensors need one shape (B, ...) with a batch axis; got {tuple(a.shape)} and {tuple(b.shape)}")
     return a.flatten(1), b.flatten(1)
 
 

@@ -7,19 +7,19 @@ model's mode, parameters and gradients and the global random state as they were.
 prediction does.
 """
 
-from .adaptive import ScaledLogits, loss_pgd, restarted_pgd, scaled_pgd
 from .autoattack import apgd_ce, apgd_t, fab_t, square
-from .decision import rays
+from .contract import AttackError
 from .features import feature_pgd
-from .gfa_adaptive import orthogonal_pgd
 from .gradient import apgd, fgsm, pgd
-from .guard import AttackError
+from .hard_label import rays
 from .minimum_norm import ddn, deepfool_l2, deepfool_linf, ead, fmn_linf
-from .multitargeted import multi_targeted_pgd
-from .nearest import Minimum, Summary, minimum_over, summary, tighten
+from .multi_targeted import multi_targeted_pgd
+from .orthogonal import orthogonal_pgd
 from .paper import apgdt, pgd_l2
-from .suite_adaptive import suite_adaptive
-from .transfer import SmoothActivations, smooth_pgd, transfer
+from .projected_gradient import ScaledLogits, loss_pgd, restarted_pgd, scaled_pgd
+from .smallest_distance import Minimum, Summary, minimum_over, summary, tighten
+from .suites import suite_adaptive
+from .transfer_attacks import SmoothActivations, smooth_pgd, transfer
 
 __all__ = [
     "AttackError",

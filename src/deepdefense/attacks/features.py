@@ -9,8 +9,10 @@ import torch
 from torch import Tensor, nn
 
 from .. import taps
-from .ascent import Score, climb, shrinking, uniform_start, worst_of
-from .guard import check_inputs, check_output, check_whole, frozen
+from ..arguments import check_whole
+from ..inference import frozen
+from .contract import check_inputs, check_output
+from .linf_ascent import Score, climb, shrinking, uniform_start, worst_of
 
 
 def inner_layers(model: nn.Module, x: Tensor) -> list[str]:

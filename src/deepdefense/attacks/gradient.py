@@ -5,7 +5,8 @@ They maximise cross-entropy, so a saturated softmax stops them; `adaptive.loss_p
 
 from torch import Tensor, nn
 
-from .guard import check_whole, step_size
+from ..arguments import check_whole
+from .contract import step_size
 from .libraries import bounded, library
 
 EPS = 8 / 255
@@ -38,9 +39,7 @@ def pgd(
     return _torchattacks("PGD", model, x, y, seed, eps=eps, alpha=alpha, steps=steps, random_start=random_start)
 
 
-def apgd(
-    model: nn.Module, x: Tensor, y: Tensor, *, eps: float = EPS, steps: int = 100, restarts: int = 1, seed: int = 0
-) -> Tensor:
+def apgd(model: nn.Module, x: Tensor, y: Tensor, *, eps: float = EPS, steps: int = 100, restarts: int = 1, seed: int = 0) -> Tensor:
     """Auto-PGD on cross-entropy (Croce & Hein 2020), 100 steps as its authors run it (torchattacks' default is 10).
 
     Where it finds nothing it returns the clean image: judge it by the model's prediction, not by whether the image moved.

@@ -8,11 +8,11 @@ from types import ModuleType
 import torch
 from torch import Tensor, nn
 
-from .guard import check_inputs, check_output, frozen, seeded
+from ..inference import frozen, seeded
+from .contract import check_inputs, check_output
 
 INSTALL = {
-    "torchattacks": "`pip install --no-deps torchattacks==3.5.1` "
-    "(without --no-deps it brings an old requests with known vulnerabilities)",
+    "torchattacks": "`pip install --no-deps torchattacks==3.5.1` (without --no-deps it brings an old requests with known vulnerabilities)",
     "foolbox": "`pip install foolbox`",
     "pyautoattack": "`pip install pyautoattack`",
 }
@@ -80,13 +80,6 @@ def bounded(
     with viewed(model, x, seed) as view:
         x_adv = run(view, x.contiguous(), y.long()).detach().to(x.dtype)
     return check_output(x, x_adv, eps, name, norm)
-
-
-def positive(**numbers: float) -> None:
-    """ValueError unless every number is above 0."""
-    for name, number in numbers.items():
-        if not number > 0:
-            raise ValueError(f"{name} must be above 0, got {number}")
 
 
 def classes_of(view: View, x: Tensor) -> int:

@@ -13,9 +13,10 @@ from functools import partial
 import torch
 from torch import Tensor, nn
 
+from ..arguments import positive
 from ..losses import margin
-from .guard import TOLERANCE, AttackError, check_inputs
-from .libraries import View, library, positive, viewed
+from .contract import TOLERANCE, AttackError, check_inputs
+from .libraries import View, library, viewed
 
 BEYOND = 1.001  # a success is taken this much farther, out of the reach of rounding in another batch size
 MIN_STEP = 1e-6  # DeepFool's least step: an image whose logits are tied would never leave its place
@@ -30,9 +31,7 @@ def _column(values: Tensor, like: Tensor) -> Tensor:
     return values.view(-1, *[1] * (like.dim() - 1))
 
 
-def _search(
-    name: str, model: nn.Module, x: Tensor, y: Tensor, seed: int, run: Callable[[View, Tensor, Tensor], Tensor]
-) -> Tensor:
+def _search(name: str, model: nn.Module, x: Tensor, y: Tensor, seed: int, run: Callable[[View, Tensor, Tensor], Tensor]) -> Tensor:
     """`run(view, x, y)` on the images that are right; its successes by prediction, the clean image everywhere else.
 
     An image that is NaN anywhere is no success. FMN ends so near a flat boundary that the next forward pass may
@@ -212,11 +211,4 @@ def ead(
     return _foolbox("EADAttack", model, x, y, seed, **options)
 
 
-Attack = Callable[..., Tensor]
-
-MINIMUM: dict[str, dict[str, Attack]] = {
-    "linf": {"DeepFool": deepfool_linf, "FMN": fmn_linf},
-    "l2": {"DeepFool": deepfool_l2, "DDN": ddn},
-    "l1": {"EAD-L1": partial(ead, rule="l1", beta=1e-2)},
-}
 """The attacks whose per-image minimum answers for each norm (`nearest.minimum_over`)."""

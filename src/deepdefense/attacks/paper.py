@@ -4,19 +4,18 @@
 The defects are shown one by one in tests/test_torchattacks_defects.py.
 """
 
-from collections.abc import Callable
 from functools import partial
 
 from torch import Tensor, nn
 
+from ..arguments import positive
+from .contract import Attack
 from .gradient import EPS, apgd, fgsm, pgd
-from .libraries import View, bounded, classes_of, library, positive
+from .libraries import View, bounded, classes_of, library
 from .minimum_norm import ddn, deepfool_l2, ead
 
 
-def apgdt(
-    model: nn.Module, x: Tensor, y: Tensor, *, eps: float = EPS, steps: int = 100, restarts: int = 1, seed: int = 0
-) -> Tensor:
+def apgdt(model: nn.Module, x: Tensor, y: Tensor, *, eps: float = EPS, steps: int = 100, restarts: int = 1, seed: int = 0) -> Tensor:
     """Auto-PGD on the targeted DLR loss, L∞, every wrong class in turn (Croce & Hein 2020); torchattacks'.
 
     100 steps as its authors run it (torchattacks' default is 10). Needs 4 classes or more. Returns the clean image
@@ -35,9 +34,7 @@ def apgdt(
     return bounded("APGDT", model, x, y, eps=eps, seed=seed, run=run)
 
 
-def square(
-    model: nn.Module, x: Tensor, y: Tensor, *, eps: float = EPS, queries: int = 5000, restarts: int = 1, seed: int = 0
-) -> Tensor:
+def square(model: nn.Module, x: Tensor, y: Tensor, *, eps: float = EPS, queries: int = 5000, restarts: int = 1, seed: int = 0) -> Tensor:
     """Square Attack, L∞ (Andriushchenko et al. 2020), by random search on the margin without gradients; torchattacks'.
 
     The images of a batch share their squares, so a result depends on its batch. Clean image where it finds nothing.
@@ -66,9 +63,7 @@ def pgd_l2(
         raise ValueError(f"torchattacks' PGDL2 takes images (B, C, H, W), got shape {tuple(x.shape)}")
     make = library("torchattacks").PGDL2
     options = dict(eps=eps, alpha=alpha, steps=steps, random_start=random_start)
-    return bounded(
-        "PGDL2", model, x, y, eps=eps, seed=seed, norm="l2", run=lambda view, x, y: make(view, **options)(x, y)
-    )
+    return bounded("PGDL2", model, x, y, eps=eps, seed=seed, norm="l2", run=lambda view, x, y: make(view, **options)(x, y))
 
 
 def fab(
@@ -101,8 +96,6 @@ def fab(
     return bounded("FAB-T", model, x, y, eps=eps, seed=seed, norm=norm, run=run)
 
 
-Attack = Callable[..., Tensor]
-
 BOUNDED: dict[str, Attack] = {
     "FGSM": fgsm,
     "PGD": pgd,
@@ -112,10 +105,8 @@ BOUNDED: dict[str, Attack] = {
     "Square": square,
 }
 """Called with `eps=`, L∞."""
-
 BOUNDED_L2: dict[str, Attack] = {"PGDL2": pgd_l2}
 """Called with `eps=`, L2."""
-
 MINIMUM_NORM: dict[str, Attack] = {
     "DeepFool": deepfool_l2,  # our batched one
     "EADEN": partial(ead, rule="en"),  # foolbox's
@@ -123,9 +114,7 @@ MINIMUM_NORM: dict[str, Attack] = {
     "CW": ddn,
 }
 """Called without a radius; success and distance are for `nearest.minimum_over` to find."""
-
 SUITE_PAPER: dict[str, Attack] = BOUNDED | BOUNDED_L2 | MINIMUM_NORM
-
 UNUSABLE: dict[str, str] = {
     "FAB": "crashes on channels-last images and in L1; 10 steps, untargeted; gives the clean image beyond eps. "
     "Instead: `fab`, the official FAB-T",

@@ -5,13 +5,13 @@
     for check in found.checks:
         print(check.number, check.title, check.verdict, check.reason)
 
-`deepdefense.figures_masking.figure(check)` draws a check. Sources: Athalye et al. 2018, Carlini et al. 2019, Tramèr et
+`replication.chapters.masking_checks.figure(check)` draws a check. Sources: Athalye et al. 2018, Carlini et al. 2019, Tramèr et
 al. 2020, Pintor et al. 2022, Zimmermann et al. 2022.
 """
 
 from .binarisation import binarisation_test
-from .protocol import report
-from .subject import PRESETS, Settings, preset
-from .verdict import JSON_NAME, Check, MaskingReport
+from .check import JSON_NAME, Check, MaskingReport
+from .nine_checks import report
+from .tested_model import PRESETS, Settings, preset
 
 __all__ = ["JSON_NAME", "PRESETS", "Check", "MaskingReport", "Settings", "binarisation_test", "preset", "report"]

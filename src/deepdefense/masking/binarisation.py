@@ -15,9 +15,10 @@ import torch
 from torch import Tensor, nn
 
 from .. import taps
-from ..attacks.guard import check_inputs, frozen, seeded
-from .subject import Attack, Subject, predict
-from .verdict import Check, falls_short, make, skipped
+from ..attacks.contract import Attack, check_inputs
+from ..inference import frozen, seeded
+from .check import Check, falls_short, make, skipped
+from .tested_model import Subject, predict
 
 WANTED = 0.95  # share of readouts that a sound attack solves
 TOO_EASY = 0.5  # share that random guessing may solve, for the test to say anything
@@ -80,9 +81,7 @@ def _inner(x: Tensor, eps: float, count: int, generator: torch.Generator) -> Ten
 
 
 @torch.no_grad()
-def readout(
-    model: nn.Module, layer: str, x: Tensor, *, eps: float, inner: int, generator: torch.Generator
-) -> Binarised | None:
+def readout(model: nn.Module, layer: str, x: Tensor, *, eps: float, inner: int, generator: torch.Generator) -> Binarised | None:
     """A readout for the image x (1, C, H, W), or None where no surface point can be told from the inner points.
 
     Its plane is that of a linear discriminant, (Σ + ridge)⁻¹ (surface point − mean), from the inner points' features:
@@ -166,9 +165,7 @@ def check_binarisation(subject: Subject, attacks: Mapping[str, Attack]) -> Check
     """
     if last_layer(subject.model, subject.x) is None:
         return skipped(check_binarisation, 7, TITLE, "The model has no weight layer that a readout could replace.")
-    found = binarisation_test(
-        subject.model, subject.x[: subject.settings.readouts], attacks, eps=subject.eps, seed=subject.settings.seed
-    )
+    found = binarisation_test(subject.model, subject.x[: subject.settings.readouts], attacks, eps=subject.eps, seed=subject.settings.seed)
     n = found.readouts
     if n < FEWEST:
         reason = f"Only {n} of {found.images} images gave a readout that separates inner points from the surface point."
@@ -179,9 +176,7 @@ def check_binarisation(subject: Subject, attacks: Mapping[str, Attack]) -> Check
         return skipped(check_binarisation, 7, TITLE, reason)
     numbers = {"solved by any attack": found.any_attack, "solved by guessing": found.guessed, "readouts": n}
     weak = [name for name, count in found.solved.items() if falls_short(count, n, WANTED)]
-    failures = [
-        f"the attacks together solve {found.any_attack} of {n} readouts that have a solution by construction"
-    ] * short
+    failures = [f"the attacks together solve {found.any_attack} of {n} readouts that have a solution by construction"] * short
     fine = f"The attacks together solve {found.any_attack} of {n} readouts, guessing {found.guessed}."
     if weak:
         fine += f" Too weak alone: {', '.join(weak)}."

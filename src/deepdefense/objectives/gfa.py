@@ -1,15 +1,15 @@
 """Gradient-Feature Alignment as a training objective; `deepdefense.gfa` has the mathematics and the options.
 
 statistics: "batch", or "fixed": batch normalisation keeps the statistics that the network started with, for the task and the
-penalty (see `deepdefense.normalisation`), so it wants a network that has some (start = "plain")
+penalty (see `deepdefense.batch_norm`), so it wants a network that has some (start = "plain")
 """
 
 from contextlib import nullcontext
 
+from ..arguments import numbers_or_none, one_of, yes_or_no
+from ..batch_norm import STATISTICS, fixed_statistics
 from ..gfa import FORMS, REDUCTIONS, gfa_terms
 from ..losses import LOSSES
-from ..normalisation import STATISTICS, fixed_statistics
-from .options import numbers_or_none, one_of, yes_or_no
 
 OPTIONS = {
     "loss": one_of(LOSSES),

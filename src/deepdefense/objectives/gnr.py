@@ -7,9 +7,9 @@ penalty needs four times the lam. Whether DeepDefense's own baseline "GNR" uses 
 
 import torch
 
+from ..arguments import one_of
 from ..double_backward import TwiceDifferentiable
 from ..losses import LOSSES, get_loss
-from .options import one_of
 
 OPTIONS = {"loss": one_of(LOSSES)}
 

@@ -4,10 +4,10 @@ The attack climbs the loss that is trained on, from a random start, with the mod
 in training mode.
 """
 
-from ..attacks.ascent import climb, loss_score, uniform_start
-from ..attacks.guard import frozen
+from ..arguments import number, one_of, whole
+from ..attacks.linf_ascent import climb, loss_score, uniform_start
+from ..inference import frozen
 from ..losses import LOSSES, get_loss
-from .options import number, one_of, whole
 
 OPTIONS = {"loss": one_of(LOSSES), "eps": number(0, 1), "alpha": number(0, 1, above=True), "attack_steps": whole(1)}
 

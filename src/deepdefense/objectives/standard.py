@@ -1,7 +1,7 @@
 """Plain training: the mean of the loss, nothing else."""
 
+from ..arguments import one_of
 from ..losses import LOSSES, get_loss
-from .options import one_of
 
 OPTIONS = {"loss": one_of(LOSSES)}
 

@@ -11,10 +11,10 @@ The clean prediction of the attack is computed once, not at each step; start and
 import torch
 import torch.nn.functional as F
 
-from ..attacks.ascent import climb
-from ..attacks.guard import frozen
+from ..arguments import number, one_of, whole
+from ..attacks.linf_ascent import climb
+from ..inference import frozen
 from ..losses import LOSSES, get_loss
-from .options import number, one_of, whole
 
 OPTIONS = {
     "loss": one_of(LOSSES),

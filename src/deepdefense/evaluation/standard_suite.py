@@ -1,0 +1,180 @@
+"""AutoAttack on all images, part by part, each batch kept as soon as it is done."""
+
+import sys
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from importlib.metadata import version
+from pathlib import Path
+
+import torch
+from pyautoattack import checks
+from torch import Tensor, nn
+from tqdm import tqdm
+
+from ..attacks.autoattack import PARTS, Log, check, check_classes, logits_of, perturb
+from ..attacks.contract import AttackError
+from ..cost import count_passes
+from ..inference import frozen, seeded
+from ..storage import code_files
+from ..storage.resumable import Pieces, fingerprint, model_fingerprint
+
+
+@dataclass(frozen=True)
+class Standard:
+    """What AutoAttack did to N images.
+
+    x_adv (N, C, H, W): the image that broke the model, else the clean one; prediction (N,): the model's answer to it
+    clean (N,) bool: right from the start; broken_by (N,): index of the part in PARTS that broke it, −1 if none did
+    warnings: {"part", "kind", "message", "times"} of everything the authors' code warned of
+    cost: {part: {"images", "seconds", "forward", "backward"}} of the parts that ran; passes are summed over images
+    """
+
+    x_adv: Tensor
+    prediction: Tensor
+    clean: Tensor
+    broken_by: Tensor
+    warnings: list[dict]
+    cost: dict[str, dict]
+
+    @property
+    def robust(self) -> Tensor:
+        """Right before and after all parts, (N,) bool."""
+        return self.clean & (self.broken_by < 0)
+
+    def attacked(self, part: str) -> Tensor:
+        """Images that `part` was given: those right until then, (N,) bool."""
+        number = PARTS.index(part)
+        return self.clean & ((self.broken_by < 0) | (self.broken_by >= number)) & (part in self.cost)
+
+    def accuracy(self) -> dict[str, float]:
+        """Share of images that are right at the start ("clean") and after each part, in [0, 1]."""
+        after = {"clean": self.clean.float().mean().item()}
+        for number, part in enumerate(PARTS):
+            if part in self.cost:
+                after[part] = (self.clean & ((self.broken_by < 0) | (self.broken_by > number))).float().mean().item()
+        return after
+
+
+KINDS = {
+    "randomized": "random model",
+    "probability distribution": "probabilities",
+    "zero gradient": "zero gradient",
+    "dynamic": "dynamic model",
+    "Square Attack has decreased": "Square better than white-box",
+}
+
+
+def _summary(messages: list[tuple[str, str]]) -> list[dict]:
+    """(part, message) pairs as one entry for each part and kind, with the first message and how often there was one."""
+    found: dict[tuple[str, str], dict] = {}
+    for part, message in messages:
+        kind = next((kind for sign, kind in KINDS.items() if sign in message), "other")
+        entry = found.setdefault((part, kind), {"part": part, "kind": kind, "message": message, "times": 0})
+        entry["times"] += 1
+    return list(found.values())
+
+
+def _model_warnings(logits: Callable, x: Tensor, y: Tensor) -> list[str]:
+    """The authors' checks of the model. Their check for dynamic models counts calls over the whole life of the
+    process and switches off whatever was tracing; here it starts at 0 and the tracer comes back."""
+    log = Log()
+    checks.check_randomized(logits, x, y, bs=len(x), logger=log)
+    check_classes(checks.check_range_output(logits, x, logger=log))
+    checks.funcs.update(dict.fromkeys(checks.funcs, 0))
+    tracer = sys.gettrace()
+    try:
+        checks.check_dynamic(logits, x, False, logger=log)
+    finally:
+        sys.settrace(tracer)
+    return log.messages
+
+
+def _batch(part, model, x, y, eps, norm, seed, settings) -> tuple[dict, dict]:
+    """One part on one batch, as a piece: which images it broke, how they look, what the model says to them."""
+    log, start = Log(), time.perf_counter()
+    with count_passes(model) as passes:
+        x_adv = perturb(part, model, x, y, eps, norm, seed, log, **settings)
+        prediction = logits_of(model, x.dtype)(x_adv).max(1)[1]
+    broken = prediction != y
+    tensors = {"broken": broken, "prediction": prediction[broken], "x_adv": x_adv[broken]}
+    cost = {
+        "images": len(y),
+        "seconds": time.perf_counter() - start,
+        "forward": passes.forward,
+        "backward": passes.backward,
+    }
+    return tensors, {"cost": cost, "warnings": log.messages}
+
+
+def kept_in(folder: Path) -> Path:
+    """Where, in a folder of pieces, those that the present code of `standard` makes are kept: of other code, none is read."""
+    code = code_files.fingerprint(code_files.files_of("attacks.autoattack", "models", "losses"))
+    return folder / f"standard-{code[:8]}"
+
+
+def standard(
+    model: nn.Module,
+    x: Tensor,
+    y: Tensor,
+    *,
+    eps: float = 8 / 255,
+    norm: str = "linf",
+    seed: int = 0,
+    batch_size: int = 250,
+    steps: int = 100,
+    queries: int = 5000,
+    folder: str | Path | None = None,
+    progress: bool = False,
+) -> Standard:
+    """AutoAttack, version "standard", on x (N, C, H, W) in [0, 1] with labels y (N,); eps in the same units.
+
+    norm: "linf" or "l2"; batch_size is part of the result, since the authors draw the same noise for every batch
+    steps, queries: anything but 100 and 5,000 is no AutoAttack, and is there for tests
+    folder: keep each finished batch of each part there; a killed run goes on where it was. The caller answers for the
+    model being the same then, as far as its weights and its predictions on `x` do not tell.
+    """
+    check(model, x, y, eps, norm, batch_size=batch_size, steps=steps, queries=queries)
+    if len(x) == 0:
+        raise ValueError("no images to attack")
+    device, logits = x.device, logits_of(model, x.dtype)
+    settings = {part: {"queries": queries} if part == "Square" else {"steps": steps} for part in PARTS}
+    with frozen(model), seeded(device, seed), torch.no_grad():
+        messages = [("model", text) for text in _model_warnings(logits, x[:batch_size], y[:batch_size])]
+        prediction = torch.cat([logits(part).max(1)[1] for part in x.split(batch_size)])
+        random = any("randomized" in text for _, text in messages)
+        identity = {"eps": eps, "norm": norm, "seed": seed, "batch_size": batch_size, **settings}
+        identity |= {"images": fingerprint(x, y), "model": model_fingerprint(model), "package": version("pyautoattack")}
+        if not random:
+            identity["predictions"] = fingerprint(prediction)
+        pieces = Pieces(folder, identity)
+        clean = prediction == y
+        x_adv, broken_by = x.detach().clone(), torch.full((len(y),), -1, device=device)
+        cost, accuracy = {}, {"clean": clean.float().mean().item()}
+        with tqdm(total=len(PARTS) * len(y), disable=not progress, mininterval=5, unit="image") as bar:
+            for number, part in enumerate(PARTS):
+                index = (clean & (broken_by < 0)).nonzero().flatten()
+                bar.set_description(part, refresh=False)
+                bar.update(len(y) - len(index))
+                if len(index) == 0:
+                    continue  # nothing is left: the authors skip the remaining parts, and so their check of Square
+                cost[part] = {"images": 0, "seconds": 0.0, "forward": 0, "backward": 0}
+                for count, batch in enumerate(index.split(batch_size)):
+                    tensors, facts = pieces.get(
+                        f"{part.lower()}-{count:05d}",
+                        lambda part=part, batch=batch: _batch(part, model, x[batch], y[batch], eps, norm, seed, settings[part]),
+                    )
+                    if len(tensors["broken"]) != len(batch):
+                        raise AttackError(f"{folder} holds a piece of {part} for other images; delete the folder")
+                    hit = batch[tensors["broken"].to(device)]
+                    broken_by[hit] = number
+                    prediction[hit] = tensors["prediction"].to(device)
+                    x_adv[hit] = tensors["x_adv"].to(device)
+                    messages += [(part, text) for text in facts["warnings"]]
+                    cost[part] = {key: cost[part][key] + facts["cost"][key] for key in cost[part]}
+                    bar.update(len(batch))
+                accuracy[part.lower()] = (clean & (broken_by < 0)).float().mean().item()
+    log = Log()
+    checks.check_square_sr(accuracy, logger=log)
+    messages += [("Square", text) for text in log.messages]
+    return Standard(x_adv, prediction, clean, broken_by, _summary(messages), cost)

@@ -1,0 +1,176 @@
+"""Networks to attack in a defence's stead: trained plainly, adversarially, to imitate it; or itself, undefended.
+
+Each function leaves the network that it is given as it was and returns a trained copy in eval mode. Images (N, C, H,
+W) in [0, 1], labels (N,); the global random state is kept; the result depends on `seed`. A `Schedule` as keywords says
+how long and how fast it is trained.
+"""
+
+from collections.abc import Callable
+from copy import deepcopy
+from pathlib import Path
+from typing import TypedDict, Unpack
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from .. import data, models
+from ..attacks.contract import check_inputs
+from ..attacks.projected_gradient import loss_pgd
+from ..inference import frozen, seeded
+from ..losses import get_loss
+from ..storage.resumable import Pieces, fingerprint, model_fingerprint
+
+BatchLoss = Callable[[nn.Module, Tensor, Tensor], Tensor]
+
+
+class Schedule(TypedDict, total=False):
+    """steps of Adam on batches of batch_size drawn at random with `seed`; lr falls to 0 along a cosine."""
+
+    steps: int
+    lr: float
+    batch_size: int
+    seed: int
+
+
+def _trained(
+    network: nn.Module,
+    x: Tensor,
+    y: Tensor,
+    batch_loss: BatchLoss,
+    *,
+    steps: int = 500,
+    lr: float = 1e-3,
+    batch_size: int = 128,
+    seed: int = 0,
+) -> nn.Module:
+    """A copy of `network` after training on `batch_loss` by the schedule (see `Schedule`)."""
+    check_inputs(network, x, y, 0)
+    if type(steps) is not int or steps < 1:
+        raise ValueError(f"steps must be a whole number of at least 1, got {steps!r}")
+    if len(x) == 0:
+        raise ValueError("no images to train on")
+    with seeded(x.device, seed), torch.enable_grad():
+        copy = deepcopy(network).train()
+        for parameter in copy.parameters():
+            parameter.requires_grad_()
+            parameter.grad = None
+        optimizer = torch.optim.Adam(copy.parameters(), lr=lr)
+        schedule = torch.optim.lr_scheduler.CosineAnnealingLR(optimizer, steps)
+        for _ in range(steps):
+            index = torch.randint(len(x), (min(batch_size, len(x)),), device=x.device)
+            loss = batch_loss(copy, x[index], y[index])
+            if not torch.isfinite(loss.detach()):
+                raise ValueError(f"the loss of a substitute became {loss.item()}; take a lower lr than {lr:g}")
+            optimizer.zero_grad(set_to_none=True)
+            loss.backward()
+            optimizer.step()
+            schedule.step()
+    optimizer.zero_grad(set_to_none=True)
+    return copy.eval()
+
+
+def plain(network: nn.Module, x_train: Tensor, y_train: Tensor, *, loss: str = "ce", **schedule: Unpack[Schedule]) -> nn.Module:
+    """`network` trained on without any defence, 500 steps by default. Given a fresh network, that is a plain substitute."""
+    objective = get_loss(loss)
+
+    def batch_loss(copy: nn.Module, x: Tensor, y: Tensor) -> Tensor:
+        return objective(copy(x), y).mean()
+
+    return _trained(network, x_train, y_train, batch_loss, **schedule)
+
+
+def undefended(model: nn.Module, x_train: Tensor, y_train: Tensor, *, loss: str = "ce", **schedule: Unpack[Schedule]) -> nn.Module:
+    """The defended `model`'s own weights, fine-tuned without the defence: 200 steps at lr 3e-4 by default.
+
+    What the defence did to the gradients wears off before the features do, so its attacks fit the model well.
+    """
+    return plain(model, x_train, y_train, loss=loss, **({"steps": 200, "lr": 3e-4} | schedule))
+
+
+def adversarial(
+    network: nn.Module,
+    x_train: Tensor,
+    y_train: Tensor,
+    *,
+    eps: float,
+    attack_steps: int = 7,
+    loss: str = "ce",
+    **schedule: Unpack[Schedule],
+) -> nn.Module:
+    """`network` after adversarial training with L∞ PGD (Madry et al. 2018)."""
+    objective = get_loss(loss)
+    generator = torch.Generator(x_train.device).manual_seed(schedule.get("seed", 0))
+
+    def batch_loss(copy: nn.Module, x: Tensor, y: Tensor) -> Tensor:
+        x_adv = loss_pgd(copy, x, y, eps=eps, steps=attack_steps, loss=loss, keep_best=False, generator=generator)
+        return objective(copy(x_adv), y).mean()
+
+    return _trained(network, x_train, y_train, batch_loss, **schedule)
+
+
+def distilled(model: nn.Module, network: nn.Module, x_train: Tensor, *, noise: float = 0.1, **schedule: Unpack[Schedule]) -> nn.Module:
+    """`network` trained to give `model`'s class probabilities, on images with uniform noise of ±`noise` added.
+
+    The noise shows the model around the images, where attacks go. Kullback–Leibler divergence of softmax(logits).
+    """
+
+    def batch_loss(copy: nn.Module, x: Tensor, _: Tensor) -> Tensor:
+        x = (x + noise * (2 * torch.rand_like(x) - 1)).clamp(0, 1)
+        with frozen(model), torch.no_grad():
+            target = F.log_softmax(model(x), 1)
+        return F.kl_div(F.log_softmax(copy(x), 1), target, log_target=True, reduction="batchmean")
+
+    y = torch.zeros(len(x_train), dtype=torch.long, device=x_train.device)
+    return _trained(network, x_train, y, batch_loss, **schedule)
+
+
+def standard_set(
+    model: nn.Module,
+    make: Callable[[], nn.Module],
+    x_train: Tensor,
+    y_train: Tensor,
+    *,
+    eps: float,
+    folder: str | Path | None = None,
+    **schedule: Unpack[Schedule],
+) -> dict[str, nn.Module]:
+    """Three substitutes for `model`, each from a fresh network of `make()`: plain, adversarially trained, distilled.
+
+    folder: each is kept there as soon as it is trained, and read next time
+    """
+    ways = {
+        "plain": lambda fresh: plain(fresh, x_train, y_train, **schedule),
+        "adversarially trained": lambda fresh: adversarial(fresh, x_train, y_train, eps=eps, **schedule),
+        "distilled": lambda fresh: distilled(model, fresh, x_train, **schedule),
+    }
+    identity = {"images": fingerprint(x_train, y_train), "model": model_fingerprint(model), "eps": eps, **schedule}
+    pieces, found = Pieces(folder, identity), {}
+    for number, (name, way) in enumerate(ways.items()):
+        with seeded(x_train.device, schedule.get("seed", 0) + number):
+            network = make().to(x_train.device).eval()
+        weights, _ = pieces.get(name.replace(" ", "-"), lambda way=way, network=network: (way(network).state_dict(), {}))
+        network.load_state_dict(weights)
+        found[name] = network
+    return found
+
+
+def for_data(
+    model: nn.Module,
+    dataset: str,
+    *,
+    eps: float,
+    loss: str = "ce",
+    folder: str | Path | None = None,
+    **schedule: Unpack[Schedule],
+) -> dict[str, nn.Module]:
+    """`standard_set` of the book's CNN for a model of the data set of that name, and the model itself "undefended".
+
+    loss: that the model was trained with; folder: as in `standard_set`
+    """
+    images = data.load(dataset)
+    device = next((parameter.device for parameter in model.parameters()), torch.device("cpu"))
+    x, y = images.train.images().to(device), images.train.y.to(device)
+    found = standard_set(model, lambda: models.build("cnn", images.in_shape, len(images.classes)), x, y, eps=eps, folder=folder, **schedule)
+    tuned = {key: value for key, value in schedule.items() if key in ("batch_size", "seed")}
+    return found | {"undefended": undefended(model, x, y, loss=loss, **tuned)}

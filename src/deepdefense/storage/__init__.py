@@ -1,0 +1,1 @@
+"""What is kept on disk, and what it depends on."""

@@ -1,0 +1,57 @@
+"""One step of training: the optimizer, and the function from a batch to updated weights."""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor, nn
+
+from .. import objectives
+from . import precision
+from .config import TrainConfig
+
+
+def make_optimizer(config: TrainConfig, model: nn.Module, *, on_device: bool = False) -> torch.optim.Optimizer:
+    """AdamW, or SGD with Nesterov momentum 0.9. on_device: learning rate and counters live on the GPU, for a CUDA graph."""
+    lr, extra = config.lr, {}
+    if on_device:
+        lr = torch.tensor(config.lr, device=next(model.parameters()).device)
+        extra = dict(fused=True, capturable=True) if config.optimizer == "adam" else dict(fused=True)
+    if config.optimizer == "adam":
+        return torch.optim.AdamW(model.parameters(), lr=lr, weight_decay=config.weight_decay, **extra)
+    return torch.optim.SGD(model.parameters(), lr=lr, momentum=0.9, nesterov=True, weight_decay=config.weight_decay, **extra)
+
+
+@dataclass(frozen=True)
+class TrainingStep:
+    """(x, y, lam, lr, generator) -> what the objective logs, "loss" first, as detached tensors; the weights are updated.
+
+    On a CPU a loss that is not finite stops the step before it touches the weights, and the answer is None. On a GPU the question
+    would wait for the step to end; there a NaN shows in what is logged.
+    """
+
+    model: nn.Module
+    optimizer: torch.optim.Optimizer
+    objective: Callable
+    precision: str = "float32"
+
+    def __call__(self, x: Tensor, y: Tensor, lam, lr, generator: torch.Generator) -> dict[str, Tensor] | None:
+        self.set_rate(lr)
+        with precision.arithmetic(self.precision):
+            with precision.autocast(self.precision, x.device):
+                loss, log = self.objective(self.model, x, y, objectives.Step(lam, generator))
+            if loss.device.type == "cpu" and not torch.isfinite(loss.detach()):
+                return None
+            self.optimizer.zero_grad(set_to_none=True)
+            loss.backward()
+            self.optimizer.step()
+        return {name: torch.as_tensor(value).detach() for name, value in {"loss": loss, **log}.items()}
+
+    def set_rate(self, lr) -> None:
+        """Learning rate of this step; a tensor is overwritten where it is."""
+        for group in self.optimizer.param_groups:
+            if isinstance(group["lr"], Tensor):
+                if group["lr"] is not lr:
+                    group["lr"].fill_(lr)
+            else:
+                group["lr"] = lr

@@ -1,0 +1,79 @@
+"""Figures and tables of chapter 4: networks under attack."""
+
+from collections.abc import Mapping, Sequence
+
+import matplotlib.pyplot as plt
+import numpy as np
+import pandas as pd
+from matplotlib.figure import Figure
+
+from .style import colour, label
+
+
+def attack_table(records: Sequence[Mapping]) -> pd.DataFrame:
+    """One row a run: accuracy in % with the 95 % Wilson half-width, clean, under each attack, and in the worst case."""
+
+    def cell(entry: Mapping) -> str:
+        return f"{100 * entry['accuracy']:.1f} ± {50 * (entry['high'] - entry['low']):.1f}"
+
+    rows = []
+    for record in records:
+        row = {"defence": label(record["training"]), "status": record["training"]["status"], "clean": cell(record["clean"])}
+        row |= {name.split("/")[-1]: cell(entry) for name, entry in record["attacks"].items()}
+        rows.append(row | {"worst case": cell(record["worst_case"])})
+    return pd.DataFrame(rows).set_index("defence")
+
+
+def attack_bars(records: Sequence[Mapping]) -> Figure:
+    """Accuracy clean and under each attack, one group an attack, one bar a run, 95 % Wilson intervals over images."""
+    names = ["clean", *(name.split("/")[-1] for name in records[0]["attacks"]), "worst case"]
+    fig, ax = plt.subplots(figsize=(9, 3.6))
+    width = 0.8 / len(records)
+    for index, record in enumerate(records):
+        entries = [record["clean"], *record["attacks"].values(), record["worst_case"]]
+        value = np.array([100 * entry["accuracy"] for entry in entries])
+        error = np.array([[v - 100 * e["low"], 100 * e["high"] - v] for v, e in zip(value, entries, strict=True)]).T
+        position = np.arange(len(names)) + (index - (len(records) - 1) / 2) * width
+        training = record["training"]
+        ax.bar(position, value, width, yerr=error.clip(0), color=colour(training), label=label(training), error_kw={"lw": 1})
+    ax.set_xticks(range(len(names)), names)
+    ax.set(ylabel=f"accuracy (%), n = {records[0]['n']}", ylim=(0, 100))
+    fig.legend(fontsize=9, loc="outside upper center", ncols=len(records))
+    return fig
+
+
+def accuracy_curves(radii: Sequence[float], by_run: Sequence[tuple[Mapping, Sequence[float]]], n: int) -> Figure:
+    """Accuracy against eps, one line a run given as (record, accuracies in [0, 1])."""
+    fig, ax = plt.subplots(figsize=(5.6, 3.4))
+    for (record, values), marker in zip(by_run, "os^Dv", strict=False):
+        ax.plot(radii, [100 * v for v in values], marker=marker, ms=4, color=colour(record), label=label(record))
+    ax.set(xlabel="eps (L∞, image units)", ylabel=f"accuracy (%), n = {n}", ylim=(0, 100))
+    ax.legend(fontsize=8)
+    return fig
+
+
+def runs_bars(summaries: Sequence[Mapping]) -> Figure:
+    """Accuracy of several runs, clean, in the worst case of each suite and over all, with 95 % intervals over
+    images."""
+    names = ["clean", *summaries[0]["suites"], "worst case"]
+    fig, ax = plt.subplots(figsize=(8, 3.6))
+    width = 0.8 / len(summaries)
+    for index, summary in enumerate(summaries):
+        entries = [summary["clean"], *summary["suites"].values(), summary["worst_case"]]
+        value = np.array([100 * entry["accuracy"] for entry in entries])
+        error = np.array([[v - 100 * e["low"], 100 * e["high"] - v] for v, e in zip(value, entries, strict=True)]).T
+        position = np.arange(len(names)) + (index - (len(summaries) - 1) / 2) * width
+        training = summary["training"]
+        ax.bar(
+            position,
+            value,
+            width,
+            yerr=error.clip(0),
+            color=colour(training),
+            label=label(training),
+            error_kw={"lw": 1},
+        )
+    ax.set_xticks(range(len(names)), names)
+    ax.set(ylabel=f"accuracy (%), n = {summaries[0]['n']}", ylim=(0, 100))
+    ax.legend(fontsize=8)
+    return fig

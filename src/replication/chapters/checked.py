@@ -1,0 +1,212 @@
+"""Tables and pictures of the attack suite's check on known models, from its records alone; nothing here runs a model."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import matplotlib.pyplot as plt
+import numpy as np
+import pandas as pd
+import pyarrow.parquet as pq
+import seaborn as sns
+from matplotlib.figure import Figure
+
+from deepdefense.evaluation.report import JSON_NAME
+from deepdefense.masking import JSON_NAME as MASKING_NAME
+from deepdefense.masking import MaskingReport
+from deepdefense.storage import files, paths
+
+from ..experiments import agreement
+from ..scope import NORM_NAMES
+from .masking_checks import VERDICT_MARKS
+
+TITLES = {"plain-cnn": "plain CNN", "pgd-cnn": "PGD-trained CNN", "resnet18": "pyautoattack's ResNet-18"}
+
+
+@dataclass(frozen=True)
+class Checked:
+    """The records of one model at one eps: the summary of its report, how it agrees with others' code, its masking report
+    if there is one, and DeepFool's distances, {"l2 ours": (N,), …}: ∞ for failures, NaN for images wrong from the start."""
+
+    name: str
+    report: Mapping
+    agreement: Mapping
+    masking: MaskingReport | None
+    deepfool: Mapping[str, np.ndarray]
+
+    @property
+    def title(self) -> str:
+        eps = self.report["robustbench"]["eps"]
+        return f"{TITLES.get(self.report['name'], self.report['name'])}, {eps}"
+
+
+def load(folder: str | Path | None = None) -> list[Checked]:
+    """The records below `folder` (default: data/results/checked), the models in the order of the chapter."""
+    folder = paths.results_root() / "checked" if folder is None else Path(folder)
+    found = []
+    for name in sorted((path.name for path in folder.glob("*/") if path.is_dir()), key=_place):
+        here = folder / name
+        table = pq.read_table(here / agreement.PARQUET_NAME)
+        far = {key.removeprefix("deepfool "): table[key].to_numpy() for key in table.column_names if key.startswith("deepfool ")}
+        report, agreed = (files.read_json(here / file) for file in (JSON_NAME, agreement.JSON_NAME))
+        masked = MaskingReport.read(here) if (here / MASKING_NAME).exists() else None
+        found.append(Checked(name, report, agreed, masked, far))
+    if not found:
+        raise files.ResultsError(f"there are no records of checked models in {folder}")
+    return found
+
+
+def _place(name: str) -> tuple[int, str]:
+    model = name.split("-eps")[0]
+    return (list(TITLES).index(model) if model in TITLES else len(TITLES)), name
+
+
+def scale(one: Checked) -> str:
+    """How much stands behind a model's numbers, in a line."""
+    report, parts = one.report, one.agreement["autoattack"]["parts"]
+    environment, spent = report["environment"], one.masking and one.masking.settings
+    training = report["training"] and report["training"]["config"]
+    trained = f", trained here on {training['train_size']} images for {training['epochs']} epochs" if training else ""
+    checks = (
+        f"masking report with {spent['steps']} steps, {spent['draws']} draws and {spent['queries']} queries"
+        if spent
+        else "no masking report"
+    )
+    return (
+        f"{one.title}: {report['n']} test images, {report['chunk']} at a time, suites {', '.join(report['suites_run'])}{trained}; "
+        f"the authors' code ran {', '.join(parts)}; {checks}; {environment['device']}, commit {environment['commit']}"
+    )
+
+
+def _percent(share: float) -> str:
+    return f"{100 * share:.1f}"
+
+
+def accuracy_table(models: Sequence[Checked]) -> pd.DataFrame:
+    """Accuracy in %: clean, after each part of AutoAttack by our suite and by its authors' code, and how many images are
+    the same to the last bit."""
+    rows = []
+    for one in models:
+        auto = one.agreement["autoattack"]
+        for part, accuracy in auto["accuracy"].items():
+            rows.append(
+                {
+                    "model": one.title,
+                    "clean": _percent(one.report["clean"]["accuracy"]),
+                    "after": part,
+                    "ours": _percent(accuracy["ours"]),
+                    "authors": _percent(accuracy["authors"]),
+                    "identical images, all parts": f"{auto['identical images']} of {one.agreement['n']}",
+                }
+            )
+    return pd.DataFrame(rows).set_index(["model", "clean", "after"])
+
+
+def suites_table(models: Sequence[Checked]) -> pd.DataFrame:
+    """Accuracy in % in the worst case of each suite and over all, with 95 % intervals over images; "–": suite not run."""
+
+    def words(entry: Mapping | None) -> str:
+        return "–" if entry is None else f"{_percent(entry['accuracy'])} [{_percent(entry['low'])}, {_percent(entry['high'])}]"
+
+    names = list(dict.fromkeys(name for one in models for name in one.report["suites"]))
+    rows = [
+        {"model": one.title, "clean": words(one.report["clean"])}
+        | {name: words(one.report["suites"].get(name)) for name in names}
+        | {"worst case": words(one.report["worst_case"])}
+        for one in models
+    ]
+    return pd.DataFrame(rows).set_index("model")
+
+
+def apgd_table(models: Sequence[Checked]) -> pd.DataFrame:
+    """Accuracy in % under APGD on cross-entropy, 100 steps: torchattacks' behind our wrapper, and the authors' own."""
+    rows = [
+        {
+            "model": one.title,
+            "ours (torchattacks)": _percent(one.report["attacks"]["gradient/APGD-100"]["accuracy"]),
+            "authors": _percent(one.agreement["autoattack"]["accuracy"]["APGD-CE"]["authors"]),
+            "n": one.report["n"],
+        }
+        for one in models
+    ]
+    return pd.DataFrame(rows).set_index("model")
+
+
+def deepfool_table(models: Sequence[Checked]) -> pd.DataFrame:
+    """DeepFool, ours and foolbox's, on the images that are right from the start: median distance, failures, outliers."""
+
+    def number(value: float | None) -> str:
+        return "∞" if value is None else f"{value:.4f}"
+
+    rows = []
+    for one in models:
+        for norm, found in one.agreement["deepfool"].items():
+            median, failed = found["median"], found["failures"]
+            rows.append(
+                {
+                    "model": one.title,
+                    "norm": NORM_NAMES[norm],
+                    "n": found["n"],
+                    "median, ours": number(median["ours"]),
+                    "median, foolbox": number(median["foolbox"]),
+                    "failures, ours / foolbox": f"{failed['ours']} / {failed['foolbox']}",
+                    "ours > 5 % larger": found["ours larger by more than 5 %"],
+                    "foolbox > 5 % larger": found["foolbox larger by more than 5 %"],
+                }
+            )
+    return pd.DataFrame(rows).set_index(["model", "norm"])
+
+
+def deepfool_ratios(models: Sequence[Checked]) -> Figure:
+    """Our DeepFool's distance over foolbox's, image by image in order of the ratio; the band is ±5 %."""
+    fig, axes = plt.subplots(1, 2, figsize=(9, 3.2), sharey=True)
+    for ax, norm in zip(axes, ("l2", "linf"), strict=True):
+        for one, colour in zip(models, sns.color_palette("colorblind"), strict=False):
+            ratio = one.deepfool[f"{norm} ours"] / one.deepfool[f"{norm} foolbox"]
+            ratio = np.sort(ratio[np.isfinite(ratio)])
+            share = (np.arange(len(ratio)) + 0.5) / len(ratio)
+            ax.plot(share, ratio, color=colour, label=f"{one.title}, n = {len(ratio)}")
+        ax.axhspan(0.95, 1.05, color="grey", alpha=0.15, lw=0)
+        ax.axhline(1, color="black", lw=0.8)
+        ax.set(xlabel="share of images", title=NORM_NAMES[norm])
+    axes[0].set(ylabel="distance, ours / foolbox")
+    axes[0].legend(fontsize=8)
+    return fig
+
+
+def timings_table(record: Mapping) -> pd.DataFrame:
+    """Milliseconds and passes an image of each implementation, from a record of benchmarks/attacks.py."""
+    rows = []
+    for row in record["attacks"]:
+        if "error" in row:
+            rows.append({"attack": row["attack"], "by": row["by"], "note": row["error"]})
+            continue
+        rows.append(
+            {
+                "attack": row["attack"],
+                "by": row["by"],
+                "ms an image, median [range]": f"{row['ms']:.1f} [{row['ms_min']:.1f}, {row['ms_max']:.1f}]",
+                "forward": f"{row['forward']:.0f}",
+                "backward": f"{row['backward']:.0f}",
+                "success (%)": _percent(row["success"]),
+                "median distance": "∞" if row["distance"] is None else f"{row['distance']:.4f}",
+            }
+        )
+    return pd.DataFrame(rows).fillna("").set_index(["attack", "by"])
+
+
+def verdicts_table(models: Sequence[Checked]) -> pd.DataFrame:
+    """The nine verdicts of each model that has a masking report."""
+    models = [one for one in models if one.masking]
+    rows = {
+        f"{check.number}. {check.title}": {
+            one.title: f"{VERDICT_MARKS[one.masking[check.number].verdict]} {one.masking[check.number].verdict}" for one in models
+        }
+        for check in models[0].masking.checks
+    }
+    return pd.DataFrame(rows).T
+
+
+def reasons(one: Checked) -> str:
+    """Why each check of a model says what it says, a line each."""
+    return "\n".join(f"{check.number}. {check.verdict}: {check.reason}" for check in one.masking.checks)

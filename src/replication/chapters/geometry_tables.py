@@ -1,0 +1,118 @@
+"""Tables of the geometry of the loss and of the sweep over eps, from the records of `replication.experiments.measure`.
+
+One row a defence: mean ± standard deviation over its seeds; a single seed has no ±. Everything is rounded for reading.
+"""
+
+from collections.abc import Mapping, Sequence
+
+import pandas as pd
+
+from ..claims import quantities
+from ..experiments.loss_change import DIRECTIONS, WITHIN
+from ..experiments.measure import LOSSES
+from ..scope import DEFENCE_NAMES, LOSS_NAMES
+from ..wording import NOTHING, cell
+from .geometry_figures import groups, look_up
+
+
+def means(records: Sequence[Mapping], columns: Mapping[str, tuple[str, ...]]) -> pd.DataFrame:
+    """One row a defence: {title: path of a summary in the geometry} as `cell`s, then the numbers of seeds and images."""
+    rows = {}
+    for name, members in groups(records).items():
+        row = {title: cell(look_up(record, *path)["mean"] for record in members) for title, path in columns.items()}
+        rows[DEFENCE_NAMES[name]] = row | {"seeds": len(members), "n": look_up(members[0], "n")}
+    return pd.DataFrame.from_dict(rows, orient="index").rename_axis("defence")
+
+
+def network_table(records: Sequence[Mapping]) -> pd.DataFrame:
+    """What the networks say at all: how they ended, accuracy, mean margin, and how much of it a small perturbation takes."""
+    rows = {}
+    for name, members in groups(records).items():
+        shares = {within: [quantities.rise_over_margin(record, within) for record in members] for within in WITHIN}
+        rows[DEFENCE_NAMES[name]] = {
+            "ended": ", ".join(sorted({record["training"]["status"] for record in members})),
+            "accuracy (%)": cell(100 * look_up(record, "accuracy") for record in members),
+            "mean squared error": cell(look_up(record, "loss", "mse")["mean"] for record in members),
+            "mean margin": cell(-look_up(record, "loss", "margin")["mean"] for record in members),
+            **{f"worst rise / mean margin, {within}": cell(share) for within, share in shares.items()},
+            "seeds": len(members),
+            "n": look_up(members[0], "n"),
+        }
+    return pd.DataFrame.from_dict(rows, orient="index").rename_axis("defence")
+
+
+def alignment_table(records: Sequence[Mapping]) -> pd.DataFrame:
+    """Mean alignment at the input for each loss, and at the other layers for the training loss."""
+    layers = list(look_up(records[0], "alignment", "layers"))[1:]
+    columns = {f"input, {LOSS_NAMES[loss]}": ("alignment", "input", loss) for loss in LOSSES}
+    return means(records, columns | {layer.removeprefix("body."): ("alignment", "layers", layer) for layer in layers})
+
+
+def rise_table(records: Sequence[Mapping]) -> pd.DataFrame:
+    """Worst rise of each loss within the L2 radius, by the directions allowed."""
+    return means(records, {f"{LOSS_NAMES[loss]}, {within}": ("rise", loss, within) for loss in LOSSES for within in WITHIN})
+
+
+def attack_table(records: Sequence[Mapping]) -> pd.DataFrame:
+    """Radial share of PGD perturbations and their cosine with the training gradient, by attacked loss."""
+    columns = {}
+    for loss in LOSSES:
+        columns[f"radial share, {LOSS_NAMES[loss]}"] = ("attacks", loss, "radial share")
+        columns[f"cosine, {LOSS_NAMES[loss]}"] = ("attacks", loss, "cosine")
+    return means(records, columns)
+
+
+def direction_table(records: Sequence[Mapping], key: str = "alignment") -> pd.DataFrame:
+    """One quantity of the pulled-back directions of logits; key: "alignment", "tangential length", "with training gradient"."""
+    return means(records, {name: ("directions", name, key) for name in look_up(records[0], "directions")})
+
+
+def curvature_table(records: Sequence[Mapping]) -> pd.DataFrame:
+    """Mean loss, length of the training gradient and of its tangential part, and curvature of the squared error."""
+    columns = {"squared error": ("loss", "mse"), "‖g‖": ("gradient", "length"), "‖g_t‖": ("gradient", "tangential")}
+    return means(records, columns | {f"curvature, {name}": ("profiles", "curvature", name) for name in DIRECTIONS})
+
+
+def ratio_table(records: Sequence[Mapping]) -> pd.DataFrame:
+    """C5: worst rise relative to plain training of the same seed, one row a defence and loss, by the directions allowed."""
+    rows = {}
+    for name in groups(records):
+        if name == "standard":
+            continue
+        for loss in LOSSES:
+            ratios = {within: quantities.rise_ratios(records, name, loss=loss, within=within) for within in WITHIN}
+            row = {within: cell(found.values()) for within, found in ratios.items()}
+            row |= {"tangential, by seed": ", ".join(f"{r:.3g}" for r in ratios["tangential"].values()) or NOTHING}
+            rows[DEFENCE_NAMES[name], LOSS_NAMES[loss]] = row | {"seeds": len(ratios["tangential"])}
+    return _two_levels(rows, ["defence", "loss"])
+
+
+def change_table(records: Sequence[Mapping]) -> pd.DataFrame:
+    """C8: alignment of each defence minus that of plain training of the same seed, in the four readings."""
+    rows = {}
+    for name in groups(records):
+        if name == "standard":
+            continue
+        changes = {kind: quantities.alignment_change(records, name, kind=kind) for kind in quantities.ALIGNMENTS}
+        for kind, found in changes.items():
+            row = {"minus plain": cell(found.values()), "by seed": ", ".join(f"{d:+.3g}" for d in found.values()) or NOTHING}
+            rows[DEFENCE_NAMES[name], kind] = row | {"seeds": len(found)}
+    return _two_levels(rows, ["defence", "alignment"])
+
+
+def _two_levels(rows: Mapping[tuple, Mapping], names: list[str]) -> pd.DataFrame:
+    index = pd.MultiIndex.from_tuples(list(rows), names=names) if rows else None
+    return pd.DataFrame(list(rows.values()), index=index)
+
+
+def sweep_table(records: Sequence[Mapping]) -> pd.DataFrame:
+    """Accuracy in % at each eps (grey levels), one row a defence and attack, mean ± sd over seeds; n: images."""
+    rows = {}
+    for name, members in groups(records).items():
+        for key in members[0]["sweep"]["accuracy"]:
+            attack, level = key.rsplit("/", 1)
+            row = rows.setdefault((DEFENCE_NAMES[name], attack), {})
+            row[f"{level}/255"] = cell(100 * record["sweep"]["accuracy"][key] for record in members)
+        for row in (row for (defence, _), row in rows.items() if defence == DEFENCE_NAMES[name]):
+            row |= {"seeds": len(members), "n": members[0]["n"]}
+    return _two_levels(rows, ["defence", "attack"])

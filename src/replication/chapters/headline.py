@@ -1,0 +1,52 @@
+"""How chapters 10 to 13 open and close: the networks, their scale, the verdicts."""
+
+from collections.abc import Mapping, Sequence
+
+import pandas as pd
+
+from .. import networks as headline_networks
+from ..claims import scoreboard
+from ..networks import Network, present
+from ..scope import DEFENCE_NAMES, DEFENCES, PAIRS
+from ..wording import NOTHING, spread
+from .style import scale
+
+
+def runs_table(networks: Sequence[Network]) -> pd.DataFrame:
+    """One row a pair and defence: λ, what else was set, seeds, status, clean accuracy on the whole test set, alignment."""
+    rows = []
+    for pair in present(networks):
+        for defence in DEFENCES:
+            group = headline_networks.of(networks, pair, defence)
+            if not group:
+                continue
+            config = group[0].record["config"]
+            first = [next(iter(n.record["metrics"]["last"]["test_alignment"].values())) for n in group if n.record["metrics"]["last"]]
+            ended = [n.record["status"] for n in group]
+            rows.append({
+                "networks": PAIRS[pair],
+                "defence": DEFENCE_NAMES[defence],
+                "λ": f"{config['lam']:g}" if config["lam"] else NOTHING,
+                "warm-up": f"{config['warmup']:g}" if config["lam"] else NOTHING,
+                "set besides": ", ".join(f"{k} {v}" for k, v in _besides(config).items()) or NOTHING,
+                "seeds": ", ".join(str(n.seed) for n in group),
+                "ended": ", ".join(f"{ended.count(s)} {s}" for s in dict.fromkeys(ended)),
+                "clean (%)": spread([100 * n.clean for n in group if n.record["metrics"]["last"]]),
+                "alignment at the input": spread(first, 3),
+            })  # fmt: skip
+    return pd.DataFrame(rows).set_index(["networks", "defence"])
+
+
+def _besides(config: Mapping) -> dict:
+    return {**config["options"], **({"start": config["start"]} if config.get("start", "fresh") != "fresh" else {})}
+
+
+def scales(networks: Sequence[Network]) -> str:
+    """One line a pair: what size its runs have."""
+    return "\n".join(f"{PAIRS[pair]}: {scale(headline_networks.of(networks, pair)[0].record)}" for pair in present(networks))
+
+
+def verdict_lines(networks: Sequence[Network], timing: Mapping | None, *claims: str) -> str:
+    """The findings of `claims`, one a line, as on the front page."""
+    found = scoreboard.judge(networks, timing, claims)
+    return "\n".join(f"{one.claim.id}: {one.verdict}. Paper's protocol: {one.paper_protocol}. Strict: {one.strict}." for one in found)

@@ -1,0 +1,69 @@
+"""Whether a gain of the headline networks is real: their masking reports side by side, and each adaptive attack's own number."""
+
+from collections.abc import Sequence
+from pathlib import Path
+
+import pandas as pd
+
+from deepdefense.masking import JSON_NAME, MaskingReport
+from deepdefense.storage import paths
+
+from .. import networks as headline_networks
+from ..networks import Network
+from ..scope import DEFENCE_NAMES, DEFENCES, PAIRS
+from ..wording import NOTHING, spread
+from .masking_checks import VERDICT_MARKS
+
+Masked = tuple[Network, MaskingReport]
+
+
+def reports(networks: Sequence[Network], folder: Path | None = None) -> list[Masked]:
+    """The networks that have a masking report in `folder` (default: data/results/masking), each with it."""
+    folder = folder or paths.results_root() / "masking"
+    return [(n, MaskingReport.read(folder / n.name)) for n in networks if (folder / n.name / JSON_NAME).is_file()]
+
+
+def title(network: Network) -> str:
+    """A network in words: pair, defence, seed."""
+    return f"{PAIRS[network.pair]}: {DEFENCE_NAMES[network.defence]}, seed {network.seed}"
+
+
+def spent(found: Sequence[Masked]) -> str:
+    """A line a network: how many images stand behind its report, and what the checks spent."""
+    lines = []
+    for network, report in found:
+        used = ", ".join(f"{report.settings[name]} {name}" for name in ("steps", "draws", "queries", "readouts"))
+        lines.append(f"{title(network)}: {report.attacked} of {report.images} images right, eps {report.eps:.5f}; {used}")
+    return "\n".join(lines)
+
+
+def verdicts_table(found: Sequence[Masked]) -> pd.DataFrame:
+    """The nine verdicts, one column a network."""
+    columns = {
+        title(network): {f"{c.number}. {c.title}": f"{VERDICT_MARKS[c.verdict]} {c.verdict}" for c in report.checks}
+        for network, report in found
+    }
+    return pd.DataFrame(columns)
+
+
+def reasons(found: Sequence[Masked]) -> str:
+    """What each check that did not pass says, by network."""
+    lines = []
+    for network, report in found:
+        said = [f"  {c.number}. {c.verdict}: {c.reason}" for c in report.checks if c.verdict != "pass"]
+        lines += [title(network), *(said or ["  every check passes"])]
+    return "\n".join(lines)
+
+
+def attacks_table(networks: Sequence[Network], pair: tuple[str, str], suite: str = "adaptive") -> pd.DataFrame:
+    """Accuracy in % under each attack of `suite` alone, one column a defence, mean ± standard deviation over seeds."""
+    columns = {}
+    for defence in DEFENCES:
+        made = [n.reports["linf"] for n in headline_networks.of(networks, pair, defence) if "linf" in n.reports]
+        made = [report for report in made if suite in report.suites]
+        keys = list(dict.fromkeys(key for report in made for key in report.in_suite(suite)))
+        cells = {
+            key.split("/")[1]: spread([100 * float(report.robust(key).mean()) for report in made if key in report.outcomes]) for key in keys
+        }
+        columns[DEFENCE_NAMES[defence]] = cells
+    return pd.DataFrame(columns).fillna(NOTHING).rename_axis(PAIRS[pair])

@@ -1,0 +1,206 @@
+"""One picture for each check of a masking report, drawn from its record alone; nothing here runs a model.
+
+`figure(check)` takes a `masking.Check` or its JSON form and picks the drawing by the check's number.
+"""
+
+from collections.abc import Mapping, Sequence
+
+import matplotlib.pyplot as plt
+import numpy as np
+import pandas as pd
+import seaborn as sns
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+
+BLUE, ORANGE, GREEN, RED, *_ = sns.color_palette("colorblind")
+GREY = (0.6, 0.6, 0.6)
+DPI = 80  # nine figures of 9 inches: as wide as a page, and light
+VERDICT_COLOURS = {"pass": BLUE, "fail": RED, "not applicable": GREY}
+VERDICT_MARKS = {"pass": "✓", "fail": "✗", "not applicable": "–"}  # so that colour is not all there is
+
+
+def _record(check) -> Mapping:
+    return check if isinstance(check, Mapping) else check.to_dict()
+
+
+def _bars(ax: Axes, values: Mapping[str, float], colours: Sequence, xlabel: str) -> None:
+    """Horizontal bars of shares in [0, 1], first on top, each with its number."""
+    names = list(values)
+    ax.barh(names, [values[name] for name in names], color=list(colours), height=0.65)
+    for row, name in enumerate(names):
+        ax.annotate(
+            f"{100 * values[name]:.1f} %",
+            (values[name], row),
+            xytext=(3, 0),
+            textcoords="offset points",
+            va="center",
+            fontsize=8,
+        )
+    ax.invert_yaxis()
+    ax.set(xlim=(0, 1.18), xticks=np.linspace(0, 1, 6), xlabel=xlabel)
+    ax.tick_params(axis="y", labelsize=8)
+
+
+def strength(check) -> Figure:
+    """Check 1: accuracy against eps; accuracy left by one step, PGD, twice the steps, restarts."""
+    data = _record(check)["data"]
+    fig, (left, right) = plt.subplots(1, 2, figsize=(9, 3.2), width_ratios=[1.2, 1], dpi=DPI)
+    left.plot(data["eps"], data["accuracy"], marker="o", color=BLUE)
+    left.axhline(0, color="black", lw=0.8)
+    left.set(xlabel="eps", ylabel="accuracy (PGD, ce)", ylim=(-0.03, 1.03), xlim=(0, 0.52))
+    _bars(right, data["variants"], [GREY] + [BLUE] * (len(data["variants"]) - 1), "accuracy left")
+    return fig
+
+
+def invariance(check) -> Figure:
+    """Check 2: accuracy against the scale of the logits; by loss; histogram of the gradient norms, zeros at left."""
+    data = _record(check)["data"]
+    fig, (left, middle, right) = plt.subplots(1, 3, figsize=(9, 2.8), dpi=DPI)
+    left.semilogx(data["scale"], data["scale accuracy"], marker="o", color=BLUE, label="float32")
+    if data["float64 accuracy"] is not None:
+        left.plot([1], [data["float64 accuracy"]], marker="D", ms=9, mfc="none", ls="", color=ORANGE, label="float64")
+    left.axhline(data["white-box accuracy"], color="black", ls="--", lw=1, label="all white-box attacks")
+    left.set(xlabel="logits × this factor", ylabel="accuracy (PGD, ce)", ylim=(-0.03, 1.03))
+    left.legend(fontsize=8)
+    _bars(middle, data["loss accuracy"], [BLUE] * len(data["loss accuracy"]), "accuracy under PGD, by loss")
+    _norms(right, data["gradient norms"])
+    return fig
+
+
+def _norms(ax: Axes, by_loss: Mapping[str, Sequence[float | None]]) -> None:
+    """Histogram of log10 of the norms; norms of exactly zero in a bin of their own, one decade below the smallest."""
+    logs, zeros = {}, {}
+    for loss, norms in by_loss.items():
+        numbers = np.array([norm for norm in norms if norm is not None])
+        zeros[loss], logs[loss] = int((numbers == 0).sum()), np.log10(numbers[numbers > 0])
+    everything = np.concatenate(list(logs.values()))
+    low, high = (everything.min(), everything.max()) if len(everything) else (-1.0, 0.0)
+    bins = np.linspace(low - 0.1, high + 0.1, 21)
+    for (loss, values), colour in zip(logs.items(), (BLUE, ORANGE), strict=False):
+        ax.hist(values, bins=bins, alpha=0.6, color=colour, label=loss)
+        if zeros[loss]:
+            ax.bar(bins[0] - 1, zeros[loss], width=0.4, alpha=0.6, color=colour)
+    if any(zeros.values()):
+        ax.annotate("exactly 0", (bins[0] - 1, 0), xytext=(0, 4), textcoords="offset points", ha="center", fontsize=8)
+    ax.set(xlabel="log10 of ‖input gradient‖", ylabel="images")
+    ax.legend(fontsize=8)
+
+
+def comparison(check) -> Figure:
+    """Checks 3, 5, 8: accuracy under the white-box attacks and their rivals; images that a rival alone breaks."""
+    data = _record(check)["data"]
+    accuracy, only = data["accuracy"], data["only"]
+    fig, (left, right) = plt.subplots(1, 2, figsize=(9, 0.35 * len(accuracy) + 1.6), dpi=DPI)
+    shades = [BLUE if name in data["white-box"] else ORANGE for name in accuracy]
+    _bars(left, accuracy, shades, "accuracy left (blue: white-box)")
+    right.barh(list(only), list(only.values()), color=ORANGE, height=0.65)
+    for row, count in enumerate(only.values()):
+        right.annotate(str(count), (count, row), xytext=(3, 0), textcoords="offset points", va="center", fontsize=8)
+    right.invert_yaxis()
+    right.tick_params(axis="y", labelsize=8)
+    right.set(xlim=(0, max(5, 1.15 * max(only.values()))), xlabel="images that only this attack breaks")
+    return fig
+
+
+def random_points(check) -> Figure:
+    """Check 4: share of the random points that are mistakes, image by image, largest first."""
+    data = _record(check)["data"]
+    share = np.sort(np.array(data["wrong points"]) / data["draws"])[::-1]
+    fig, ax = plt.subplots(figsize=(5.4, 3.2), dpi=DPI)
+    ax.plot(np.arange(1, len(share) + 1), share, marker=".", color=ORANGE)
+    (name,) = data["only"]
+    ax.set(xlabel="image, by rank", ylabel="share of random points", ylim=(-0.03, 1.03))
+    ax.set_title(f"mistakes among {data['draws']} random points; {data['only'][name]} images only so", fontsize=10)
+    return fig
+
+
+def convergence(check) -> Figure:
+    """Check 6: loss per step (median and middle half of the images); share fooled now and so far."""
+    data = _record(check)["data"]
+    low, middle, high = (np.array(row, dtype=float) for row in data["loss quartiles"])
+    steps = np.arange(len(middle))
+    fig, (left, right) = plt.subplots(1, 2, figsize=(9, 3.2), dpi=DPI)
+    left.plot(steps, middle, color=BLUE)
+    left.fill_between(steps, low, high, color=BLUE, alpha=0.2, lw=0)
+    left.set(xlabel="step of PGD", ylabel="cross-entropy")
+    right.plot(steps, data["fooled so far"], color=ORANGE, label="fooled at some step so far")
+    right.plot(steps, data["fooled share"], color=BLUE, ls="--", label="fooled at this step")
+    right.axhline(1 - data["accuracy"]["multi-targeted"], color=GREEN, ls=":", label="multi-targeted, with restarts")
+    right.set(xlabel="step of PGD", ylabel="share of images", ylim=(-0.03, 1.03))
+    right.legend(fontsize=8)
+    return fig
+
+
+def binarisation(check) -> Figure:
+    """Check 7: share of the readouts that each attack solves, beside guessing and the share wanted."""
+    data = _record(check)["data"]
+    fig, ax = plt.subplots(figsize=(6, 0.4 * len(data["success"]) + 1.4), dpi=DPI)
+    colours = [GREY if name == "random guessing" else BLUE for name in data["success"]]
+    _bars(ax, data["success"], colours, "share of readouts solved")
+    ax.axvline(data["wanted"], color="black", ls="--", lw=1)
+    return fig
+
+
+def autoattack_warnings(check) -> Figure:
+    """Check 9: what AutoAttack warned of, in its own words."""
+    texts = _record(check)["data"]["texts"]
+    fig, ax = plt.subplots(figsize=(9, 0.5 * max(1, len(texts)) + 0.3), dpi=DPI)
+    ax.axis("off")
+    ax.text(0, 1, "\n".join(f"• {text}" for text in texts) or "no warning", va="top", wrap=True, fontsize=9)
+    return fig
+
+
+DRAWINGS = {
+    1: strength,
+    2: invariance,
+    3: comparison,
+    4: random_points,
+    5: comparison,
+    6: convergence,
+    7: binarisation,
+    8: comparison,
+    9: autoattack_warnings,
+}
+
+
+def figure(check) -> Figure:
+    """The picture of one check, titled with its verdict. ValueError for one that was not applicable: it has no data."""
+    record = _record(check)
+    if record["verdict"] == "not applicable":
+        raise ValueError(f"check {record['number']} was not applicable, so there is nothing to draw: {record['reason']}")
+    fig = DRAWINGS[record["number"]](record)
+    n = record["numbers"].get("n", record["numbers"].get("readouts"))
+    fig.suptitle(
+        f"{record['number']}. {record['title']}: {record['verdict']}" + (f" (n = {n})" if n else ""),
+        fontsize=11,
+        color=VERDICT_COLOURS[record["verdict"]],
+    )
+    fig.set_layout_engine("constrained")
+    return fig
+
+
+def verdicts(report) -> Figure:
+    """All nine verdicts of a report (or its JSON form) on one page, one row each."""
+    checks = _record(report)["checks"]
+    fig, ax = plt.subplots(figsize=(7.5, 0.34 * len(checks) + 0.3), dpi=DPI)
+    for row, check in enumerate(checks):
+        colour = VERDICT_COLOURS[check["verdict"]]
+        ax.text(
+            0.0,
+            row,
+            f"{VERDICT_MARKS[check['verdict']]} {check['verdict']}",
+            color=colour,
+            weight="bold",
+            va="center",
+            fontsize=10,
+        )
+        ax.text(0.22, row, f"{check['number']}. {check['title']}", va="center", fontsize=10)
+    ax.set(xlim=(0, 1), ylim=(len(checks) - 0.5, -0.5))
+    ax.axis("off")
+    return fig
+
+
+def checks_table(report) -> pd.DataFrame:
+    """One row a check of a masking report: its number, what it asks, the verdict and the reason."""
+    rows = [{"check": c.number, "question": c.title, "verdict": c.verdict, "reason": c.reason} for c in report.checks]
+    return pd.DataFrame(rows).set_index("check")

@@ -1,0 +1,1 @@
+"""The only room of the study that runs a model."""

@@ -1,0 +1,93 @@
+"""The headline runs as the chapters and the scoreboard read them: every network with its record, its reports and its measures.
+
+They lie in data/results/paper where the full grid has been run, else in data/results/cpu, at the scale of a CPU.
+"""
+
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+
+import numpy as np
+
+from deepdefense.evaluation.report import JSON_NAME, Report
+from deepdefense.storage import files
+
+from . import records
+from .records import headline_folder
+from .scope import DEFENCES, PAIRS
+
+
+@dataclass(frozen=True)
+class Network:
+    """One trained network; `record` is its training record, `where` the folder of the results it lies in."""
+
+    record: dict
+    where: Path
+
+    @property
+    def name(self) -> str:
+        return self.record["name"]
+
+    @property
+    def pair(self) -> tuple[str, str]:
+        return self.record["config"]["data"], self.record["config"]["model"]
+
+    @property
+    def defence(self) -> str:
+        return self.record["config"]["objective"]
+
+    @property
+    def seed(self) -> int:
+        return self.record["config"]["seed"]
+
+    @property
+    def clean(self) -> float:
+        """Accuracy on the whole test set after the last epoch, in [0, 1]."""
+        return self.record["metrics"]["last"]["test_accuracy"]
+
+    @cached_property
+    def reports(self) -> dict[str, Report]:
+        """{norm: report}; empty if it was not attacked."""
+        found = [Report.read(path.parent) for path in sorted(self.where.glob(f"{self.name}.report-*/{JSON_NAME}"))]
+        return {report.about["norm"]: report for report in found}
+
+    @cached_property
+    def measures(self) -> dict | None:
+        """The record of `replication.experiments.measure`, or None."""
+        found = sorted(self.where.glob(f"{self.name}.measures-*/measures.json"))
+        return files.read_json(found[0]) if found else None
+
+    @cached_property
+    def sweep(self) -> dict[str, np.ndarray] | None:
+        """The sweep over eps, image by image (see `replication.experiments.eps_sweep`), or None."""
+        found = sorted(self.where.glob(f"{self.name}.measures-*/sweep.parquet"))
+        return records.read_sweep(found[0]) if found else None
+
+
+def read_all(where: Path | None = None) -> list[Network]:
+    """All networks of the folder `where` (default: `folder()`), by pair, defence and seed."""
+    where = where or headline_folder()
+    if not where.is_dir():
+        raise files.ResultsError(f"there are no headline results: {where} is not a folder; `make reproduce PROFILE=cpu` makes them")
+    found = [Network(files.read_json(path), where) for path in sorted(where.glob("*.json"))]
+    found = [n for n in found if n.record.get("kind") == "training" and n.pair in PAIRS and n.defence in DEFENCES]
+    return sorted(found, key=lambda n: (list(PAIRS).index(n.pair), DEFENCES.index(n.defence), n.seed))
+
+
+def of(networks: Iterable[Network], pair: tuple[str, str], defence: str | None = None) -> list[Network]:
+    """Those of one pair, and of one defence if that is given."""
+    return [n for n in networks if n.pair == pair and defence in (None, n.defence)]
+
+
+def by_seed(networks: Iterable[Network], pair: tuple[str, str]) -> dict[int, dict[str, Network]]:
+    """{seed: {defence: network}} of one pair."""
+    found: dict[int, dict[str, Network]] = {}
+    for network in of(networks, pair):
+        found.setdefault(network.seed, {})[network.defence] = network
+    return found
+
+
+def present(networks: Sequence[Network]) -> list[tuple[str, str]]:
+    """The pairs that there are networks of, in the order of the plan."""
+    return [pair for pair in PAIRS if of(networks, pair)]

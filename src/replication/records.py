@@ -1,0 +1,89 @@
+"""Where the records of the study lie, how they are named and how they are read."""
+
+import io
+from collections.abc import Mapping
+from pathlib import Path
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from deepdefense.storage import files, paths
+from deepdefense.storage.files import ResultsError, read_json
+
+
+def report_folder(*, eps: float, norm: str, which: str, n: int, seed: int) -> str:
+    """Name of the folder, within that of a run, where the report of an attack on its first `n` test images is kept."""
+    return f"report-{which}-{norm}-eps{eps:.5f}-n{n}-seed{seed}"
+
+
+def load_records(folder: str | Path | None = None, kind: str | None = None) -> list[dict]:
+    """All records (`*.json`) below `folder` (default: the committed results), sorted by path, each with its `path`.
+
+    kind: only those whose "kind" is this ("training", "attacks", "search"). ResultsError if there is no such folder.
+    """
+    folder = paths.results_root() if folder is None else Path(folder)
+    if not folder.is_dir():
+        raise ResultsError(f"there are no records: {folder} is not a folder")
+    records = [read_json(path) | {"path": str(path.relative_to(folder))} for path in sorted(folder.rglob("*.json"))]
+    return [record for record in records if kind is None or record.get("kind") == kind]
+
+
+FULL, REDUCED = "paper", "cpu"
+
+
+def headline_folder(root: Path | None = None) -> Path:
+    """Where the headline results are below `root` (default: the committed results): those at full size if there are any."""
+    root = root or paths.results_root()
+    return root / FULL if (root / FULL).is_dir() else root / REDUCED
+
+
+def reduced(where: Path) -> bool:
+    """Are the results in `where` of a smaller size than the plan's full one?"""
+    return where.name != FULL
+
+
+SEARCH_FOLDERS = ("search", "refine")  # in this order; the second may not be there yet
+
+
+def finished_runs(folder: Path | None = None) -> list[str]:
+    """Names of the finished runs in `folder` (default: data/runs)."""
+    folder = paths.runs_root() if folder is None else folder
+    return sorted(path.parent.name for path in folder.glob("*/run.json"))
+
+
+def check_run(name: str, folder: Path | None = None) -> Path:
+    """The folder of the finished run `name`; a ValueError that lists the finished runs if there is no such one."""
+    folder = paths.runs_root() if folder is None else folder
+    if not isinstance(name, str) or name not in finished_runs(folder):
+        there = ", ".join(finished_runs(folder)) or "none"
+        raise ValueError(f"run must name a finished run in {folder}; got {name!r}. There are: {there}")
+    files.read_json(folder / name / "run.json")
+    return folder / name
+
+
+def measures_folder(which: str, n: int, seed: int) -> str:
+    """Name of the folder, within that of a run, where its measures on the first `n` test images are kept."""
+    return f"measures-{which}-n{n}-seed{seed}"
+
+
+def write_sweep(found: Mapping[str, np.ndarray]) -> bytes:
+    """The content of sweep.parquet: one row an image, one column an attack and eps."""
+    buffer = io.BytesIO()
+    pq.write_table(pa.table(dict(found)), buffer)
+    return buffer.getvalue()
+
+
+def read_sweep(path) -> dict[str, np.ndarray]:
+    """What `to_parquet` wrote."""
+    table = pq.read_table(path)
+    return {name: table[name].to_numpy() for name in table.column_names}
+
+
+def benchmarks(name: str, folder: str | Path | None = None) -> list[dict]:
+    """The records of the benchmark `name` below `folder` (default: the committed ones); a ValueError if there is none."""
+    folder = paths.results_root() / "benchmarks" if folder is None else Path(folder)
+    found = [record for record in load_records(folder, "benchmark") if record["name"] == name]
+    if not found:
+        raise ValueError(f"folder must hold a record of the benchmark {name!r}; {folder} has none")
+    return found

@@ -1,0 +1,18 @@
+"""What is compared: defences, pairs of data and architecture, levels of eps; and what readers call them."""
+
+DEFENCES = ("standard", "gnr", "pgd-at", "gfa-first", "gfa-deep")
+PAIRS = {
+    ("cifar10", "cnn"): "CNN, CIFAR-10",
+    ("fashion_mnist", "mlp"): "MLP, Fashion-MNIST",
+    ("cifar10", "mlp"): "MLP, CIFAR-10",
+    ("cifar10", "resnet18"): "ResNet-18, CIFAR-10",
+}
+VARIANTS = ("gfa-first", "gfa-deep")
+CNN, MLP = ("cifar10", "cnn"), ("fashion_mnist", "mlp")
+LEVELS = (1, 2, 4, 8, 12, 16)  # eps in grey levels, 1/255
+DEFENCE_NAMES = {
+    "standard": "plain", "gfa-first": "GFA-FIRST", "gfa-deep": "GFA-DEEP", "pgd-at": "PGD-7 training",
+    "gnr": "GNR", "trades": "TRADES",
+}  # fmt: skip
+NORM_NAMES = {"linf": "L∞", "l2": "L2"}
+LOSS_NAMES = {"mse": "squared error", "ce": "cross-entropy", "margin": "margin"}

@@ -1,0 +1,55 @@
+"""Numbers as readers see them: true minus signs, intervals, percentages."""
+
+import math
+from collections.abc import Iterable, Sequence
+
+import numpy as np
+
+from deepdefense.evaluation.report import wilson
+
+from . import estimates
+from .estimates import Estimate, mean_sd
+
+
+def number(value: float, digits: int = 1, sign: bool = False) -> str:
+    """A number with a true minus sign."""
+    return f"{value:{'+' if sign else ''}.{digits}f}".replace("-", "−")
+
+
+def interval(one: Estimate | None, unit: str = "", digits: int = 1, sign: bool = False) -> str:
+    """An estimate in words: mean, 95 % interval over seeds, number of seeds."""
+    if one is None:
+        return "no usable run"
+    if one.n == 1:
+        return f"{number(one.mean, digits, sign)}{unit} (1 seed)"
+    low, high = (number(end, digits, sign) for end in (one.low, one.high))
+    return f"{number(one.mean, digits, sign)}{unit} [{low}, {high}] ({one.n} seeds)"
+
+
+def percent(share: float, n: int) -> str:
+    """An accuracy in % with its 95 % Wilson interval over n images."""
+    low, high = wilson(round(share * n), n)
+    return f"{100 * share:.1f} [{100 * low:.1f}, {100 * high:.1f}]"
+
+
+def cell(values: Iterable[float], digits: int = 3) -> str:
+    """ "mean ± sd" of these values, one a seed, to so many significant digits; "mean" for a single one, "–" for none."""
+    values = list(values)
+    mean, sd = estimates.mean_sd(values)
+    if not math.isfinite(mean):
+        return NOTHING
+    return f"{mean:.{digits}g}" + (f" ± {sd:.2g}" if len(values) > 1 else "")
+
+
+NOTHING = "–"
+
+
+def spread(values: Sequence[float], digits: int = 1) -> str:
+    """Mean ± standard deviation over seeds; the value alone if there is one; a dash if there is none, ∞ if any is."""
+    values = [v for v in values if v is not None]
+    if not values:
+        return NOTHING
+    if not np.isfinite(values).all():
+        return "∞"
+    mean, sd = mean_sd(values)
+    return number(mean, digits) + (f" ± {sd:.{digits}f}" if len(values) > 1 else "")

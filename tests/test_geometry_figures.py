@@ -1,0 +1,213 @@
+"""Figures and tables of the geometry, and the quantities of C5 and C8, from records of known numbers; several seeds or one."""
+
+import copy
+import math
+
+import matplotlib
+import numpy as np
+import pytest
+from matplotlib import pyplot as plt
+from matplotlib.colors import LogNorm
+from matplotlib.contour import ContourSet
+from measured import record
+
+from replication import wording
+from replication.chapters import geometry_figures, geometry_tables
+from replication.chapters.style import PALETTE
+from replication.claims import quantities
+from replication.scope import DEFENCE_NAMES
+
+matplotlib.use("Agg")
+OBJECTIVES = ("standard", "gnr", "pgd-at", "gfa-first", "gfa-deep")
+FIGURES = {
+    name: getattr(geometry_figures, name)
+    for name in (
+        "alignment_by_layer", "rise_bars", "loss_profiles", "landscapes", "attack_parts", "jacobian_directions", "curvature_bars",
+    )
+}  # fmt: skip
+TABLES = {name: getattr(geometry_tables, name) for name in dir(geometry_tables) if name.endswith("_table")}
+
+
+@pytest.fixture(scope="module")
+def records():
+    """Five defences, two seeds each; the weights are those of the seed, whatever the objective."""
+    base = {seed: record("standard", seed) for seed in (1, 2)}
+    found = []
+    for seed, one in base.items():
+        for objective in OBJECTIVES:
+            found.append(copy.deepcopy(one))
+            found[-1]["training"]["config"] |= {"objective": objective}
+            found[-1]["name"] = f"{objective}-{seed}"
+    return found
+
+
+@pytest.fixture(autouse=True)
+def close():
+    yield
+    plt.close("all")
+
+
+def changed(records, objective, change):
+    """Copies of the records, those of `objective` passed through `change(geometry, seed)`."""
+    copies = copy.deepcopy(records)
+    for one in copies:
+        if quantities.objective(one) == objective:
+            change(one["geometry"], one["training"]["config"]["seed"])
+    return copies
+
+
+def with_tangential_rise(records, objective, factor):
+    """The tangential rise of squared error of `objective` is `factor[seed]` times that of the others."""
+
+    def change(geometry, seed):
+        geometry["rise"]["mse"]["tangential"]["mean"] *= factor[seed]
+
+    return changed(records, objective, change)
+
+
+@pytest.mark.parametrize("name", FIGURES)
+@pytest.mark.parametrize("kept", ["all", "one seed", "one network"])
+def test_every_figure_is_drawn_of_many_networks_and_of_one(records, name, kept):
+    some = {"all": records, "one seed": records[:5], "one network": records[3:4]}[kept]
+    fig = FIGURES[name](some)
+    fig.canvas.draw()
+    drawn = [text.get_text() for legend in fig.legends for text in legend.get_texts()] + [ax.get_title() for ax in fig.axes]
+    for objective in {quantities.objective(one) for one in some}:
+        assert DEFENCE_NAMES[objective] in drawn
+
+
+@pytest.mark.parametrize("name", FIGURES)
+def test_without_records_a_figure_says_so(name):
+    with pytest.raises(ValueError, match="there are no measures to draw"):
+        FIGURES[name]([])
+
+
+def test_bars_have_the_heights_and_whiskers_of_the_records(records):
+    altered = with_tangential_rise(records, "gfa-first", {1: 0.5, 2: 0.25})
+    fig = geometry_figures.rise_bars(altered)
+    absolute, relative = fig.axes[0], fig.axes[3]
+    index = [name for name in DEFENCE_NAMES if name in OBJECTIVES].index("gfa-first")
+    values = [one["geometry"]["rise"]["mse"]["tangential"]["mean"] for one in altered if quantities.objective(one) == "gfa-first"]
+    bars = [container for container in absolute.containers if hasattr(container, "patches")][index]
+    assert bars.patches[1].get_height() == pytest.approx(np.mean(values))
+    assert matplotlib.colors.same_color(bars.patches[1].get_facecolor(), PALETTE["gfa-first"])
+    bars = [container for container in relative.containers if hasattr(container, "patches")][index]
+    assert bars.patches[1].get_height() == pytest.approx(0.375) and bars.patches[0].get_height() == pytest.approx(1)
+    low, high = (point[1] for point in bars.errorbar[2][0].get_segments()[1])
+    assert high - low == pytest.approx(2 * np.std([0.5, 0.25], ddof=1))
+
+
+def test_scales_are_logarithmic_only_where_numbers_are_far_apart(records):
+    assert geometry_figures.rise_bars(records[:5]).axes[3].get_yscale() == "linear"
+
+    def steep(geometry, seed):
+        geometry["rise"]["mse"]["radial"]["mean"] *= 1000
+        geometry["landscape"]["mse"] = (1000 * np.array(geometry["landscape"]["mse"])).tolist()
+
+    altered = changed(records, "pgd-at", steep)
+    assert geometry_figures.rise_bars(altered).axes[3].get_yscale() == "log"
+    norms = {id(mesh.norm): mesh.norm for ax in geometry_figures.landscapes(altered).axes[:5] for mesh in ax.collections[:1]}
+    (norm,) = norms.values()  # one scale for all networks
+    grids = [np.mean([one["geometry"]["landscape"]["mse"] for one in members], 0) for members in geometry_figures.groups(altered).values()]
+    assert isinstance(norm, LogNorm) and norm.vmin == np.min(grids) and norm.vmax == np.max(grids)
+
+
+def test_the_contour_is_where_accuracy_falls_to_chance_and_rows_are_radial(records):
+    """Accuracy that falls with the radius alone, from 1 to 0: chance (0.1) is reached near the upper end of the vertical axis."""
+
+    def ramp(geometry, seed):
+        axis = np.array(geometry["landscape"]["axis"])
+        geometry["landscape"]["accuracy"] = np.repeat(np.linspace(1, 0, len(axis))[:, None], len(axis), 1).tolist()
+
+    one = changed(records[:1], "standard", ramp)
+    for ax in geometry_figures.landscapes(one).axes[:2]:
+        (contour,) = [part for part in ax.collections if isinstance(part, ContourSet)]
+        (path,) = contour.get_paths()
+        assert np.allclose(path.vertices[:, 1], 2 - 0.1 * 4) and np.ptp(path.vertices[:, 0]) == 4
+    flat = changed(records[:1], "standard", lambda geometry, seed: geometry["landscape"].update(accuracy=np.ones((17, 17)).tolist()))
+    assert not [part for ax in geometry_figures.landscapes(flat).axes for part in ax.collections if isinstance(part, ContourSet)]
+
+
+def test_all_profiles_share_one_scale(records):
+    def steep(geometry, seed):
+        along = geometry["profiles"]["along"]["radial"]["mse"]
+        along["mean"] = [1000 * value for value in along["mean"]]
+
+    axes = geometry_figures.loss_profiles(changed(records, "gnr", steep)).axes[:5]
+    assert len({ax.get_ylim() for ax in axes}) == 1 and {ax.get_yscale() for ax in axes} == {"symlog"}
+
+
+def test_whiskers_are_said_in_words(records):
+    assert geometry_figures.whiskers(records) == "whiskers: ± 1 sd over 2 seeds; n = 5 images"
+    assert geometry_figures.whiskers(records[:5]) == "whiskers: 95 % for the mean over n = 5 images"
+    assert geometry_figures.whiskers(records[:5], dispersion=True) == "whiskers: ± 1 sd over n = 5 images"
+    summary = records[0]["geometry"]["loss"]["mse"]
+    assert geometry_figures.centre(records[:1], "loss", "mse") == (summary["mean"], 1.96 * summary["sd"] / 5**0.5)
+    assert geometry_figures.centre(records[:1], "loss", "mse", dispersion=True) == (summary["mean"], summary["sd"])
+
+
+def test_the_ratio_of_c5_is_taken_seed_by_seed(records):
+    altered = with_tangential_rise(records, "gfa-first", {1: 0.5, 2: 0.25})
+    assert quantities.rise_ratios(altered, "gfa-first") == {1: pytest.approx(0.5), 2: pytest.approx(0.25)}
+    assert quantities.rise_ratios(altered, "gfa-first", within="radial") == {1: 1.0, 2: 1.0}
+    assert quantities.rise_ratios(altered, "gfa-deep", loss="margin") == {1: 1.0, 2: 1.0}
+    assert quantities.rise_ratios(altered[1:], "gfa-first") == {2: pytest.approx(0.25)}  # seed 1 has no plain network
+    row = geometry_tables.ratio_table(altered).loc["GFA-FIRST", "squared error"]
+    assert row["tangential"] == "0.375 ± 0.18" and row["tangential, by seed"] == "0.5, 0.25" and row["seeds"] == 2
+
+
+def test_a_plain_network_without_any_rise_gives_no_ratio(records):
+    altered = with_tangential_rise(records, "standard", {1: 0, 2: 0})
+    assert all(math.isnan(ratio) for ratio in quantities.rise_ratios(altered, "gfa-first").values())
+    assert geometry_tables.ratio_table(altered).loc["GFA-FIRST", "squared error"]["tangential"] == "–"
+    geometry_figures.rise_bars(altered).canvas.draw()
+
+
+def test_the_change_of_c8_in_its_four_readings(records):
+    def turn(geometry, seed):
+        for number, layer in enumerate(geometry["alignment"]["layers"].values()):
+            layer["mean"] -= 0.1 * seed * (number == 0)
+            layer["mean_abs"] += 0.05 * (number == 0)
+
+    altered = changed(records, "pgd-at", turn)
+    layers = len(altered[0]["geometry"]["alignment"]["layers"])
+    signed, magnitude, over_layers, magnitude_over_layers = (
+        quantities.alignment_change(altered, kind=kind) for kind in quantities.ALIGNMENTS
+    )
+    assert signed == {1: pytest.approx(-0.1), 2: pytest.approx(-0.2)}
+    assert magnitude == {1: pytest.approx(0.05), 2: pytest.approx(0.05)}
+    assert over_layers == {1: pytest.approx(-0.1 / layers), 2: pytest.approx(-0.2 / layers)}
+    assert magnitude_over_layers[1] == pytest.approx(0.05 / layers)
+    table = geometry_tables.change_table(altered)
+    assert table.loc["PGD-7 training", "signed, at the input"]["by seed"] == "-0.1, -0.2"
+    with pytest.raises(ValueError, match="kind must be one of signed, at the input;"):
+        quantities.alignment_change(altered, kind="absolute")
+
+
+def test_the_share_of_the_margin_does_not_depend_on_the_scale_of_the_logits(records):
+    one = copy.deepcopy(records[0])
+    one["geometry"]["loss"]["margin"]["mean"] = -0.5
+    one["geometry"]["rise"]["margin"]["tangential"]["mean"] = 0.2
+    assert quantities.rise_over_margin(one) == pytest.approx(0.4)
+    one["geometry"]["loss"]["margin"]["mean"] = 0.1
+    assert math.isnan(quantities.rise_over_margin(one))
+
+
+def test_two_networks_of_one_objective_and_seed_are_refused(records):
+    with pytest.raises(ValueError, match="standard-1 and standard-1"):
+        quantities.rise_ratios([*records, records[0]], "gnr")
+
+
+@pytest.mark.parametrize("name", TABLES)
+@pytest.mark.parametrize("kept", ["all", "one network"])
+def test_every_table_has_a_row_for_each_defence(records, name, kept):
+    some = records if kept == "all" else records[3:4]
+    table = TABLES[name](some)
+    wanted = {DEFENCE_NAMES[quantities.objective(one)] for one in some}
+    wanted -= {"plain"} if name in ("ratio_table", "change_table") else set()
+    assert set(table.index.get_level_values(0)) == wanted and "seeds" in table
+
+
+def test_cells():
+    assert wording.cell([0.12345]) == "0.123" and wording.cell([]) == "–"
+    assert wording.cell([1.0, 3.0]) == "2 ± 1.4" and wording.cell([math.nan, 1.0]) == "–"

@@ -1,7 +1,0 @@
-"""Write the front page's scoreboard, book/_scoreboard.md, from the committed results (data/results/paper, else cpu)."""
-
-from deepdefense import paths, results, scoreboard
-
-if __name__ == "__main__":
-    path = results.write_bytes(paths.root() / "book" / "_scoreboard.md", scoreboard.text().encode())
-    print(path)
