@@ -89,7 +89,7 @@ def _attack_chunk(model, attack: Attack, name: str, x: Tensor, y: Tensor, eps: f
 
 def _code(attack: Attack) -> str:
     """What changes when the code of `attack` does, or that of what judges it: pieces of other code are not taken up."""
-    judging = {Path(__file__), *code_files.files_of("models", "losses", "attacks.guard")}
+    judging = {Path(__file__), *code_files.files_of("deepdefense.models", "deepdefense.losses", "deepdefense.attacks.contract")}
     return code_files.fingerprint(judging.union(code_files.files_of_function(attack)))
 
 

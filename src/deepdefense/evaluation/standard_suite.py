@@ -109,7 +109,7 @@ def _batch(part, model, x, y, eps, norm, seed, settings) -> tuple[dict, dict]:
 
 def kept_in(folder: Path) -> Path:
     """Where, in a folder of pieces, those that the present code of `standard` makes are kept: of other code, none is read."""
-    code = code_files.fingerprint(code_files.files_of("attacks.autoattack", "models", "losses"))
+    code = code_files.fingerprint(code_files.files_of(__name__, "deepdefense.models", "deepdefense.losses"))
     return folder / f"standard-{code[:8]}"
 
 

@@ -154,7 +154,7 @@ def _kept(model, x, y, eps, settings, arguments, folder) -> tuple[Callable[[part
     identity = {"images": fingerprint(x, y), "model": model_fingerprint(model)}
     where = None if folder is None else Path(folder) / "pieces" / "masking"
     pieces = Pieces(where, identity, {"environment": provenance.environment(x.device)})
-    code = code_files.fingerprint(code_files.files_of("masking.protocol"))
+    code = code_files.fingerprint(code_files.files_of(__name__))
     asked = json.dumps([eps, asdict(settings), _words(arguments), code], sort_keys=True)
     digest = hashlib.sha256(asked.encode()).hexdigest()[:8]
 

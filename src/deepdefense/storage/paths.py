@@ -6,7 +6,7 @@ from pathlib import Path
 
 def root() -> Path:
     """The checkout that this package runs from; without one (a plain `pip install`), the current folder."""
-    checkout = Path(__file__).resolve().parents[2]
+    checkout = Path(__file__).resolve().parents[3]
     return checkout if (checkout / "_config.yml").is_file() else Path.cwd()
 
 

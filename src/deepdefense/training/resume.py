@@ -18,16 +18,24 @@ from .. import objectives
 from ..storage import checkpoint, code_files
 from .config import LATER_FIELDS, TrainConfig
 
-# What training imports without its results depending on it: the registry, the profiles, the records.
-WITHOUT = ("config", "objectives", "paths", "results", "sources")
+# What training imports without its results depending on it: the registry, the checks of arguments, the records.
+WITHOUT = (
+    "deepdefense.training.config",
+    "deepdefense.objectives",
+    "deepdefense.arguments",
+    "deepdefense.storage.paths",
+    "deepdefense.storage.files",
+    "deepdefense.storage.provenance",
+    "deepdefense.storage.code_files",
+)
 
 
 def own_files(config: TrainConfig) -> tuple[Path, ...]:
     """Our files that the training `config` depends on: of its own objective, and of the plain one if it starts from that."""
     names = {config.objective} | ({"standard"} if config.start == "plain" else set())
     functions = [objectives.OBJECTIVES[name] for name in sorted(names)]
-    own = [getattr(function, "func", function).__module__.removeprefix(f"{code_files.NAME}.") for function in functions]
-    return code_files.files_of("train", *own, without=WITHOUT)
+    own = [getattr(function, "func", function).__module__ for function in functions]
+    return code_files.files_of("deepdefense.training.loop", *own, without=WITHOUT)
 
 
 def code(config: TrainConfig) -> str:
