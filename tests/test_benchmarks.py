@@ -13,7 +13,6 @@ from nets import digits
 from deepdefense import cost, data, models
 from deepdefense.storage import files
 from deepdefense.training import allocator
-from replication import records
 from replication.chapters.cost import (
     defences,
     growth_curves,
@@ -154,9 +153,9 @@ def test_tried(load, tmp_path):
 
 def test_a_folder_without_records_is_named(tmp_path):
     with pytest.raises(ValueError, match=f"folder must hold a record of the benchmark 'step'; {tmp_path} has none"):
-        records.benchmarks("step", tmp_path)
+        timings.benchmarks("step", tmp_path)
     with pytest.raises(files.ResultsError, match="not a folder"):
-        records.benchmarks("step", tmp_path / "nowhere")
+        timings.benchmarks("step", tmp_path / "nowhere")
 
 
 def test_the_floor_of_a_linear_network_is_a_count_by_hand():

@@ -4,7 +4,7 @@ import pytest
 import torch
 
 from deepdefense import cost, models
-from replication.records import benchmarks
+from replication.timings import benchmarks
 
 FLOORS = {name: cost.floors(models.build(name, (3, 32, 32), 10, seed=0), torch.zeros(2, 3, 32, 32)) for name in ("cnn", "mlp", "resnet18")}
 

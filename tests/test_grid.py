@@ -9,7 +9,7 @@ import grid
 import plan
 import pytest
 import reproduce
-from progress import Progress, job_name
+from progress import ProgressLine, job_name
 
 from deepdefense.attacks import suites
 from deepdefense.storage import code_files, paths
@@ -197,7 +197,7 @@ def test_progress_tells_what_is_left(monkeypatch):
     clock = iter([0.0, 0.0, 20.0, 20.0])
     monkeypatch.setattr("progress.time.monotonic", lambda: next(clock))
     said = []
-    progress = Progress({"train a": 10, "train b": 10, "site": 20}, workers=1, say=said.append)
+    progress = ProgressLine({"train a": 10, "train b": 10, "site": 20}, workers=1, say=said.append)
     progress(event("job_info", jobid=1, rule_name="train", wildcards={"name": "a"}))
     progress(event("job_info", jobid=2, rule_name="trained", wildcards={}))
     progress(event("job_finished", job_id=1))

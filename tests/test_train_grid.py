@@ -1,4 +1,4 @@
-"""workflow/train_grid.py, as it is typed: every run of a grid has its record; what is there is not repeated; a failed run stops no other."""
+"""workflow/train_grid.py, as typed: every run of a grid has its record; what is there is not repeated; a failed run stops no other."""
 
 import subprocess
 import sys

@@ -16,24 +16,23 @@ import argparse
 import shutil
 import sys
 from collections.abc import Sequence
-from dataclasses import replace
 from pathlib import Path
 
 import torch
+from masking_report import add_spent
 
 from deepdefense import data, evaluate, inference, masking, training
 from deepdefense.attacks.autoattack import PARTS
-from deepdefense.masking import substitutes
 from deepdefense.storage import paths
-from deepdefense.training import runs
-from replication import example_defences, notebook, profiles
+from replication import example_defences, notebook, profiles, records
 from replication.experiments import agreement
 from replication.experiments.attack import TRAINING_FACTS
+from replication.experiments.masking import SPENT, own_copies
 
 CNNS = {"plain-cnn": "standard", "pgd-cnn": "pgd-at"}
 SIZE = dict(width=1.0, epochs=20)
 MODELS = (*CNNS, "resnet18")
-KEPT = ("report.json", "report.parquet", agreement.JSON_NAME, agreement.PARQUET_NAME)
+KEPT = ("report.json", "report.parquet", records.AGREEMENT_JSON, records.AGREEMENT_PARQUET)
 
 
 def load(name: str, device: torch.device) -> tuple[torch.nn.Module, dict]:
@@ -53,13 +52,8 @@ def others(name: str, model: torch.nn.Module, device: torch.device, seed: int = 
     found = {other: load(other, device)[0] for other in CNNS if other != name}
     if name not in CNNS:
         return found
-    settings, dataset = profiles.make("cpu", CNNS[name], **SIZE), data.load("cifar10")
-    train_images = dataset.train[: settings.train_size].to(device)
-    x, y = train_images.images(), train_images.y
-    fresh = runs.build_model(replace(settings, seed=seed + 1), dataset).to(device)
-    found["distilled"] = substitutes.distilled(model, fresh, x, seed=seed)
-    found["undefended"] = substitutes.undefended(model, x, y, loss=settings.loss, seed=seed)
-    return found
+    settings = profiles.make("cpu", CNNS[name], **SIZE)
+    return found | own_copies(model, settings, data.load("cifar10"), device, fresh_seed=seed + 1, seed=seed)
 
 
 def check(name: str, options: argparse.Namespace, device: torch.device) -> None:
@@ -77,8 +71,8 @@ def check(name: str, options: argparse.Namespace, device: torch.device) -> None:
     print(f"{title}: {same} of {record['n']} images identical to the authors' after {', '.join(parts)}", flush=True)
     if options.masking:
         spent = masking.Settings(
-            training_loss="ce" if about["training"] is None else "mse", steps=options.steps, draws=options.draws,
-            queries=options.queries, readouts=options.readouts, batch_size=options.chunk,
+            training_loss="ce" if about["training"] is None else "mse", batch_size=options.chunk,
+            **{setting: getattr(options, setting) for setting in SPENT},
         )  # fmt: skip
         found = masking.report(
             model, x, y, eps=eps, substitutes=others(name, model, device), evaluated=report, settings=spent,
@@ -101,11 +95,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser.add_argument("--suites", help="comma-separated, with standard among them (default: all there are)")
     parser.add_argument("--parts", type=int, default=4, help="how many parts of AutoAttack the authors' code runs too (1 to 4)")
     parser.add_argument("--no-masking", dest="masking", action="store_false", help="leave out the masking report")
-    spent = masking.Settings()
-    for setting, words in (("steps", "of PGD"), ("draws", "random points an image"), ("queries", "of black-box attacks"),
-                           ("readouts", "images of the binarisation test")):  # fmt: skip
-        default = getattr(spent, setting)
-        parser.add_argument(f"--{setting}", type=int, default=default, help=f"masking report: {words} (default: {default})")
+    add_spent(parser)
     parser.add_argument("--device", default="auto", help="cpu, cuda or auto")
     parser.add_argument("--threads", type=int, default=1, help="threads of torch (default: 1)")
     parser.add_argument("--out", type=Path, default=paths.results_root() / "checked", help="default: data/results/checked")

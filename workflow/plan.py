@@ -11,12 +11,12 @@ import hashlib
 import json
 import re
 from dataclasses import dataclass, replace
-from functools import cached_property
+from functools import cache, cached_property
 from pathlib import Path
 
 import grid
 import yaml
-from costs import Costs
+from job_costs import Costs
 
 from deepdefense import data
 from deepdefense.storage import code_files, paths
@@ -24,27 +24,9 @@ from deepdefense.training import resume
 from replication import profiles, records
 
 PROFILES = tuple(profiles.PROFILES)
-CHECKOUT = code_files.PACKAGE.parents[1]
+CHECKOUT = code_files.SOURCES.parent
 LOCK = "code/requirements.lock"
-# The runs of the profile that a page shows, by defence and with any λ: they must be there before it is executed.
-PAGE_RUNS = {
-    "01_theory": ("standard", "gfa-first"),
-    "03_train": ("standard", "gfa-first"),
-    "04_attacks": profiles.SHOWN,
-    "09_measure": profiles.SHOWN,
-    "11_minimum_norm": profiles.SHOWN,
-}
-# The folders of data/results/ that a page reads, as far as they are there.
-HEADLINE = (records.FULL, records.REDUCED)
-PAGE_RESULTS = {
-    "06_cost": ("benchmarks",),
-    "07_checked": ("benchmarks", "checked"),
-    "08_search": ("search", "refine"),
-    "10_gradient_attacks": HEADLINE,
-    "11_minimum_norm": HEADLINE,
-    "12_geometry": HEADLINE,
-    "13_masking": (*HEADLINE, "masking"),
-}
+OURS = ("deepdefense", "replication")
 
 
 class PlanError(ValueError):
@@ -84,11 +66,23 @@ class Notebook:
     path: Path
 
     @cached_property
-    def cells(self) -> list[dict]:
+    def content(self) -> dict:
         try:
-            return json.loads(self.path.read_text(encoding="utf-8"))["cells"]
+            return json.loads(self.path.read_text(encoding="utf-8"))
         except (ValueError, KeyError, OSError) as error:
             raise PlanError(f"{self.path} is no whole notebook: {error}") from error
+
+    @property
+    def cells(self) -> list[dict]:
+        return self.content["cells"]
+
+    @property
+    def shown(self) -> list[str]:
+        """The defences whose runs of the profile the page shows: they must be there before it is executed.
+
+        Its metadata say it: "shows", a list of objectives.
+        """
+        return self.content["metadata"].get("shows", [])
 
     @cached_property
     def code(self) -> list[str]:
@@ -109,7 +103,19 @@ class Notebook:
     def imports(self) -> tuple[Path, ...]:
         """Our files that the code depends on."""
         plain = "\n".join(line for cell in self.code for line in cell.splitlines() if not line.lstrip().startswith(("%", "!")))
-        return code_files.files_of_source(plain)
+        return code_files.files_of_source(plain, OURS)
+
+    def folders(self) -> list[str]:
+        """The folders of data/results/ that the page reads: what the modules behind it name as READS."""
+        return sorted({folder for file in self.imports() for folder in _reads(file)})
+
+
+@cache
+def _reads(file: Path) -> tuple[str, ...]:
+    for node in ast.parse(file.read_text(encoding="utf-8")).body:
+        if isinstance(node, ast.Assign) and [getattr(target, "id", None) for target in node.targets] == ["READS"]:
+            return ast.literal_eval(node.value)
+    return ()
 
 
 def linked(files) -> list[str]:
@@ -218,10 +224,10 @@ def _measures(plan: Plan, row: grid.Row, costs: Costs) -> dict:
 def _page(plan: Plan, name: str, results: list[str], costs: Costs) -> dict:
     notebook = plan.pages[name]
     seed = min((row.config.seed for row in plan.rows.values()), default=0)
-    wanted = [profiles.make(plan.profile, objective, seed=seed) for objective in PAGE_RUNS.get(name, ())]
+    wanted = [profiles.make(plan.profile, objective, seed=seed) for objective in notebook.shown]
     shown = [row.name for row in plan.rows.values() if replace(row.config, lam=0) in [replace(run, lam=0) for run in wanted]]
     reports = [f"runs/{where}/report.json" for where, (row, _) in plan.reports.items() if row.name in shown]
-    folders = PAGE_RESULTS.get(name, ())
+    folders = notebook.folders()
     there = [path for folder in folders for path in sorted((plan.root / "data" / "results" / folder).rglob("*.json"))]
     made = [path for path in results if plan.name in folders]
     return {
@@ -239,9 +245,9 @@ def _results(plan: Plan) -> list[str]:
     if plan.profile == "smoke":
         return []
     where = f"root/data/results/{plan.name}"
-    kept = [f"{where}/{folder.replace('/', '.')}/report.json" for folder in plan.reports]
-    kept += [f"{where}/{folder.replace('/', '.')}/measures.json" for folder in plan.measures]
-    return [f"{where}/{name}.json" for name in plan.rows] + kept
+    kept = [f"{where}/{records.published(*folder.split('/'))}/report.json" for folder in plan.reports]
+    kept += [f"{where}/{records.published(*folder.split('/'))}/measures.json" for folder in plan.measures]
+    return [f"{where}/{records.published(name)}" for name in plan.rows] + kept
 
 
 def _book_text(root: Path) -> list[str]:
@@ -261,12 +267,12 @@ def describe(plan: Plan, costs: Costs) -> dict:
         "datasets": {name: [f"datasets/{path.relative_to(where).as_posix()}" for path in data.files(name)] for name in held},
         "runs": {name: _run(plan, name, costs) for name in plan.rows},
         "reports": {report: _report(plan, *what, costs) for report, what in plan.reports.items()},
-        "attack_code": linked(code_files.files_of("protocol", without=resume.WITHOUT)),
+        "attack_code": linked(code_files.files_of("replication.experiments.attack", without=resume.WITHOUT, packages=OURS)),
         "measures": {folder: _measures(plan, row, costs) for folder, row in plan.measures.items()},
-        "measure_code": linked(code_files.files_of("measures", without=resume.WITHOUT)),
+        "measure_code": linked(code_files.files_of("replication.experiments.measure", without=resume.WITHOUT, packages=OURS)),
         "results": results,
         "pages": {name: _page(plan, name, results, costs) for name in plan.pages},
         "page_gpu_mb": max((costs.gpu_mb(row) for row in plan.rows.values()), default=0),
-        "scoreboard_code": [f"code/src/deepdefense/{name}.py" for name in ("quantities", "scoreboard", "verdicts")],
+        "scoreboard_code": linked(code_files.files_of("replication.claims.scoreboard", packages=OURS)),
         "book_text": _book_text(plan.root),
     }

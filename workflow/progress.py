@@ -36,7 +36,7 @@ class Planned:
 
 
 @dataclass
-class Progress:
+class ProgressLine:
     """Follows a run of Snakemake. expected: seconds of each job; workers: how many run at a time; say: prints a line."""
 
     expected: dict[str, float]

@@ -16,17 +16,14 @@ import sys
 import time
 from pathlib import Path
 
+import engine
+import job_costs
+import plan as plans
 import yaml
+from job_costs import in_words
+from progress import Planned, ProgressLine, complain
 
 ROOT = Path(__file__).resolve().parents[1]
-sys.path.insert(0, str(ROOT / "workflow"))
-
-import costs  # noqa: E402
-import engine  # noqa: E402
-import plan as plans  # noqa: E402
-from costs import in_words  # noqa: E402
-from progress import Planned, Progress, complain  # noqa: E402
-
 TARGETS = ("all", "trained", "attacked", "measured", "results", "pages", "site")
 
 
@@ -69,7 +66,7 @@ def expected(document: dict, jobs: dict) -> dict[str, float]:
             return document["reports"][f"{wildcards['name']}/{wildcards['report']}"]["seconds"]
         if rule == "measure":
             return document["measures"][f"{wildcards['name']}/{wildcards['measures']}"]["seconds"]
-        return costs.NOTEBOOK_SECONDS if rule in ("dataset", "site") else None
+        return job_costs.NOTEBOOK_SECONDS if rule in ("dataset", "site") else None
 
     found = {job: seconds(rule, wildcards) for job, (rule, wildcards, _) in jobs.items()}
     return {job: value for job, value in found.items() if value is not None}
@@ -105,7 +102,7 @@ def reproduce(plan: plans.Plan, *, cores: int | None, dry_run: bool, targets: li
     places, at_once = where(cluster, cores)
     folder = engine.set_up(plan)
     with lock(folder):
-        engine.write_plan(plan, costs.load(folder))
+        engine.write_plan(plan, job_costs.load(folder))
         planned = Planned()
         if not engine.snakemake(plan, ["--cores", "1", *targets, "--dry-run"], planned):
             raise ReproduceError(" ".join(" ".join(planned.errors).split()) or "Snakemake found no way to make this")
@@ -114,21 +111,21 @@ def reproduce(plan: plans.Plan, *, cores: int | None, dry_run: bool, targets: li
             say("Nothing to do: all of it is there, and nothing that it depends on has changed.")
             return True
         rows = [plan.rows[w["name"]] for rule, w, _ in jobs.values() if rule in ("train", "attack", "measure")]
-        times = expected(engine.write_plan(plan, costs.measure(rows, folder)), jobs)
+        times = expected(engine.write_plan(plan, job_costs.measure(rows, folder)), jobs)
         workers = max(1, min(at_once, len(times)))
         show_plan(jobs, times, workers)
         if dry_run:
             return True
-        progress = Progress(times, workers)
+        progress = ProgressLine(times, workers)
         went_well = engine.snakemake(plan, [*places, *targets, *options], progress)
         if "--touch" not in options:  # which takes a moment, and says nothing of the job
-            costs.remember(progress.took, folder)
+            job_costs.remember(progress.took, folder)
         if not went_well:
             report(progress)
         return went_well
 
 
-def report(progress: Progress) -> None:
+def report(progress: ProgressLine) -> None:
     """What failed and why, and what could not be done for it."""
     complain(f"\n{len(progress.failed)} of {len(progress.expected)} jobs failed:")
     for job, why in progress.failed.items():
@@ -156,7 +153,7 @@ def main(arguments: list[str] | None = None) -> int:
     start = time.monotonic()
     try:
         plan = plans.make(chosen.profile, chosen.root, chosen.grid, chosen.name)
-        plans.describe(plan, costs.Costs())  # a mistake in the grid or the book is told before any work
+        plans.describe(plan, job_costs.Costs())  # a mistake in the grid or the book is told before any work
         settings = dict(cores=chosen.cores, dry_run=chosen.dry_run, targets=chosen.targets, cluster=chosen.cluster, options=options)
         went_well = reproduce(plan, **settings)
     except (ReproduceError, ValueError) as error:

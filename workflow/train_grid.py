@@ -16,18 +16,16 @@ from concurrent.futures import ProcessPoolExecutor, as_completed
 from functools import lru_cache
 from pathlib import Path
 
+import grid
 import torch
+from job_costs import in_words
+from run_notebook import die_with_parent
 
 from deepdefense import data, training
 from deepdefense.storage import files, paths
 from replication import profiles
 
 ROOT = Path(__file__).resolve().parents[1]
-sys.path.insert(0, str(ROOT / "workflow"))
-
-import grid  # noqa: E402
-from costs import in_words  # noqa: E402
-from run_notebook import die_with_parent  # noqa: E402
 
 load = lru_cache(maxsize=2)(data.load)
 

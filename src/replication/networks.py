@@ -10,12 +10,15 @@ from pathlib import Path
 
 import numpy as np
 
+from deepdefense.arguments import check_choice
 from deepdefense.evaluation.report import JSON_NAME, Report
-from deepdefense.storage import files
+from deepdefense.storage import files, paths
 
 from . import records
-from .records import headline_folder
+from .records import FULL, REDUCED, headline_folder, published
 from .scope import DEFENCES, PAIRS
+
+READS = ("paper", "cpu")  # folders of data/results/, for the workflow
 
 
 @dataclass(frozen=True)
@@ -49,24 +52,24 @@ class Network:
     @cached_property
     def reports(self) -> dict[str, Report]:
         """{norm: report}; empty if it was not attacked."""
-        found = [Report.read(path.parent) for path in sorted(self.where.glob(f"{self.name}.report-*/{JSON_NAME}"))]
+        found = [Report.read(path.parent) for path in sorted(self.where.glob(f"{published(self.name, 'report-*')}/{JSON_NAME}"))]
         return {report.about["norm"]: report for report in found}
 
     @cached_property
     def measures(self) -> dict | None:
         """The record of `replication.experiments.measure`, or None."""
-        found = sorted(self.where.glob(f"{self.name}.measures-*/measures.json"))
+        found = sorted(self.where.glob(f"{published(self.name, 'measures-*')}/measures.json"))
         return files.read_json(found[0]) if found else None
 
     @cached_property
     def sweep(self) -> dict[str, np.ndarray] | None:
         """The sweep over eps, image by image (see `replication.experiments.eps_sweep`), or None."""
-        found = sorted(self.where.glob(f"{self.name}.measures-*/sweep.parquet"))
+        found = sorted(self.where.glob(f"{published(self.name, 'measures-*')}/sweep.parquet"))
         return records.read_sweep(found[0]) if found else None
 
 
 def read_all(where: Path | None = None) -> list[Network]:
-    """All networks of the folder `where` (default: `folder()`), by pair, defence and seed."""
+    """All networks of the folder `where` (default: `records.headline_folder()`), by pair, defence and seed."""
     where = where or headline_folder()
     if not where.is_dir():
         raise files.ResultsError(f"there are no headline results: {where} is not a folder; `make reproduce PROFILE=cpu` makes them")
@@ -91,3 +94,35 @@ def by_seed(networks: Iterable[Network], pair: tuple[str, str]) -> dict[int, dic
 def present(networks: Sequence[Network]) -> list[tuple[str, str]]:
     """The pairs that there are networks of, in the order of the plan."""
     return [pair for pair in PAIRS if of(networks, pair)]
+
+
+@dataclass(frozen=True)
+class Page:
+    """What a results page shows: the folder that it reads, the networks in it, the pairs that they belong to."""
+
+    where: Path
+    networks: list[Network]
+    pairs: list[tuple[str, str]]
+
+    @property
+    def size(self) -> str:
+        """A line on whether these are the plan's full runs."""
+        small = records.reduced(self.where)
+        return "REDUCED SCALE: small networks, few images, few epochs (see the plan)" if small else "FULL SIZE"
+
+    def measured(self, pair: tuple[str, str]) -> list[dict]:
+        """The measures of the networks of `pair` that have been measured."""
+        return [network.measures for network in of(self.networks, pair) if network.measures]
+
+
+def of_page(results_of: str | None = None, folder: str | Path | None = None) -> Page:
+    """The networks of a results page, from data/results/`results_of` ("paper", "cpu") or from another folder of results.
+
+    None of both: the full results where there are any, else the reduced ones. A ValueError names a folder that is not there.
+    """
+    check_choice("results_of", results_of, [None, FULL, REDUCED])
+    if folder is not None and not Path(folder).is_dir():
+        raise ValueError(f"folder must be a folder of results; there is no {folder}")
+    where = Path(folder) if folder else paths.results_root() / results_of if results_of else headline_folder()
+    networks = read_all(where)
+    return Page(where, networks, present(networks))

@@ -43,6 +43,7 @@ def reduced(where: Path) -> bool:
     return where.name != FULL
 
 
+AGREEMENT_JSON, AGREEMENT_PARQUET = "agreement.json", "agreement.parquet"  # our attacks beside their authors' code
 SEARCH_FOLDERS = ("search", "refine")  # in this order; the second may not be there yet
 
 
@@ -62,6 +63,20 @@ def check_run(name: str, folder: Path | None = None) -> Path:
     return folder / name
 
 
+def published(run: str, kept: str | None = None) -> str:
+    """Name, within a folder of results, of what is published of `run`: its record, or its folder `kept` (a report's, measures')."""
+    return f"{run}.json" if kept is None else f"{run}.{kept}"
+
+
+def publish(profile: str, run: str, kept: str | None = None) -> list[Path]:
+    """Copy the record of the finished run, or the files of its folder `kept`, into data/results/PROFILE/: the new paths."""
+    source, target = paths.runs_root() / run, paths.results_root() / profile / published(run, kept)
+    if kept is None:
+        return [files.write_bytes(target, (source / "run.json").read_bytes())]
+    there = sorted(path for path in (source / kept).iterdir() if path.is_file() and not path.name.startswith("."))
+    return [files.write_bytes(target / path.name, path.read_bytes()) for path in there]
+
+
 def measures_folder(which: str, n: int, seed: int) -> str:
     """Name of the folder, within that of a run, where its measures on the first `n` test images are kept."""
     return f"measures-{which}-n{n}-seed{seed}"
@@ -74,16 +89,7 @@ def write_sweep(found: Mapping[str, np.ndarray]) -> bytes:
     return buffer.getvalue()
 
 
-def read_sweep(path) -> dict[str, np.ndarray]:
-    """What `to_parquet` wrote."""
+def read_sweep(path: str | Path) -> dict[str, np.ndarray]:
+    """What `write_sweep` made."""
     table = pq.read_table(path)
     return {name: table[name].to_numpy() for name in table.column_names}
-
-
-def benchmarks(name: str, folder: str | Path | None = None) -> list[dict]:
-    """The records of the benchmark `name` below `folder` (default: the committed ones); a ValueError if there is none."""
-    folder = paths.results_root() / "benchmarks" if folder is None else Path(folder)
-    found = [record for record in load_records(folder, "benchmark") if record["name"] == name]
-    if not found:
-        raise ValueError(f"folder must hold a record of the benchmark {name!r}; {folder} has none")
-    return found

@@ -15,4 +15,7 @@ DEFENCE_NAMES = {
     "gnr": "GNR", "trades": "TRADES",
 }  # fmt: skip
 NORM_NAMES = {"linf": "L∞", "l2": "L2"}
+LOSSES = ("mse", "ce", "margin")  # of the measures
+DIRECTIONS = ("radial", "tangential gradient", "random tangential")  # of a walk away from an image
+WITHIN = ("all", "tangential", "radial")  # what a perturbation is restrained to
 LOSS_NAMES = {"mse": "squared error", "ce": "cross-entropy", "margin": "margin"}

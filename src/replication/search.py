@@ -19,6 +19,7 @@ from deepdefense.training.config import TrainConfig
 from .records import SEARCH_FOLDERS, load_records
 from .scope import DEFENCE_NAMES, PAIRS, VARIANTS
 
+READS = ("search", "refine")  # folders of data/results/, for the workflow
 CHOSEN = ("pgd-at", "gnr", *VARIANTS)  # adversarial training first: its clean accuracy is the bar for the others
 AXES = ("data", "model", "objective", "lam", "warmup", "options")  # what a run is, not how it departs from the base settings
 OWN = ("width", "activation", "scaling", "epochs")  # a run with another value is on the map, but is not chosen

@@ -10,11 +10,11 @@ from functools import partial
 import torch
 from torch import Tensor, nn
 
-from .. import attacks
 from ..inference import frozen
 from . import autoattack, paper
 from .contract import Attack, check_inputs
 from .features import feature_pgd, inner_layers
+from .gradient import apgd, fgsm, pgd
 from .minimum_norm import ddn, deepfool_l2, deepfool_linf, ead, fmn_linf
 from .multi_targeted import multi_targeted_pgd
 from .orthogonal import orthogonal_pgd
@@ -22,12 +22,20 @@ from .projected_gradient import loss_pgd, restarted_pgd, scaled_pgd
 from .transfer_attacks import has_relu, smooth_pgd, transfer
 
 STANDARD = "standard"
+
 # The gradient attacks of the paper's first table, through torchattacks, and PGD on the margin: quick.
 GRADIENT: dict[str, Attack] = {
-    "FGSM": attacks.fgsm,
-    "PGD-20": partial(attacks.pgd, steps=20),
-    "APGD-100": partial(attacks.apgd, steps=100),
-    "PGD-20 margin": partial(attacks.loss_pgd, steps=20, loss="margin"),
+    "FGSM": fgsm,
+    "PGD-20": partial(pgd, steps=20),
+    "APGD-100": partial(apgd, steps=100),
+    "PGD-20 margin": partial(loss_pgd, steps=20, loss="margin"),
+}
+
+
+MINIMUM: dict[str, dict[str, Attack]] = {
+    "linf": {"DeepFool": deepfool_linf, "FMN": fmn_linf},
+    "l2": {"DeepFool": deepfool_l2, "DDN": ddn},
+    "l1": {"EAD-L1": partial(ead, rule="l1", beta=1e-2)},
 }
 
 
@@ -41,7 +49,7 @@ SUITES: dict[str, Callable[[nn.Module, Tensor, str], Mapping[str, Attack]]] = {
     "gradient": lambda model, x, norm: GRADIENT if norm == "linf" else {},
     "paper": lambda model, x, norm: paper.BOUNDED if norm == "linf" else paper.BOUNDED_L2 | paper.MINIMUM_NORM,
     STANDARD: _standard,
-    "adaptive": lambda model, x, norm: attacks.suite_adaptive(model, x) if norm == "linf" else {},
+    "adaptive": lambda model, x, norm: suite_adaptive(model, x) if norm == "linf" else {},
     "minimum_norm": lambda model, x, norm: MINIMUM[norm],
 }
 
@@ -54,13 +62,6 @@ def suite(name: str, model: nn.Module, x: Tensor, norm: str = "linf") -> dict[st
     if name not in SUITES:
         raise ValueError(f"suite must be one of {', '.join(SUITES)}; got {name!r}")
     return dict(SUITES[name](model, x, norm))
-
-
-MINIMUM: dict[str, dict[str, Attack]] = {
-    "linf": {"DeepFool": deepfool_linf, "FMN": fmn_linf},
-    "l2": {"DeepFool": deepfool_l2, "DDN": ddn},
-    "l1": {"EAD-L1": partial(ead, rule="l1", beta=1e-2)},
-}
 
 
 def suite_adaptive(

@@ -105,8 +105,8 @@ def fit(
     dataset, model, objective: used in place of the ones that the configuration names (`model` is trained in place; the caller
     answers for its being the same at a resume). A run that is finished already is read back, not repeated, and one that is
     unfinished goes on only with the code that began it (see `deepdefense.training.resume`). One process trains in a folder at a time.
-    cuda_graph: replay each training step as one CUDA graph (see `deepdefense.training.cuda_graph`); where that cannot be, a warning names the
-    reason, the run goes on without, and record["cuda_graph"] keeps both.
+    cuda_graph: replay each training step as one CUDA graph (see `deepdefense.training.cuda_graph`); where that cannot be, a
+    warning names the reason, the run goes on without, and record["cuda_graph"] keeps both.
     record["status"] is "finished", "collapsed" (validation accuracy at chance at the end) or "diverged" (loss not finite).
     """
     target = pick_device(device)

@@ -12,14 +12,15 @@ import seaborn as sns
 from matplotlib.figure import Figure
 
 from deepdefense.evaluation.report import JSON_NAME
-from deepdefense.masking import JSON_NAME as MASKING_NAME
-from deepdefense.masking import MaskingReport
+from deepdefense.masking.check import JSON_NAME as MASKING_NAME
+from deepdefense.masking.check import MaskingReport
 from deepdefense.storage import files, paths
 
-from ..experiments import agreement
+from ..records import AGREEMENT_JSON, AGREEMENT_PARQUET
 from ..scope import NORM_NAMES
-from .masking_checks import VERDICT_MARKS
+from . import masking_checks
 
+READS = ("benchmarks", "checked")  # folders of data/results/, for the workflow
 TITLES = {"plain-cnn": "plain CNN", "pgd-cnn": "PGD-trained CNN", "resnet18": "pyautoattack's ResNet-18"}
 
 
@@ -46,9 +47,9 @@ def load(folder: str | Path | None = None) -> list[Checked]:
     found = []
     for name in sorted((path.name for path in folder.glob("*/") if path.is_dir()), key=_place):
         here = folder / name
-        table = pq.read_table(here / agreement.PARQUET_NAME)
+        table = pq.read_table(here / AGREEMENT_PARQUET)
         far = {key.removeprefix("deepfool "): table[key].to_numpy() for key in table.column_names if key.startswith("deepfool ")}
-        report, agreed = (files.read_json(here / file) for file in (JSON_NAME, agreement.JSON_NAME))
+        report, agreed = (files.read_json(here / file) for file in (JSON_NAME, AGREEMENT_JSON))
         masked = MaskingReport.read(here) if (here / MASKING_NAME).exists() else None
         found.append(Checked(name, report, agreed, masked, far))
     if not found:
@@ -197,16 +198,9 @@ def timings_table(record: Mapping) -> pd.DataFrame:
 
 def verdicts_table(models: Sequence[Checked]) -> pd.DataFrame:
     """The nine verdicts of each model that has a masking report."""
-    models = [one for one in models if one.masking]
-    rows = {
-        f"{check.number}. {check.title}": {
-            one.title: f"{VERDICT_MARKS[one.masking[check.number].verdict]} {one.masking[check.number].verdict}" for one in models
-        }
-        for check in models[0].masking.checks
-    }
-    return pd.DataFrame(rows).T
+    return masking_checks.verdicts_table({one.title: one.masking for one in models if one.masking})
 
 
 def reasons(one: Checked) -> str:
     """Why each check of a model says what it says, a line each."""
-    return "\n".join(f"{check.number}. {check.verdict}: {check.reason}" for check in one.masking.checks)
+    return "\n".join(masking_checks.reasons(one.masking))

@@ -17,9 +17,7 @@ from matplotlib.ticker import FuncFormatter, LogLocator, NullFormatter
 
 from .. import estimates
 from ..claims import quantities
-from ..experiments.loss_change import DIRECTIONS, WITHIN
-from ..experiments.measure import LOSSES
-from ..scope import DEFENCE_NAMES, LOSS_NAMES
+from ..scope import DEFENCE_NAMES, DIRECTIONS, LOSS_NAMES, LOSSES, WITHIN
 from .style import PALETTE
 
 PARTS = ("whole", "radial", "tangential")
@@ -30,7 +28,7 @@ WIDE = 10  # ranges that differ by this factor are drawn on a logarithmic scale
 
 
 def groups(records: Sequence[Mapping]) -> dict[str, list[Mapping]]:
-    """{objective: its records}, in the order of `figures.DEFENCE_NAMES`; ValueError if there are none."""
+    """{objective: its records}, in the order of `scope.DEFENCE_NAMES`; ValueError if there are none."""
     if not records:
         raise ValueError("there are no measures to draw")
     found = {name: [r for r in records if quantities.objective(r) == name] for name in DEFENCE_NAMES}

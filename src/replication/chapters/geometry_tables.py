@@ -8,9 +8,7 @@ from collections.abc import Mapping, Sequence
 import pandas as pd
 
 from ..claims import quantities
-from ..experiments.loss_change import DIRECTIONS, WITHIN
-from ..experiments.measure import LOSSES
-from ..scope import DEFENCE_NAMES, LOSS_NAMES
+from ..scope import DEFENCE_NAMES, DIRECTIONS, LOSS_NAMES, LOSSES, WITHIN
 from ..wording import NOTHING, cell
 from .geometry_figures import groups, look_up
 

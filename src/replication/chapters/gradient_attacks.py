@@ -10,10 +10,9 @@ from matplotlib.figure import Figure
 from deepdefense.attacks import paper
 from deepdefense.attacks.suites import GRADIENT
 
-from .. import networks as headline_networks
 from .. import wording
 from ..claims import quantities, scoreboard
-from ..networks import Network, present
+from ..networks import Network, by_seed, of, present
 from ..scope import DEFENCE_NAMES, DEFENCES, LEVELS, PAIRS
 from ..wording import NOTHING, spread
 from .style import PALETTE
@@ -29,7 +28,7 @@ def accuracy_table(networks: Sequence[Network], pair: tuple[str, str]) -> pd.Dat
     """
     rows = []
     for defence in DEFENCES:
-        group = headline_networks.of(networks, pair, defence)
+        group = of(networks, pair, defence)
         swept = [n for n in group if n.sweep is not None]
         attacked = [n for n in group if quantities.worst_case(n) is not None]
         row = {PAIRS[pair]: DEFENCE_NAMES[defence], "clean": spread([100 * n.clean for n in group if n.record["metrics"]["last"]])}
@@ -43,10 +42,10 @@ def accuracy_table(networks: Sequence[Network], pair: tuple[str, str]) -> pd.Dat
 
 def numbers_of_images(networks: Sequence[Network], pair: tuple[str, str]) -> str:
     """How many images stand behind the columns of `accuracy_table`."""
-    group = headline_networks.of(networks, pair)
+    group = of(networks, pair)
     swept = sorted({len(n.sweep["label"]) for n in group if n.sweep is not None})
     attacked = sorted({len(n.reports["linf"].label) for n in group if "linf" in n.reports})
-    both = [mask for s in headline_networks.by_seed(networks, pair).values() if (mask := quantities.common(s)) is not None]
+    both = [mask for s in by_seed(networks, pair).values() if (mask := quantities.common(s)) is not None]
     shared = f"; all five networks of a seed are right on {', '.join(str(int(m.sum())) for m in both)} of them" if both else ""
     words = [" and ".join(map(str, n)) or "no" for n in (swept, attacked)]
     return f"{PAIRS[pair]}: sweep over eps on {words[0]} test images{shared}; AutoAttack and adaptive attacks on {words[1]}."
@@ -55,7 +54,7 @@ def numbers_of_images(networks: Sequence[Network], pair: tuple[str, str]) -> str
 def paper_table(networks: Sequence[Network], pair: tuple[str, str]) -> pd.DataFrame:
     """The paper's bounded attacks one by one, in % of the images that all five networks of a seed get right, at 8/255."""
     rows = {defence: {name: [] for name in PAPER_ATTACKS} for defence in DEFENCES}
-    for seed in headline_networks.by_seed(networks, pair).values():
+    for seed in by_seed(networks, pair).values():
         reports = {d: seed[d].reports.get("linf") for d in DEFENCES if d in seed}
         if len(reports) < len(DEFENCES) or any(r is None or "paper" not in r.suites for r in reports.values()):
             continue
@@ -69,7 +68,7 @@ def paper_table(networks: Sequence[Network], pair: tuple[str, str]) -> pd.DataFr
 
 def eps_curves(networks: Sequence[Network], pair: tuple[str, str]) -> Figure:
     """Survival against eps: FGSM and APGD on the commonly correct images, margin PGD on all; a band from lowest to highest seed."""
-    seeds = headline_networks.by_seed(networks, pair)
+    seeds = by_seed(networks, pair)
     shown = (("FGSM", True), ("APGD-100", True), ("PGD-20 margin", False))
     fig, axes = plt.subplots(1, 3, figsize=(11, 3.6), sharey=True)
     for ax, (attack, shared) in zip(axes, shown, strict=True):
@@ -107,7 +106,7 @@ def gaps_table(networks: Sequence[Network], attacks: Mapping[str, float] = score
     """
     rows = []
     for pair in present(networks):
-        seeds = headline_networks.by_seed(networks, pair)
+        seeds = by_seed(networks, pair)
         for attack, claimed in attacks.items():
             gap = scoreboard.gap(seeds, attack, claimed)
             strict = f"{wording.interval(gap.strict[1], sign=True)}, {DEFENCE_NAMES[gap.strict[0]]}" if gap.strict else NOTHING

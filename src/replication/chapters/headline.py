@@ -1,12 +1,14 @@
 """How chapters 10 to 13 open and close: the networks, their scale, the verdicts."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 
+import matplotlib.pyplot as plt
 import pandas as pd
+from IPython.display import display
+from matplotlib.figure import Figure
 
-from .. import networks as headline_networks
 from ..claims import scoreboard
-from ..networks import Network, present
+from ..networks import Network, Page, of, present
 from ..scope import DEFENCE_NAMES, DEFENCES, PAIRS
 from ..wording import NOTHING, spread
 from .style import scale
@@ -17,7 +19,7 @@ def runs_table(networks: Sequence[Network]) -> pd.DataFrame:
     rows = []
     for pair in present(networks):
         for defence in DEFENCES:
-            group = headline_networks.of(networks, pair, defence)
+            group = of(networks, pair, defence)
             if not group:
                 continue
             config = group[0].record["config"]
@@ -43,10 +45,20 @@ def _besides(config: Mapping) -> dict:
 
 def scales(networks: Sequence[Network]) -> str:
     """One line a pair: what size its runs have."""
-    return "\n".join(f"{PAIRS[pair]}: {scale(headline_networks.of(networks, pair)[0].record)}" for pair in present(networks))
+    return "\n".join(f"{PAIRS[pair]}: {scale(of(networks, pair)[0].record)}" for pair in present(networks))
 
 
 def verdict_lines(networks: Sequence[Network], timing: Mapping | None, *claims: str) -> str:
     """The findings of `claims`, one a line, as on the front page."""
     found = scoreboard.judge(networks, timing, claims)
     return "\n".join(f"{one.claim.id}: {one.verdict}. Paper's protocol: {one.paper_protocol}. Strict: {one.strict}." for one in found)
+
+
+def show(page: Page, pair: tuple[str, str], *makers: Callable, **options) -> None:
+    """Show figures or tables of the measures of `pair`, one a maker, or a line that there are none."""
+    measured = page.measured(pair)
+    if not measured:
+        print(f"{PAIRS[pair]}: no network has been measured")
+    for make in makers if measured else ():
+        made = make(measured, **options)
+        plt.show() if isinstance(made, Figure) else display(made)

@@ -5,15 +5,15 @@ from pathlib import Path
 
 import pandas as pd
 
-from deepdefense.masking import JSON_NAME, MaskingReport
+from deepdefense.masking.check import JSON_NAME, MaskingReport
 from deepdefense.storage import paths
 
-from .. import networks as headline_networks
-from ..networks import Network
+from ..networks import Network, of
 from ..scope import DEFENCE_NAMES, DEFENCES, PAIRS
 from ..wording import NOTHING, spread
-from .masking_checks import VERDICT_MARKS
+from . import masking_checks
 
+READS = ("masking",)  # folders of data/results/, for the workflow
 Masked = tuple[Network, MaskingReport]
 
 
@@ -39,19 +39,15 @@ def spent(found: Sequence[Masked]) -> str:
 
 def verdicts_table(found: Sequence[Masked]) -> pd.DataFrame:
     """The nine verdicts, one column a network."""
-    columns = {
-        title(network): {f"{c.number}. {c.title}": f"{VERDICT_MARKS[c.verdict]} {c.verdict}" for c in report.checks}
-        for network, report in found
-    }
-    return pd.DataFrame(columns)
+    return masking_checks.verdicts_table({title(network): report for network, report in found})
 
 
 def reasons(found: Sequence[Masked]) -> str:
     """What each check that did not pass says, by network."""
     lines = []
     for network, report in found:
-        said = [f"  {c.number}. {c.verdict}: {c.reason}" for c in report.checks if c.verdict != "pass"]
-        lines += [title(network), *(said or ["  every check passes"])]
+        said = masking_checks.reasons(report, passed=False)
+        lines += [title(network), *[f"  {line}" for line in said or ["every check passes"]]]
     return "\n".join(lines)
 
 
@@ -59,7 +55,7 @@ def attacks_table(networks: Sequence[Network], pair: tuple[str, str], suite: str
     """Accuracy in % under each attack of `suite` alone, one column a defence, mean ± standard deviation over seeds."""
     columns = {}
     for defence in DEFENCES:
-        made = [n.reports["linf"] for n in headline_networks.of(networks, pair, defence) if "linf" in n.reports]
+        made = [n.reports["linf"] for n in of(networks, pair, defence) if "linf" in n.reports]
         made = [report for report in made if suite in report.suites]
         keys = list(dict.fromkeys(key for report in made for key in report.in_suite(suite)))
         cells = {

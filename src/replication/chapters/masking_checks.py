@@ -12,6 +12,8 @@ import seaborn as sns
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
+from deepdefense.masking.check import MaskingReport
+
 BLUE, ORANGE, GREEN, RED, *_ = sns.color_palette("colorblind")
 GREY = (0.6, 0.6, 0.6)
 DPI = 80  # nine figures of 9 inches: as wide as a page, and light
@@ -204,3 +206,17 @@ def checks_table(report) -> pd.DataFrame:
     """One row a check of a masking report: its number, what it asks, the verdict and the reason."""
     rows = [{"check": c.number, "question": c.title, "verdict": c.verdict, "reason": c.reason} for c in report.checks]
     return pd.DataFrame(rows).set_index("check")
+
+
+def verdicts_table(reports: Mapping[str, MaskingReport]) -> pd.DataFrame:
+    """The nine verdicts of several reports, one column each; reports: {title: report}."""
+    columns = {
+        title: {f"{c.number}. {c.title}": f"{VERDICT_MARKS[c.verdict]} {c.verdict}" for c in report.checks}
+        for title, report in reports.items()
+    }
+    return pd.DataFrame(columns)
+
+
+def reasons(report: MaskingReport, *, passed: bool = True) -> list[str]:
+    """What each check says, a line each; passed: also those that pass."""
+    return [f"{c.number}. {c.verdict}: {c.reason}" for c in report.checks if passed or c.verdict != "pass"]

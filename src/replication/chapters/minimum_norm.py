@@ -7,12 +7,11 @@ import numpy as np
 import pandas as pd
 from matplotlib.figure import Figure
 
-from .. import networks as headline_networks
 from .. import scope, wording
 from ..claims import quantities, verdicts
 from ..claims.quantities import DISTANCE_ATTACKS
 from ..estimates import estimate
-from ..networks import Network, present
+from ..networks import Network, by_seed, of, present
 from ..scope import DEFENCE_NAMES, DEFENCES, PAIRS
 from ..wording import NOTHING, spread
 from .style import PALETTE
@@ -32,7 +31,7 @@ def distance_table(networks: Sequence[Network], pair: tuple[str, str]) -> pd.Dat
     """
     rows = []
     for defence in DEFENCES:
-        group = _with_distances(headline_networks.of(networks, pair, defence))
+        group = _with_distances(of(networks, pair, defence))
         if not group:
             continue
         row = {PAIRS[pair]: DEFENCE_NAMES[defence]}
@@ -49,7 +48,7 @@ def ratio_table(networks: Sequence[Network]) -> pd.DataFrame:
     """How many times larger GFA's distances are than those of plain and of adversarial training, and the word of the plan's rule."""
     rows = []
     for pair in present(networks):
-        seeds = headline_networks.by_seed(networks, pair)
+        seeds = by_seed(networks, pair)
         for attack in ("paper/DeepFool", "paper/EADEN"):
             for variant in scope.VARIANTS:
                 row = {"networks": PAIRS[pair], "attack": TITLES[attack], "variant": DEFENCE_NAMES[variant]}
@@ -71,17 +70,17 @@ def _words(seeds: Mapping, quantity, *arguments) -> str:
 
 def distance_curves(networks: Sequence[Network]) -> Figure:
     """Share of the images still right when the smallest L2 perturbation found has this length; one line a seed."""
-    pairs = [pair for pair in present(networks) if _with_distances(headline_networks.of(networks, pair))]
+    pairs = [pair for pair in present(networks) if _with_distances(of(networks, pair))]
     fig, axes = plt.subplots(1, len(pairs), figsize=(4 * len(pairs), 3.6), sharey=True, squeeze=False)
     for ax, pair in zip(axes[0], pairs, strict=True):
         for defence in DEFENCES:
-            for number, network in enumerate(_with_distances(headline_networks.of(networks, pair, defence))):
+            for number, network in enumerate(_with_distances(of(networks, pair, defence))):
                 least = np.sort(quantities.strict_distances(network))
                 share = 100 * (1 - np.arange(1, len(least) + 1) / len(least))
                 finite = np.isfinite(least)
                 label = DEFENCE_NAMES[defence] if number == 0 else None
                 ax.step(np.r_[0, least[finite]], np.r_[100, share[finite]], where="post", color=PALETTE[defence], lw=1.3, label=label)
-        n = sorted({len(net.reports["l2"].label) for net in _with_distances(headline_networks.of(networks, pair))})
+        n = sorted({len(net.reports["l2"].label) for net in _with_distances(of(networks, pair))})
         title = f"{PAIRS[pair]}\nfirst {' and '.join(map(str, n))} test images"
         ax.set(title=title, xlabel="L2 length (image units)", xlim=(0, None), ylim=(0, 101))
     axes[0, 0].set_ylabel("not yet wrong (% of those right)")

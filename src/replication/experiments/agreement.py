@@ -24,9 +24,10 @@ from deepdefense.inference import frozen, seeded
 from deepdefense.storage import files, provenance
 from deepdefense.storage.resumable import Pieces, fingerprint, model_fingerprint
 
+from ..records import AGREEMENT_JSON, AGREEMENT_PARQUET
+
 AUTHORS_PARTS = dict(zip(PARTS, ("apgd-ce", "apgd-t", "fab-t", "square"), strict=True))
 DEEPFOOL = {"l2": (attacks.deepfool_l2, "L2DeepFoolAttack"), "linf": (attacks.deepfool_linf, "LinfDeepFoolAttack")}
-JSON_NAME, PARQUET_NAME = "agreement.json", "agreement.parquet"
 
 
 @dataclass(frozen=True)
@@ -198,6 +199,6 @@ def compare(
     columns |= {f"deepfool {name}": distance.numpy() for name, distance in far.items()}
     buffer = io.BytesIO()
     pq.write_table(pa.table(columns), buffer)
-    files.write_bytes(folder / PARQUET_NAME, buffer.getvalue())
-    files.write_json(folder / JSON_NAME, record)
+    files.write_bytes(folder / AGREEMENT_PARQUET, buffer.getvalue())
+    files.write_json(folder / AGREEMENT_JSON, record)
     return record

@@ -8,17 +8,16 @@ from torch import Tensor
 from deepdefense.geometry import decompose, unit
 from deepdefense.losses import get_loss
 
-Network = Callable[[Tensor], Tensor]
-WITHIN = ("all", "tangential", "radial")
+from ..scope import WITHIN
+
+Model = Callable[[Tensor], Tensor]
 
 
 def _scaled(v: Tensor, length: Tensor) -> Tensor:
     return v * length.view(-1, *[1] * (v.dim() - 1))
 
 
-def worst_rise(
-    f: Network, h: Tensor, y: Tensor, *, radius: float, loss: str = "mse", within: str = "tangential", steps: int = 20
-) -> Tensor:
+def worst_rise(f: Model, h: Tensor, y: Tensor, *, radius: float, loss: str = "mse", within: str = "tangential", steps: int = 20) -> Tensor:
     """The largest rise ℓ(f(h + δ), y) − ℓ(f(h), y) that was found for ‖δ‖₂ ≤ radius: (B,), never below 0 (δ = 0).
 
     within: "tangential" keeps ⟨δ, h⟩ = 0, "all" does not, by projected gradient ascent with normalised steps of 2.5·radius/steps;
@@ -52,7 +51,7 @@ def worst_rise(
         return torch.maximum(best, value(f(h + delta), y) - start)
 
 
-def attack_parts(f: Network, h: Tensor, y: Tensor, delta: Tensor, g: Tensor, losses=("mse", "ce", "margin")) -> dict[str, Tensor]:
+def attack_parts(f: Model, h: Tensor, y: Tensor, delta: Tensor, g: Tensor, losses=("mse", "ce", "margin")) -> dict[str, Tensor]:
     """What the radial and the tangential part of a perturbation do, each alone and together; every value (B,).
 
     delta: the perturbation, in the coordinates of h; g: gradient of the training loss at h. "radial share" is the share of ‖δ‖²,
@@ -76,15 +75,12 @@ def attack_parts(f: Network, h: Tensor, y: Tensor, delta: Tensor, g: Tensor, los
     return found
 
 
-def curvature(f: Network, h: Tensor, y: Tensor, direction: Tensor, *, step: float = 0.25, loss: str = "mse") -> Tensor:
+def curvature(f: Model, h: Tensor, y: Tensor, direction: Tensor, *, step: float = 0.25, loss: str = "mse") -> Tensor:
     """Second difference of the loss along the unit `direction`, (ℓ(h + t·d) + ℓ(h − t·d) − 2ℓ(h))/t² with t = step: (B,)."""
     value = get_loss(loss)
     with torch.no_grad():
         ends = [value(f(h + sign * step * direction), y) for sign in (1, -1)]
         return (ends[0] + ends[1] - 2 * value(f(h), y)) / step**2
-
-
-DIRECTIONS = ("radial", "tangential gradient", "random tangential")
 
 
 def directions(h: Tensor, g: Tensor, generator: torch.Generator) -> dict[str, Tensor]:

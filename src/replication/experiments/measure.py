@@ -23,13 +23,13 @@ from deepdefense.training.config import TrainConfig
 from deepdefense.training.runs import Run
 
 from .. import records, scope
+from ..scope import DIRECTIONS, LOSSES, WITHIN
 from . import eps_sweep
 from .attack import TRAINING_FACTS
 from .jacobian import restrained
-from .loss_change import DIRECTIONS, WITHIN, attack_parts, curvature, directions, loss_along, worst_rise
+from .loss_change import attack_parts, curvature, directions, loss_along, worst_rise
 
 RADIUS = 0.5  # L2, in image units: the tangential plane is searched within it
-LOSSES = ("mse", "ce", "margin")
 DISTANCES = np.linspace(-2, 2, 33)  # of the profiles, L2 in image units; an L∞ ball of 8/255 reaches 1.74 on CIFAR-10
 GRID = np.linspace(-2, 2, 17)  # of the landscape's two axes
 GEOMETRY_IMAGES, LANDSCAPE_IMAGES = 500, 100  # of the images of the sweep, at most
