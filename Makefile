@@ -43,9 +43,10 @@ test: $(STAMP)  ## Check the dependency lists, run the tests, execute the notebo
 book: $(STAMP)  ## Build the site from the committed notebooks into _build/html.
 	@$(call timed, jupyter-book build book --all -W -n --keep-going)
 
-lint: $(STAMP)  ## Check the style of the code; needs ruff.
-	@$(call timed, command -v ruff >/dev/null || { echo "make: ruff is not installed (pip install ruff)" >&2; exit 1; }; \
-		ruff check src tools tests workflow benchmarks)
+CODE := src tools tests workflow benchmarks
+
+lint: $(STAMP)  ## Check the style of the code (ruff) and the types of the library's public surface (mypy).
+	@$(call timed, ruff check $(CODE) && ruff format --check $(CODE) && mypy)
 
 clean:  ## Remove what was built and cached; .venv, data sets and runs stay.
 	rm -rf _build .pytest_cache .hypothesis .ruff_cache

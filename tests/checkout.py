@@ -17,17 +17,18 @@ GRID = """objective,lam,attack_suites,attack_images
 standard,,gradient,24
 gfa-first,,gradient,24
 """
-PAGE = """from deepdefense import figures, paths, results
+PAGE = """from deepdefense.storage import files, paths
+from replication.chapters.train import training_table
 names = sorted(path.parent.name for path in paths.runs_root().glob("*/run.json"))
-figures.training_table([results.read_json(paths.runs_root() / name / "run.json") for name in names])"""
+training_table([files.read_json(paths.runs_root() / name / "run.json") for name in names])"""
 
 
-def write_notebook(path: Path, *sources: str, parameters: str | None = None) -> None:
+def write_notebook(path: Path, *sources: str, parameters: str | None = None, shows: tuple[str, ...] = ()) -> None:
     cells = [nbformat.v4.new_markdown_cell(f"# {path.stem}")]
     if parameters is not None:
         cells.append(nbformat.v4.new_code_cell(parameters, metadata={"tags": ["parameters"]}))
     cells += [nbformat.v4.new_code_cell(source) for source in sources]
-    nbformat.write(nbformat.v4.new_notebook(cells=cells, metadata={"kernelspec": KERNEL}), path)
+    nbformat.write(nbformat.v4.new_notebook(cells=cells, metadata={"kernelspec": KERNEL, "shows": list(shows)}), path)
 
 
 def outputs(path: Path) -> str:
@@ -53,7 +54,7 @@ def make(root: Path, grid: str = GRID) -> Path:
     (book / "index.md").write_text("# Index\n\n$a = b$, [first](01_theory.ipynb).\n")
     for name in ("03_train", "04_attacks"):
         shutil.copy(ROOT / "book" / f"{name}.ipynb", book)
-    write_notebook(book / "01_theory.ipynb", PAGE)
+    write_notebook(book / "01_theory.ipynb", PAGE, shows=("standard", "gfa-first"))
     write_notebook(book / "02_plain.ipynb", "from deepdefense import geometry\nprint('geometry')")
     ignore = shutil.ignore_patterns("__pycache__", "*.egg-info")
     for folder in ("src", "workflow", "tools"):
@@ -72,7 +73,7 @@ def environment(root: Path) -> dict[str, str]:
 
 
 def command(root: Path, *arguments: str) -> list[str]:
-    return [sys.executable, str(root / "tools" / "reproduce.py"), *arguments]
+    return [sys.executable, str(root / "workflow" / "reproduce.py"), *arguments]
 
 
 def reproduce(root: Path, *arguments: str, timeout: float = 600, **variables: str) -> subprocess.CompletedProcess:

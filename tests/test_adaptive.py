@@ -12,7 +12,6 @@ from nets import Normalised, Plane, global_random_state, hooks, images, seeded
 from torch import nn
 
 from deepdefense import attacks
-from deepdefense.attacks import transfer_attacks
 from deepdefense.attacks.features import inner_layers
 from deepdefense.attacks.linf_ascent import box, climb, sign_step
 from deepdefense.attacks.orthogonal import project
@@ -253,24 +252,24 @@ def test_the_smooth_surrogate_crosses_a_dead_zone_where_pgd_on_the_model_stands_
 def test_transfer_from_the_model_itself_is_the_attack_itself():
     model, (x, y) = masked_nets.plain(), digits(60)
     direct = fooled(model, attacks.loss_pgd(model, x, y, eps=EPS, random_start=False), y)
-    alone = transfer_attacks({"itself": model}, random_start=False)
+    alone = attacks.transfer({"itself": model}, random_start=False)
     assert torch.equal(fooled(model, alone(model, x, y, eps=EPS), y), direct)
-    both = transfer_attacks({"other": masked_nets.small_net(nn.ReLU, seed=3), "itself": model}, random_start=False)
+    both = attacks.transfer({"other": masked_nets.small_net(nn.ReLU, seed=3), "itself": model}, random_start=False)
     assert (fooled(model, both(model, x, y, eps=EPS), y) >= direct).all()
 
 
 def test_transfer_says_what_it_needs():
     with pytest.raises(ValueError, match="at least one substitute"):
-        transfer_attacks({})
+        attacks.transfer({})
     with pytest.raises(ValueError, match="substitute 'a' must be a torch.nn.Module, got int"):
-        transfer_attacks({"a": 3})
+        attacks.transfer({"a": 3})
 
 
 def test_the_model_behind_a_quantised_input_falls_to_its_undefended_self():
     masked, (x, y) = masked_nets.quantised(), digits(100)
     right = ~fooled(masked, x, y)
     direct = fooled(masked, attacks.loss_pgd(masked, x, y, eps=EPS), y)[right].float().mean()
-    moved = fooled(masked, transfer_attacks({"plain": masked_nets.plain()})(masked, x, y, eps=EPS), y)[right].float().mean()
+    moved = fooled(masked, attacks.transfer({"plain": masked_nets.plain()})(masked, x, y, eps=EPS), y)[right].float().mean()
     assert direct < 0.1 and moved > 0.4
 
 
@@ -337,7 +336,7 @@ QUICK = {
     "orthogonal, iterate": partial(attacks.orthogonal_pgd, steps=3, at="iterate"),
     "features": partial(attacks.feature_pgd, steps=3),
     "smooth": partial(attacks.smooth_pgd, steps=3),
-    "transfer": transfer_attacks({"other": seeded(partial(Normalised, classes=3)).float()}, steps=3),
+    "transfer": attacks.transfer({"other": seeded(partial(Normalised, classes=3)).float()}, steps=3),
     "RayS": partial(attacks.rays, queries=30),
     "Square": partial(attacks.square, queries=30),
 }

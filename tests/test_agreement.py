@@ -152,7 +152,7 @@ def test_deepfools_reach_the_exact_distance_and_count_failures():
 
 
 def test_the_script_says_what_it_cannot_do(capsys):
-    path = Path(__file__).resolve().parents[1] / "benchmarks" / "checked.py"
+    path = Path(__file__).resolve().parents[1] / "workflow" / "check_suite.py"
     spec = importlib.util.spec_from_file_location("benchmark_checked", path)
     script = importlib.util.module_from_spec(spec)
     spec.loader.exec_module(script)

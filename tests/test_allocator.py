@@ -8,8 +8,8 @@ import pytest
 
 PROGRAM = """
 import resource, sys, torch
-from deepdefense import memory
-kept = memory.keep_for_reuse() if sys.argv[1] == "keep" else None
+from deepdefense.training import allocator
+kept = allocator.keep_for_reuse() if sys.argv[1] == "keep" else None
 def step():
     maps = [torch.zeros(2**20) + i for i in range(6)]  # 4 MiB each
 for _ in range(3):
@@ -34,10 +34,10 @@ def test_pages_are_not_faulted_in_anew():
 
 
 def test_elsewhere_nothing_happens(monkeypatch):
-    from deepdefense import memory
+    from deepdefense.training import allocator
 
     monkeypatch.setattr(sys, "platform", "darwin")
-    assert memory.keep_for_reuse() is False
+    assert allocator.keep_for_reuse() is False
     monkeypatch.setattr(sys, "platform", "linux")
-    monkeypatch.setattr(memory.ctypes, "CDLL", lambda name: object())
-    assert memory.keep_for_reuse() is False
+    monkeypatch.setattr(allocator.ctypes, "CDLL", lambda name: object())
+    assert allocator.keep_for_reuse() is False

@@ -13,6 +13,7 @@ from nets import digits
 from deepdefense import cost, data, models
 from deepdefense.storage import files
 from deepdefense.training import allocator
+from replication import timings
 from replication.chapters.cost import (
     defences,
     growth_curves,

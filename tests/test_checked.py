@@ -10,7 +10,7 @@ import pytest
 from deepdefense.evaluation.report import Report
 from deepdefense.storage import files, paths
 from replication.chapters import checked as checked_module
-from replication.experiments.agreement import PARQUET_NAME
+from replication.records import AGREEMENT_PARQUET
 
 matplotlib.use("Agg")
 ROOT = paths.results_root() / "checked"
@@ -32,7 +32,7 @@ def test_autoattack_is_the_authors_image_by_image(name):
     assert len(auto["parts"]) == (4 if name in ("plain-cnn", "pgd-cnn", "resnet18") else 2)
     for part, accuracy in auto["accuracy"].items():
         assert accuracy["ours"] == accuracy["authors"], part
-    table = pq.read_table(ROOT / name / PARQUET_NAME)
+    table = pq.read_table(ROOT / name / AGREEMENT_PARQUET)
     assert len(table) == n and all(table["identical"].to_pylist())
     assert table["part ours"].to_pylist() == table["part authors"].to_pylist()
     last = auto["parts"][-1]

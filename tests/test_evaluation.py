@@ -378,9 +378,9 @@ def test_an_attack_depends_on_its_own_file_and_on_what_judges_it(monkeypatch):
     monkeypatch.setattr(code_files, "fingerprint", lambda files: seen.append({file.name for file in files}))
     for attack in (partial(attacks.rays, queries=5), attacks.fgsm, lambda model, x, y, *, eps, seed: x):
         protocol._code(attack)
-    assert "decision.py" in seen[0] - seen[1] and "gradient.py" in seen[1] - seen[0]
+    assert "hard_label.py" in seen[0] - seen[1] and "gradient.py" in seen[1] - seen[0]
     assert all({"protocol.py", "models.py", "losses.py", "guard.py"} <= files for files in seen)
-    assert not seen[2] & {"decision.py", "gradient.py"}
+    assert not seen[2] & {"hard_label.py", "gradient.py"}
 
 
 def test_killed_and_resumed_gives_the_same_files(tmp_path):

@@ -14,6 +14,7 @@ from nets import Normalised, global_random_state, hooks, images, seeded
 from test_attacks import same, snapshot
 from torch import nn
 
+from deepdefense import attacks
 from deepdefense.attacks import paper, suites
 from deepdefense.attacks.contract import TOLERANCE, distances, takes_eps
 
@@ -47,7 +48,9 @@ def every_attack():
             found |= {f"{suite}/{name} {norm}": (a, norm) for name, a in suites.suite(suite, model(), x, norm).items()}
     rest = paper.MINIMUM_NORM | suites.MINIMUM["l1"]
     found |= {f"minimum norm/{name}": (attack, "l2") for name, attack in rest.items()}
-    given_more = suites(model(), x, substitutes={"other": model(9)}, guides=images(4, SHAPE, CLASSES, 8), steps=3, restarts=1)
+    given_more = attacks.suite_adaptive(
+        model(), x, substitutes={"other": model(9)}, guides=images(4, SHAPE, CLASSES, 8), steps=3, restarts=1
+    )
     found |= {f"with more/{name}": (given_more[name], "linf") for name in ("transfer, other", "features, guided")}
     return {name: (_short(attack), norm) for name, (attack, norm) in found.items()}
 

@@ -16,12 +16,12 @@ from replication.records import load_records
 
 FULL_DISK = """
 import resource, sys
-from deepdefense import results
+from deepdefense.storage import files
 resource.setrlimit(resource.RLIMIT_FSIZE, (2000, 2000))
 for path in sys.argv[1:]:
     try:
-        results.write_json(path, {"text": "x" * 5000})
-    except results.ResultsError as error:
+        files.write_json(path, {"text": "x" * 5000})
+    except files.ResultsError as error:
         print("refused:", error)
 """
 
@@ -39,9 +39,9 @@ def test_a_full_disk_leaves_the_old_file_and_nothing_else(tmp_path):
 
 FOREVER = """
 import sys
-from deepdefense import results
+from deepdefense.storage import files
 for number in range(10**9):
-    results.write_json(sys.argv[1], {"number": number, "text": "x" * 200_000})
+    files.write_json(sys.argv[1], {"number": number, "text": "x" * 200_000})
 """
 
 
@@ -108,12 +108,6 @@ def test_records_are_found_below_a_folder_by_kind(tmp_path):
     assert [r["path"] for r in load_records(tmp_path, "training")] == ["a/b.json", "b.json"]
     with pytest.raises(files.ResultsError, match="nothing is not a folder"):
         load_records(tmp_path / "nothing")
-
-
-def test_a_table_has_a_row_for_each_record_and_none_for_what_is_missing():
-    records = [{"name": "a", "metrics": {"best": {"clean": 0.5}}}, {"name": "b", "metrics": {"best": None}}, {}]
-    rows = files.table(records, {"run": "name", "clean": "metrics.best.clean"})
-    assert rows == [{"run": "a", "clean": 0.5}, {"run": "b", "clean": None}, {"run": None, "clean": None}]
 
 
 @pytest.mark.parametrize(

@@ -22,7 +22,7 @@ OBJECTIVES = ("standard", "gnr", "pgd-at", "gfa-first", "gfa-deep")
 FIGURES = {
     name: getattr(geometry_figures, name)
     for name in (
-        "alignment_by_layer", "rise_bars", "loss_profiles", "landscapes", "attack_parts", "jacobian_directions", "curvature_bars",
+        "alignment_by_layer", "rise_bars", "loss_profiles", "landscapes", "attack_parts", "jacobian_directions",
     )
 }  # fmt: skip
 TABLES = {name: getattr(geometry_tables, name) for name in dir(geometry_tables) if name.endswith("_table")}

@@ -4,8 +4,8 @@ import json
 import logging
 from pathlib import Path
 
-import costs
 import grid
+import job_costs
 import plan
 import pytest
 import reproduce
@@ -14,7 +14,7 @@ from progress import ProgressLine, job_name
 from deepdefense.attacks import suites
 from deepdefense.storage import code_files, paths
 from deepdefense.training import resume
-from replication import profiles
+from replication import networks, profiles, records, search
 
 ROOT = paths.root()
 
@@ -79,54 +79,77 @@ def test_a_bad_line_is_named(tmp_path, text, said):
 def test_committed_grids(profile):
     """Every profile has a grid, it holds the runs that its pages show, and its plan is JSON."""
     made = plan.make(profile, ROOT)
-    document = json.loads(json.dumps(plan.describe(made, costs.Costs()), allow_nan=False))
+    document = json.loads(json.dumps(plan.describe(made, job_costs.Costs()), allow_nan=False))
     seed = min(run["parameters"]["seed"] for run in document["runs"].values())
     names = {profiles.make(profile, objective, seed=seed).name() for objective in profiles.SHOWN}
     assert names <= set(document["runs"]) and {name.split("/")[0] for name in document["reports"]} >= names
-    for page, wanted in plan.PAGE_RUNS.items():
-        assert page in document["pages"] and len(document["pages"][page]["runs"]) >= len(wanted)
+    shown = {name: page.shown for name, page in made.pages.items() if page.shown}
+    assert {"01_theory", "03_train", "04_attacks", "09_measure", "11_minimum_norm"} == set(shown)
+    for page, wanted in shown.items():
+        assert len(document["pages"][page]["runs"]) >= len(wanted)
     for job in [*document["runs"].values(), *document["pages"].values()]:
         for path in job["code"]:
             assert (ROOT / path.removeprefix("code/")).is_file()
 
 
 def test_results_that_pages_read_are_there():
-    for page, folders in plan.PAGE_RESULTS.items():
-        assert (ROOT / "book" / f"{page}.ipynb").is_file()
-        assert any(list((ROOT / "data" / "results" / folder).rglob("*.json")) for folder in folders)
+    """What a page reads follows from the modules behind it."""
+    pages = {name: page.folders() for name, page in plan.make("smoke", ROOT).pages.items()}
+    assert pages["06_cost"] == ["benchmarks"] and set(networks.READS) == {records.FULL, records.REDUCED} <= set(
+        pages["10_gradient_attacks"]
+    )
+    assert pages["02_setup"] == [] and set(search.READS) == set(records.SEARCH_FOLDERS) == set(pages["08_search"])
+    assert {"masking", *networks.READS} <= set(pages["13_masking"]) and {"benchmarks", "checked"} == set(pages["07_checked"])
+    for folders in pages.values():
+        assert not folders or any(list((ROOT / "data" / "results" / folder).rglob("*.json")) for folder in folders)
 
 
 def names(files) -> set[str]:
-    return {file.relative_to(code_files.PACKAGE).as_posix() for file in files}
+    return {file.relative_to(code_files.SOURCES / "deepdefense").as_posix() for file in files}
 
 
 def test_what_a_module_depends_on():
-    found = names(code_files.files_of("gfa"))
-    assert found == {"gfa.py", "taps.py", "geometry.py", "losses.py"} | (found & {"double_backward.py"})
-    assert names(code_files.files_of("attacks.decision")) == {"attacks/decision.py", "attacks/guard.py"}
-    assert {"train.py", "gfa.py"} <= names(code_files.files_of("train")) and "figures.py" not in names(code_files.files_of("train"))
-    assert names(code_files.files_of("train", without=["config"])) < names(code_files.files_of("train"))
-    with pytest.raises(ValueError, match="no module 'nothing'"):
-        code_files.files_of("nothing")
+    found = names(code_files.files_of("deepdefense.gfa"))
+    assert {"gfa.py", "taps.py", "geometry.py", "losses.py"} <= found and not [name for name in found if "/" in name]
+    found = names(code_files.files_of("deepdefense.attacks.hard_label"))
+    assert found == {"attacks/hard_label.py", "attacks/contract.py", "inference.py", "arguments.py"}
+    whole = names(code_files.files_of("deepdefense.training.loop"))
+    assert {"training/loop.py", "gfa.py"} <= whole and "evaluation/protocol.py" not in whole
+    assert names(code_files.files_of("deepdefense.training.loop", without=["deepdefense.training.config"])) < whole
+
+
+@pytest.mark.parametrize("where", [{}, {"without": ["deepdefense.nothing"]}, {"without": ["nothing"]}])
+def test_a_name_that_is_no_module_is_an_error(where):
+    with pytest.raises(ValueError, match="there is no module '.*nothing' in deepdefense"):
+        code_files.files_of("deepdefense.gfa" if where else "deepdefense.nothing", **where)
 
 
 def test_what_a_source_depends_on():
-    assert "masking/protocol.py" in names(code_files.files_of_source("import deepdefense.masking"))
-    assert "protocol.py" in names(code_files.files_of_source("import deepdefense as d\nd.evaluate"))
+    assert "masking/nine_checks.py" in names(code_files.files_of_source("import deepdefense.masking"))
+    assert "evaluation/protocol.py" in names(code_files.files_of_source("import deepdefense as d\nd.evaluate"))
     assert names(code_files.files_of_source("from deepdefense.geometry import unit")) == {"geometry.py"}
     assert names(code_files.files_of_source("import torch\nfrom pathlib import Path")) == set()
+
+
+def test_the_study_counts_where_it_is_asked_for():
+    source = "from replication.claims import scoreboard"
+    assert code_files.files_of_source(source) == ()
+    found = {file.relative_to(code_files.SOURCES).as_posix() for file in code_files.files_of_source(source, plan.OURS)}
+    rooms = {"quantities", "verdicts", "scoreboard"}
+    assert {f"replication/claims/{name}.py" for name in rooms} | {"replication/networks.py", "replication/scope.py"} <= found
+    assert "deepdefense/evaluation/report.py" in found
 
 
 def test_a_training_depends_on_its_own_objective_and_no_other():
     first, plain = (names(resume.own_files(profiles.make("smoke", name))) for name in ("gfa-first", "standard"))
     assert "objectives/gfa.py" in first - plain and "objectives/standard.py" in plain - first
     for files in (first, plain):
-        assert {"train.py", "models.py", "data.py", "gfa.py"} <= files
-        assert not files & {"config.py", "objectives/__init__.py", "figures.py", "protocol.py", "suites.py"}
+        assert {"training/loop.py", "models.py", "data.py", "gfa.py"} <= files
+        assert not files & {"training/config.py", "objectives/__init__.py", "arguments.py", "evaluation/protocol.py", "storage/files.py"}
 
 
 def test_fingerprint_changes_with_content_and_place(tmp_path, monkeypatch):
-    monkeypatch.setattr(code_files, "PACKAGE", tmp_path)
+    monkeypatch.setattr(code_files, "SOURCES", tmp_path)
     for name in ("a.py", "b.py"):
         (tmp_path / name).write_text("x = 1\n")
     one, other = code_files.fingerprint([tmp_path / "a.py"]), code_files.fingerprint([tmp_path / "b.py"])
@@ -160,30 +183,30 @@ def test_costs_are_measured_once_and_what_jobs_took_counts_more(tmp_path, monkey
         probed.append(row.name)
         return {"step": 0.01, "forward": 0.001, "gpu_mb": 0}
 
-    monkeypatch.setattr(costs, "probe", probe)
-    known = costs.measure(rows.values(), tmp_path)
+    monkeypatch.setattr(job_costs, "probe", probe)
+    known = job_costs.measure(rows.values(), tmp_path)
     assert len(probed) == 2, "the two values of λ cost the same"
-    assert costs.measure(rows.values(), tmp_path) == known and len(probed) == 2
+    assert job_costs.measure(rows.values(), tmp_path) == known and len(probed) == 2
     row = next(iter(rows.values()))
     images, validation = 1437 - 150, 150 + 3 * 10 * 150
     assert known.training(row) == pytest.approx(15 + 12 * (images * 0.01 + validation * 0.001), abs=1)
     (attack,) = row.attacks
     assert known.attack(row, attack) == pytest.approx(15 + 360 * (142 + 2 * 141) * 0.001, abs=1)
-    costs.remember({f"train {row.name}": 33.3, "page x": 4.0}, tmp_path)
-    later = costs.load(tmp_path)
-    assert later.training(row) == 34 and later.page("x") == 4 and later.page("y") == costs.NOTEBOOK_SECONDS
-    (tmp_path / costs.MEASURED).write_text("{")
-    assert costs.load(tmp_path).measured == {}
+    job_costs.remember({f"train {row.name}": 33.3, "page x": 4.0}, tmp_path)
+    later = job_costs.load(tmp_path)
+    assert later.training(row) == 34 and later.page("x") == 4 and later.page("y") == job_costs.NOTEBOOK_SECONDS
+    (tmp_path / job_costs.MEASURED).write_text("{")
+    assert job_costs.load(tmp_path).measured == {}
 
 
 def test_probe_times_a_real_step(tmp_path):
     (row,) = load(tmp_path, "objective\ngfa-deep\n").values()
-    found = costs.probe(row)
+    found = job_costs.probe(row)
     assert 0 < found["forward"] < found["step"] < 1
 
 
 def test_every_suite_has_its_passes():
-    assert set(costs.PASSES) == set(suites.SUITES)
+    assert set(job_costs.PASSES) == set(suites.SUITES)
 
 
 def event(kind, **fields):
@@ -209,7 +232,7 @@ def test_progress_tells_what_is_left(monkeypatch):
 def test_names_and_durations_in_words():
     assert job_name("attack", {"name": "run", "report": "report-last"}) == "attack run last"
     assert job_name("measure", {"name": "run", "measures": "measures-last"}) == "measure run"
-    assert [costs.in_words(s) for s in (40, 720, 12_600)] == ["40 s", "12 min", "3.5 h"]
+    assert [job_costs.in_words(s) for s in (40, 720, 12_600)] == ["40 s", "12 min", "3.5 h"]
 
 
 def test_jobs_that_only_gather_are_not_counted():

@@ -14,7 +14,7 @@ digits,gfa-first,0.1,1,100
 
 
 def search(tmp_path, *options):
-    command = [sys.executable, str(paths.root() / "tools" / "search.py"), str(tmp_path / "tiny.csv"), "--profile", "smoke"]
+    command = [sys.executable, str(paths.root() / "workflow" / "train_grid.py"), str(tmp_path / "tiny.csv"), "--profile", "smoke"]
     command += ["--cores", "1", "--out", str(tmp_path / "kept"), *options]
     return subprocess.run(command, capture_output=True, text=True, timeout=300)
 

@@ -92,9 +92,9 @@ ATTACKS = {name.replace("train", "attack") for name in ALL}
         ("src/deepdefense/objectives/gfa.py", GFA | {"page 01_theory", "site"}),
         ("src/deepdefense/objectives/standard.py", (ALL | ATTACKS) - GFA | {"page 01_theory", "site"}),
         ("src/deepdefense/attacks/gradient.py", ATTACKS),  # the page does not show them
-        ("src/deepdefense/figures.py", {"page 01_theory", "site"}),
+        ("src/replication/chapters/train.py", {"page 01_theory", "site"}),
         ("src/deepdefense/geometry.py", ALL | ATTACKS | {"page 01_theory", "page 02_plain", "site"}),
-        ("src/deepdefense/scoreboard.py", {"site"}),
+        ("src/replication/claims/quantities.py", {"site"}),
         ("requirements.lock", ALL | ATTACKS | {"page 01_theory", "page 02_plain", "site"}),
         ("book/index.md", {"site"}),
         ("book/02_plain.ipynb", {"page 02_plain", "site"}),

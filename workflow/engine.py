@@ -8,7 +8,7 @@ import types
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 
-from costs import Costs
+from job_costs import Costs
 from plan import Plan, describe
 from snakemake import cli
 from snakemake_interface_logger_plugins.base import LogHandlerBase

@@ -7,7 +7,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from costs import in_words
+from job_costs import in_words
 from run_notebook import reason
 
 

@@ -11,7 +11,6 @@ from torch import Tensor, nn
 from tqdm import tqdm
 
 from .. import attacks
-from ..attacks import suites
 from ..attacks.contract import Attack, check_inputs, describe
 from ..evaluation.report import Report
 from ..inference import seeded
@@ -36,7 +35,7 @@ def default_black_box(queries: int) -> dict[str, Attack]:
 
 def default_adaptive(model: nn.Module, x: Tensor, substitutes: Mapping[str, nn.Module], settings: Settings) -> dict[str, Attack]:
     """The attacks of the adaptive suite that no other check makes already."""
-    suite = suites(
+    suite = attacks.suite_adaptive(
         model,
         x,
         training_loss=settings.training_loss,
