@@ -379,7 +379,7 @@ def test_an_attack_depends_on_its_own_file_and_on_what_judges_it(monkeypatch):
     for attack in (partial(attacks.rays, queries=5), attacks.fgsm, lambda model, x, y, *, eps, seed: x):
         protocol._code(attack)
     assert "hard_label.py" in seen[0] - seen[1] and "gradient.py" in seen[1] - seen[0]
-    assert all({"protocol.py", "models.py", "losses.py", "guard.py"} <= files for files in seen)
+    assert all({"protocol.py", "models.py", "losses.py", "contract.py"} <= files for files in seen)
     assert not seen[2] & {"hard_label.py", "gradient.py"}
 
 
