@@ -10,7 +10,8 @@ from nets import digits
 
 from deepdefense import training
 from deepdefense.training import TrainConfig
-from deepdefense.training.validation import accuracy, at_chance
+from deepdefense.training.step import TrainingStep
+from deepdefense.training.validation import accuracy, at_chance, stopped
 
 SMALL = TrainConfig(model="mlp", width=0.05, epochs=4, batch_size=50, lr=0.01, val_size=30, val_steps=2, val_eps=0.1)
 DIVERGING = replace(SMALL, optimizer="sgd", lr=100.0, schedule="constant")
@@ -30,7 +31,7 @@ def strict(folder):
 
 
 @pytest.mark.parametrize("objective", ["standard", "gfa-first", "pgd-at"])
-def test_a_loss_that_is_not_finite_ends_the_run(objective, tmp_path):
+def test_a_loss_that_is_not_finite_ends_the_run(objective, tmp_path, monkeypatch):
     run = replace(DIVERGING, objective=objective, lam=0.1 if objective == "gfa-first" else 0.0)
     record = fit(run, folder=tmp_path).record
     assert record == strict(tmp_path) and record["status"] == "diverged" and not record["history"][-1]["finite"]
@@ -39,7 +40,8 @@ def test_a_loss_that_is_not_finite_ends_the_run(objective, tmp_path):
     def forbidden(*_arguments):
         raise AssertionError("trained again")
 
-    assert fit(run, folder=tmp_path, objective=forbidden).record == record
+    monkeypatch.setattr(TrainingStep, "__call__", forbidden)
+    assert fit(run, folder=tmp_path).record == record
     if record["best_epoch"] is None:
         assert record["metrics"]["best"] is None
         with pytest.raises(ValueError, match="no best model"):
@@ -107,6 +109,73 @@ def test_a_run_that_recovers_is_not_collapsed_but_its_bad_epochs_are_named():
     record = fit(replace(SMALL, epochs=10, width=0.2, warmup=0.1), objective=late).record
     assert record["status"] == "finished", [row["val_accuracy"] for row in record["history"]]
     assert record["collapse_epochs"] == [2], "the first is within the warm-up, and training starts with the third"
+
+
+def losing_it(after):
+    """Plain training for `after` steps, then all weights are drawn to zero."""
+    calls = iter(range(10**9))
+
+    def objective(model, x, y, step):
+        if next(calls) < after:
+            return torch.nn.functional.cross_entropy(model(x), y), {}
+        return 10 * constant(model, x, y, step)[0], {}
+
+    return objective
+
+
+LOSING = replace(SMALL, epochs=12, lr=0.05, width=0.2, schedule="constant", warmup=1.0, objective="gfa-first", lam=1.0)
+
+
+def test_a_run_that_has_collapsed_for_good_stops_and_says_where(tmp_path):
+    """Within the warm-up too: λ only grows."""
+    whole = fit(LOSING, objective=losing_it(12)).record
+    record = fit(replace(LOSING, stop_at_chance=2), objective=losing_it(12), folder=tmp_path).record
+    chance = [row["at_chance"] for row in record["history"]]
+    assert record["status"] == "collapsed" and record["stopped_epoch"] == len(chance) < 12 and record == strict(tmp_path)
+    assert chance[-3:] == [False, True, True] and record["collapse_epochs"] == [len(chance)]
+    assert whole["stopped_epoch"] is None and len(whole["history"]) == 12 and whole["status"] == "collapsed"
+    for row, other in zip(record["history"], whole["history"], strict=False):
+        assert row["val_accuracy"] == other["val_accuracy"] and row["train_loss"] == other["train_loss"], "but for the end, the same run"
+    assert training.load_run(tmp_path, "cpu").record == record
+
+
+LABELS = torch.arange(10).repeat(20)  # at chance up to 0.1 + 3 · 0.0212
+
+
+@pytest.mark.parametrize(
+    ("n", "epochs", "accuracies", "expected"),
+    [
+        (None, 12, [0.5] + [0.1] * 10, False),
+        (2, 12, [0.5, 0.1], False),
+        (2, 12, [0.5, 0.1, 0.1], True),
+        (2, 12, [0.5, 0.1, 0.4, 0.1], False),
+        (2, 12, [0.5, 0.1, 0.4, 0.1, 0.16], True),
+        (1, 12, [0.5, 0.1], True),
+        (3, 12, [0.5, 0.1, 0.1], False),
+        (2, 12, [0.1] * 3, False),  # slow to start, as adversarial training can be
+        (2, 12, [0.1] * 4, True),  # a third is over and nothing was ever learnt
+        (2, 12, [0.1, 0.1, 0.1, 0.25, 0.3], False),
+        (2, 30, [0.1, 0.18, 0.1, 0.1], False),  # a breath above chance is no learning
+        (2, 30, [0.1, 0.2, 0.1, 0.1], True),
+        (2, 2, [0.1], False),
+        (2, 12, [0.5, 0.1, 0.1, 0.3], False),
+    ],
+)
+def test_when_a_run_is_given_up(n, epochs, accuracies, expected):
+    rows = [{"finite": True, "val_accuracy": a, "at_chance": at_chance(a, LABELS)} for a in accuracies]
+    run = replace(SMALL, epochs=epochs, stop_at_chance=n)
+    assert stopped(run, rows, LABELS) is expected
+    assert stopped(run, [*rows, {"finite": False}], LABELS), "a loss that is not finite ends it, whatever was asked"
+    assert not stopped(run, [], LABELS)
+
+
+def test_a_rare_class_is_no_help_to_have_learnt():
+    """Of nine in ten that are one class, 0.97 is still chance on so few, and 0.94 is on many, but is not yet to have learnt."""
+    many = torch.tensor([0] * 9000 + [1] * 1000)
+    rows = [{"finite": True, "val_accuracy": a, "at_chance": at_chance(a, many)} for a in (0.94, 0.9, 0.9)]
+    run = replace(SMALL, epochs=30, stop_at_chance=2)
+    assert [row["at_chance"] for row in rows] == [False, True, True] and not stopped(run, rows, many)
+    assert stopped(run, [rows[0] | {"val_accuracy": 0.96}, *rows[1:]], many)
 
 
 @pytest.mark.parametrize(

@@ -15,8 +15,9 @@ import pytest
 import torch
 from nets import Normalised, digits, seeded
 
-from deepdefense import objectives, training
+from deepdefense import training
 from deepdefense.training import TrainConfig
+from deepdefense.training.step import TrainingStep
 
 SMALL = dict(model="mlp", width=0.03, epochs=3, batch_size=40, lr=0.02, val_size=20, val_steps=2, val_eps=0.1)
 CASES = {
@@ -24,8 +25,10 @@ CASES = {
     "sgd, pgd-at, crop": dict(
         model="cnn", objective="pgd-at", optimizer="sgd", augment="crop", options=dict(eps=0.1, alpha=0.05, attack_steps=2)
     ),
+    "adam, gfa-deep in a closed loop, averaged": dict(objective="gfa-deep", options=dict(target=0.3), ema=0.9),
     "adam, gnr": dict(model="cnn", objective="gnr", lam=0.05),
     "adam, batch normalisation and dropout": dict(lr=0.01),
+    "sgd, batch normalisation and dropout, averaged": dict(optimizer="sgd", ema=0.7),
 }
 
 
@@ -34,24 +37,22 @@ def dataset():
     return digits(train=160, val=40, test=40)
 
 
-def fit(case, folder, objective=None):
+def fit(case, folder):
     config = TrainConfig(**{**SMALL, **CASES[case]})
     model = seeded(lambda: Normalised(dropout=0.3)).float() if "dropout" in case else None
-    options = dict(dataset=dataset(), model=model, objective=objective)
-    return training.fit(config, folder=folder, device="cpu", progress=False, **options)
+    return training.fit(config, folder=folder, dataset=dataset(), model=model, device="cpu", progress=False)
 
 
-def suicidal(case, step):
-    """The objective of `case`, but its call number `step` is the last thing that the process does."""
-    config = TrainConfig(**{**SMALL, **CASES[case]})
-    inner, calls = objectives.build(config.objective, config.options), iter(range(10**9))
+def kill_at_step(step):
+    """Patch the training step, so that call number `step` is the last thing that the process does."""
+    inner, calls = TrainingStep.__call__, iter(range(10**9))
 
-    def objective(*arguments):
+    def patched(*arguments):
         if next(calls) == step:
             os.kill(os.getpid(), signal.SIGKILL)
         return inner(*arguments)
 
-    return objective
+    TrainingStep.__call__ = patched
 
 
 def kill_at_write(number):
@@ -111,7 +112,7 @@ def killed_in_all_ways(case, root, moments, writes):
     in_a_fork(lambda: fit(case, whole))
     duration = time.monotonic() - start
     found = {"whole": outcome(whole)}
-    kills = sum([in_a_fork(lambda: fit(case, cut, suicidal(case, 5))) for _ in range(2)])
+    kills = sum([in_a_fork(lambda: (kill_at_step(5), fit(case, cut))) for _ in range(2)])
     found["within an epoch"] = {"kills": kills, **finished(case, cut)}
     for number in range(writes):
         kills = in_a_fork(lambda number=number: (kill_at_write(number), fit(case, cut)))

@@ -37,6 +37,8 @@ BAD = {
     "val_size": [0, 2.5, None],
     "precision": ["fp16", None, 32],
     "start": ["trained", None, 0],
+    "stop_at_chance": [0, -1, 2.0, "2", True],
+    "ema": [0, 1, -0.1, 1.5, *(value for value in NOT_A_NUMBER if value is not None)],
 }
 CHOICES = ["data", "model", "activation", "scaling", "objective", "optimizer", "schedule", "augment", "select_by", "precision", "start"]
 
@@ -64,6 +66,12 @@ OPTIONS = [
     ("gfa-deep", "weights", "1, 2"),
     ("gfa-deep", "weights", [1, math.nan]),
     ("gfa-deep", "weights", [1, "2"]),
+    ("gfa-first", "target", 0),
+    ("gfa-first", "target", 1.01),
+    ("gfa-first", "target", -0.2),
+    ("gfa-deep", "target", math.nan),
+    ("gfa-deep", "target", "0.2"),
+    ("gfa-deep", "target", True),
     ("pgd-at", "eps", 8),
     ("pgd-at", "eps", -0.1),
     ("pgd-at", "eps", "0.1"),
@@ -122,7 +130,7 @@ OTHER = dict(
     data="cifar10", model="mlp", width=0.5, activation="gelu", scaling="unit", objective="gfa-first", lam=0.3, warmup=0.5,
     options={"loss": "ce"}, train_size=100, epochs=3, batch_size=7, optimizer="sgd", lr=0.2, schedule="constant",
     weight_decay=0.1, augment="crop", seed=4, select_by="clean", val_eps=0.3, val_steps=3, val_size=30,
-    precision="bf16", start="plain",
+    precision="bf16", start="plain", stop_at_chance=2, ema=0.99,
 )  # fmt: skip
 
 

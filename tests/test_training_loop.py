@@ -11,6 +11,7 @@ from nets import Normalised, digits, seeded
 from deepdefense import inference, training
 from deepdefense.storage import checkpoint
 from deepdefense.training import TrainConfig, config, loop
+from deepdefense.training.step import TrainingStep
 from deepdefense.training.validation import accuracy, at_chance
 
 SMALL = TrainConfig(model="mlp", width=0.05, epochs=3, batch_size=50, lr=5e-3, val_size=30, val_steps=2, val_eps=0.1)
@@ -127,10 +128,11 @@ def forbidden(*_arguments):
     raise AssertionError("trained again")
 
 
-def test_a_finished_run_is_read_back_and_other_settings_are_refused(tmp_path):
+def test_a_finished_run_is_read_back_and_other_settings_are_refused(tmp_path, monkeypatch):
     run = fit(folder=tmp_path)
     before = {path.name: path.read_bytes() for path in tmp_path.iterdir()}
-    again = fit(folder=tmp_path, objective=forbidden)
+    monkeypatch.setattr(TrainingStep, "__call__", forbidden)
+    again = fit(folder=tmp_path)
     assert again.record == run.record == json.loads((tmp_path / "run.json").read_text())
     assert torch.equal(weights(again.last), weights(run.last)) and torch.equal(weights(again.best), weights(run.best))
     for name, value in (("lr", 0.01), ("epochs", 4), ("seed", 7), ("objective", "pgd-at")):

@@ -27,6 +27,16 @@ def whole(least: int) -> Check:
     return lambda value: None if type(value) is int and value >= least else f"a whole number of at least {least}"
 
 
+def or_none(check: Check) -> Check:
+    """What `check` lets pass, or None for the default."""
+
+    def checked(value) -> str | None:
+        allowed = None if value is None else check(value)
+        return allowed and f"{allowed}, or None"
+
+    return checked
+
+
 def yes_or_no(value) -> str | None:
     return None if type(value) is bool else "True or False"
 

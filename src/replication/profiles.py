@@ -36,7 +36,8 @@ SHOWN = ("standard", "gfa-first", "gfa-deep", "pgd-at")
 def make(profile: str = "smoke", objective: str = "standard", **parameters) -> TrainConfig:
     """The run of `profile` for `objective`, with `parameters` (fields or options of the objective) in place of its values.
 
-    A parameter that is None keeps the profile's value. Other unknown names raise a ValueError that lists the allowed ones.
+    A parameter that is None keeps the profile's value; with a `target` the profile's λ and warm-up are left out. Other unknown names
+    raise a ValueError that lists the allowed ones.
     """
     require(profile in PROFILES, "profile", f"one of {', '.join(PROFILES)}", profile)
     defaults = objectives.option_defaults(objective)
@@ -48,4 +49,6 @@ def make(profile: str = "smoke", objective: str = "standard", **parameters) -> T
             raise unknown_name(name, ["profile", "objective", *known, *defaults])
         if value is not None:
             (settings if name in known else options)[name] = value
+    if options.get("target") is not None:
+        settings = {name: value for name, value in settings.items() if name not in ("lam", "warmup") or parameters.get(name) is not None}
     return TrainConfig(**settings, options=options)

@@ -18,9 +18,9 @@ from . import gfa, gnr, pgd_at, standard, trades
 
 @dataclass(frozen=True)
 class Step:
-    """What the loop tells an objective: λ after warm-up, and the generator of this epoch (on the data's device)."""
+    """What the loop tells an objective: λ (a scalar tensor in a closed loop), and the generator of this epoch (on the data's device)."""
 
-    lam: float
+    lam: float | torch.Tensor
     generator: torch.Generator
 
 

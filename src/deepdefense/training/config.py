@@ -13,7 +13,8 @@ SCHEDULES = ("cosine", "constant")
 SELECTIONS = ("mean", "clean", "robust")
 SCALINGS = (*models.SCALINGS, "standard")
 STARTS = ("fresh", "plain")
-LATER_FIELDS = {"precision": "float32", "start": "fresh"}  # with these values a run has the name that it had before there were such fields
+# With these values a run has the name that it had before there were such fields.
+LATER_FIELDS = {"precision": "float32", "start": "fresh", "stop_at_chance": None, "ema": None}
 
 
 @dataclass(frozen=True)
@@ -26,7 +27,7 @@ class TrainConfig:
     activation: str = "relu"
     scaling: str = "symmetric"  # inside the model: symmetric [-1, 1], unit [0, 1], standard (mean and std of the data)
     objective: str = "standard"
-    lam: float = 0.0  # weight of the objective's penalty
+    lam: float = 0.0  # weight of the objective's penalty; 0 where the option `target` steers it
     warmup: float = 0.0  # share of the run over which lam rises linearly from 0
     options: dict = field(default_factory=dict)  # the objective's own keywords
     train_size: int | None = None  # use only this many training images
@@ -44,6 +45,8 @@ class TrainConfig:
     val_size: int = 500  # validation images attacked after each epoch
     precision: str = "float32"  # arithmetic of the training steps: float32, tf32, bf16 (see `deepdefense.training.precision`)
     start: str = "fresh"  # initial weights: fresh ones, or those that plain training in all else alike ends with
+    stop_at_chance: int | None = None  # stop as collapsed after so many epochs in a row at chance (see `validation.stopped`)
+    ema: float | None = None  # decay of a moving average of the weights, which then is the network (see `deepdefense.training.averaging`)
 
     def __post_init__(self):
         one_of = {
@@ -65,8 +68,9 @@ class TrainConfig:
             value = getattr(self, name)
             require(type(value) is int and value >= 1, name, "a whole number of at least 1", value)
         require(type(self.seed) is int and 0 <= self.seed < 2**31, "seed", "a whole number from 0 to 2^31 - 1", self.seed)
-        sized = self.train_size is None or (type(self.train_size) is int and self.train_size >= 1)
-        require(sized, "train_size", "a whole number of at least 1, or None", self.train_size)
+        for name in ("train_size", "stop_at_chance"):
+            value = getattr(self, name)
+            require(value is None or (type(value) is int and value >= 1), name, "a whole number of at least 1, or None", value)
         for name, low, high in (("lam", 0, 1e6), ("warmup", 0, 1), ("val_eps", 0, 1), ("weight_decay", 0, 1)):
             value = getattr(self, name)
             require(is_number(value) and low <= value <= high, name, f"a number from {low} to {high:g}", value)
@@ -75,6 +79,8 @@ class TrainConfig:
             value = getattr(self, name)
             require(is_number(value) and 0 < value <= 100, name, "a number above 0 and at most 100", value)
             object.__setattr__(self, name, float(value))
+        if self.ema is not None:
+            require(is_number(self.ema) and 0 < self.ema < 1, "ema", "a number above 0 and below 1, or None", self.ema)
         models.check(self.model, width=self.width, activation=self.activation)
         self._check_options()
 
@@ -85,11 +91,28 @@ class TrainConfig:
             if name not in defaults:
                 raise unknown_name(name, defaults)
         objectives.check_options(self.objective, self.options)
+        if "target" in self.options:
+            self._check_target()
+
+    def _check_target(self):
+        target, rest = self.options["target"], {name: value for name, value in self.options.items() if name != "target"}
+        object.__setattr__(self, "options", rest if target is None else {**rest, "target": float(target)})  # None is to give none
+        if target is not None:
+            for name in ("lam", "warmup"):
+                require(getattr(self, name) == 0, name, "left out, or 0, where target is given: λ follows the target", getattr(self, name))
+            weights = self.options.get("weights") or [1]
+            good = min(weights) >= 0 and max(weights) > 0
+            require(good, "weights", "at least 0, and one of them above 0, where target is given", weights)
 
     @property
     def loss(self) -> str:
         """The task loss of the objective."""
         return self.options.get("loss", objectives.option_defaults(self.objective).get("loss", "mse"))
+
+    @property
+    def target(self) -> float | None:
+        """The alignment that λ follows in a closed loop, if it does."""
+        return self.options.get("target")
 
     def to_dict(self) -> dict:
         return asdict(self)
@@ -101,7 +124,7 @@ class TrainConfig:
 
     def name(self) -> str:
         """Name of the run: what matters most, then the digest."""
-        lam = f"-lam{self.lam:g}" if self.lam else ""
+        lam = f"-target{self.target:g}" if self.target else f"-lam{self.lam:g}" if self.lam else ""
         return f"{self.data}-{self.model}-{self.objective}{lam}-seed{self.seed}-{self.digest()}"
 
 

@@ -50,7 +50,7 @@ class GraphedStep:
         self.replayed = 0
         self._warm, self._log, self._generator = 0, None, None
 
-    def __call__(self, x: Tensor, y: Tensor, lam: float, lr: float, generator: torch.Generator) -> dict[str, Tensor] | None:
+    def __call__(self, x: Tensor, y: Tensor, lam: float | Tensor, lr: float, generator: torch.Generator) -> dict[str, Tensor] | None:
         if self._warm == 0:
             self._x, self._y, self._generator = torch.empty_like(x), torch.empty_like(y), generator
             self._lam = torch.zeros((), device=x.device)

@@ -2,21 +2,27 @@
 
 A training goes on only with the configuration, the images and the code that it was begun with. Code is told by the content of
 the files that training depends on: after a change, an unfinished training is begun anew, and a finished one is still read
-back, with a notice.
+back, with a notice. An objective or a model of the caller's own is told by its source and all it holds, weights of a model aside.
 """
 
+import math
 import sys
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 
 import torch
 from torch import nn
+from torch.optim.swa_utils import AveragedModel
 
-from .. import objectives
+from .. import data, objectives
+from ..objectives.closed_loop import ClosedLoop
 from ..storage import checkpoint, code_files
+from ..storage.identity import function_fingerprint
 from .config import LATER_FIELDS, TrainConfig
+
+TRAINED = "trained."  # key of the weights themselves in a checkpoint whose "model." is their average
 
 # What training imports without its results depending on it: the registry, the checks of arguments, the records.
 WITHOUT = (
@@ -27,6 +33,7 @@ WITHOUT = (
     "deepdefense.storage.files",
     "deepdefense.storage.provenance",
     "deepdefense.storage.code_files",
+    "deepdefense.storage.identity",
 )
 
 
@@ -41,6 +48,42 @@ def own_files(config: TrainConfig) -> tuple[Path, ...]:
 def code(config: TrainConfig) -> str:
     """Sixteen hexadecimal digits that change with those files."""
     return code_files.fingerprint(own_files(config))
+
+
+@dataclass(frozen=True)
+class Training:
+    """What a training works with from its first step to its last: the parts that its functions share."""
+
+    config: TrainConfig
+    dataset: data.Dataset  # cut to config.train_size, on the training device
+    objective: Callable
+    model: nn.Module
+    step: Callable  # a TrainingStep, or the GraphedStep that replays it
+    optimizer: torch.optim.Optimizer
+    generator: torch.Generator
+    average: AveragedModel | None  # of the weights, if that is the network that is judged and kept
+    loop: ClosedLoop | None  # which λ follows, or None for a schedule
+    fingerprint: str  # of the whole data set
+    own: dict[str, str | None]  # of the caller's own "objective" and "model", None where the configuration's are used
+    code: str
+    folder: Path | None
+
+    @property
+    def steps(self) -> int:
+        """Of an epoch."""
+        return math.ceil(len(self.dataset.train) / self.config.batch_size)
+
+    @property
+    def network(self) -> nn.Module:
+        """What is judged, kept and handed over: the model, or the average of its weights."""
+        return self.model if self.average is None else self.average.module
+
+
+def own_parts(objective: Callable | None, model: nn.Module | None) -> dict[str, str | None]:
+    """What tells the caller's own objective and model from others; of a model its code, not the weights that training will change."""
+    classes = model and tuple((name, type(module)) for name, module in model.named_modules())
+    given = {"objective": objective, "model": classes}
+    return {name: None if part is None else function_fingerprint(part) for name, part in given.items()}
 
 
 @dataclass
@@ -85,29 +128,40 @@ def only_one(folder: Path | None) -> Iterator[None]:
         yield
 
 
-def restore(folder: Path, config: TrainConfig, fingerprint: str, code: str, model: nn.Module, optimizer, *, finished: bool) -> Progress:
-    """The progress kept in `folder`, with `model` and `optimizer` put where they were; a fresh one if there is none.
+def restore(training: Training, *, finished: bool) -> Progress:
+    """The progress kept in the training's folder, with model and optimizer put where they were; a fresh one if there is none.
 
-    ValueError if it is of another configuration or of other images; CheckpointError if it is damaged, or if the run is
-    `finished` (its record is there) but its weights are not.
+    ValueError if it is of another configuration, of other images, or of another objective or model of one's own; CheckpointError if
+    it is damaged, or if the run is `finished` (its record is there) but its weights are not.
     """
+    config, folder = training.config, training.folder
     state = checkpoint.read_state(folder)
     if state is None:
         if finished:
             raise checkpoint.CheckpointError(f"{folder} holds a finished run's record without its weights; delete it to train anew")
         return Progress([])
-    if state["fingerprint"] != fingerprint:
+    if state["fingerprint"] != training.fingerprint:
         raise ValueError(f"{folder} holds a run on other images of {config.data}; use another folder or delete it")
+    for name, given in training.own.items():
+        if given != state.get("own", {}).get(name):
+            raise ValueError(f"{folder} holds a run with another {name} than the one given; use another folder or delete it")
     wanted, held = (checkpoint.canonical(settings) for settings in (config.to_dict(), {**LATER_FIELDS, **state["config"]}))
     for key in wanted:
         if wanted[key] != held.get(key):
             raise ValueError(f"{folder} holds a run with {key} = {held.get(key)!r}, not {wanted[key]!r}; use another folder or delete it")
-    if state.get("code") != code:
+    if state.get("code") != training.code:
         if not finished:
             _say(f"the code of training has changed since {folder.name} was begun; it is trained anew")
             return Progress([])
         _say(f"note: the code of training has changed since {folder.name} was trained; delete its folder to train it anew")
-    checkpoint.unpack(checkpoint.load_tensors(folder, state["last"]), state["scalars"], model, optimizer)
+    tensors = checkpoint.load_tensors(folder, state["last"])
+    checkpoint.unpack(tensors, state["scalars"], training.network, training.optimizer)
+    if training.average is not None:
+        training.average.n_averaged.fill_(1)  # all that the rule asks is whether the first step was taken
+        trained = {key.removeprefix(TRAINED): value for key, value in tensors.items() if key.startswith(TRAINED)}
+        training.model.load_state_dict(trained)
+    if training.loop is not None:
+        training.loop.restore(state["loop"])
     best = state["best"]
     best_weights = checkpoint.load_tensors(folder, best) if best else None
     checkpoint.tidy(folder, state)
@@ -116,12 +170,17 @@ def restore(folder: Path, config: TrainConfig, fingerprint: str, code: str, mode
     return Progress(state["history"], best, best_weights, state["last"], **begun)
 
 
-def save(folder: Path, config: TrainConfig, fingerprint: str, code: str, so_far: Progress, model: nn.Module, optimizer) -> None:
+def save(training: Training, so_far: Progress) -> None:
     """Put everything that `restore` needs on disk; a kill before the end leaves the state of the epoch before."""
-    epoch = len(so_far.history)
+    folder, epoch = training.folder, len(so_far.history)
     if so_far.best and so_far.best["epoch"] == epoch:
         so_far.best |= checkpoint.save_tensors(folder, f"best-{epoch:04d}", so_far.best_weights)
-    tensors, scalars = checkpoint.pack(model, optimizer)
-    state = {"config": config.to_dict(), "fingerprint": fingerprint, "code": code, "history": so_far.history}
-    state |= {"best": so_far.best, "environment": so_far.environment, "resumed": so_far.resumed, "scalars": scalars}
+    tensors, scalars = checkpoint.pack(training.network, training.optimizer)
+    if training.average is not None:  # the weights that training goes on with, beside the network that readers take
+        tensors |= {f"{TRAINED}{key}": value for key, value in training.model.state_dict().items()}
+    state = {"config": training.config.to_dict(), "fingerprint": training.fingerprint, "code": training.code, "own": training.own}
+    state |= {"history": so_far.history, "best": so_far.best, "environment": so_far.environment}
+    state |= {"resumed": so_far.resumed, "scalars": scalars}
+    if training.loop is not None:
+        state["loop"] = training.loop.state()
     so_far.last = checkpoint.write_state(folder, state, tensors, epoch)["last"]

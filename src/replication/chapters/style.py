@@ -22,6 +22,8 @@ def label(record: Mapping) -> str:
     """Name of a run's defence with its λ, as readers see it."""
     config = record["config"]
     lam = f", λ = {config['lam']:g}" if config["lam"] or config["objective"].startswith("gfa") else ""
+    if config["options"].get("target") is not None:
+        lam = f", target {config['options']['target']:g}"
     return DEFENCE_NAMES.get(config["objective"], config["objective"]) + lam
 
 
