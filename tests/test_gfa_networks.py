@@ -27,7 +27,7 @@ def test_any_submodule_can_be_a_tap():
     net, (x, y) = nn.Sequential(nn.Linear(5, 4), nn.Tanh(), nn.Linear(4, 3)).double(), vectors()
     assert list(gfa_terms(net, x, y, lam=1, layers=["1"]).alignments) == ["1"]
     with pytest.raises(ValueError, match="no linear or convolution layer"):
-        gfa_loss(nn.Sequential(nn.Flatten()), x, y, lam=1, layers="first")
+        gfa_loss(nn.Sequential(nn.Flatten()), x, y, lam=1, layers="deep")
 
 
 def test_a_tensor_that_feeds_two_layers_counts_once():

@@ -4,6 +4,9 @@ import difflib
 import math
 from collections.abc import Callable, Iterable
 
+import torch
+from torch import Tensor, nn
+
 Check = Callable[[object], str | None]
 
 
@@ -90,3 +93,70 @@ def check_range(name: str, value, *, above: float | None = None, least: float | 
     )
     if not inside:
         raise ValueError(f"{name} must be a number {' and '.join(words)}; got {value!r}")
+
+
+def check_batch(model: nn.Module, x: Tensor) -> None:
+    """A ValueError unless `model` is a module that is not compiled and x a floating-point tensor (B, ...) of at least one image."""
+    if not isinstance(model, nn.Module):
+        raise ValueError(f"model must be a torch.nn.Module, got {type(model).__name__}")
+    if any(type(module).__name__ == "OptimizedModule" or module._compiled_call_impl is not None for module in model.modules()):
+        raise ValueError(
+            "the model is compiled (torch.compile), which keeps its layers and their second derivatives out of reach; hand over the "
+            "module that it was made from"
+        )
+    if not isinstance(x, Tensor):
+        raise ValueError(f"x must be a torch.Tensor, got {type(x).__name__}")
+    if not x.is_floating_point():
+        raise ValueError(
+            f"x must hold floating-point images in [0, 1], got {x.dtype}" + ("; divide by 255" if x.dtype == torch.uint8 else "")
+        )
+    if x.dim() < 2 or x.numel() == 0:
+        raise ValueError(f"x must hold at least one image, (B, ...) with a batch axis, got shape {tuple(x.shape)}")
+
+
+def check_labels(y: Tensor, n: int, classes: int | None = None, *, values: bool | None = None, name: str = "y") -> Tensor:
+    """`y` as int64 (n,), or a ValueError: it must hold a class index for each of n samples, of any integer type.
+
+    classes: K, if known; then labels must be below it. values: look at the numbers themselves; by default on a CPU only
+    """
+    if not isinstance(y, Tensor):
+        raise ValueError(f"{name} must be a torch.Tensor of class indices, got {type(y).__name__}")
+    if y.shape != (n,):
+        one_hot = y.dim() == 2 and y.shape[0] == n and y.shape[1] > 1
+        hint = f"; if its rows are one-hot, take {name}.argmax(1)" if one_hot else ""
+        hint = f"; take {name}.squeeze(1)" if y.dim() == 2 and y.shape[1] == 1 else hint
+        raise ValueError(f"{name} must hold one class index for each of {n} samples, shape ({n},), got shape {tuple(y.shape)}{hint}")
+    if y.is_floating_point() or y.is_complex() or y.dtype == torch.bool:
+        raise ValueError(f"{name} must hold class indices as whole numbers (any integer type), got {y.dtype}")
+    y = y.clone() if y.is_inference() else y.long()
+    if n and (y.device.type == "cpu" if values is None else values):
+        low, high = y.aminmax()
+        if low < 0 or (classes is not None and high >= classes):
+            allowed = "of at least 0" if classes is None else f"from 0 to {classes - 1}"
+            raise ValueError(f"{name} must hold class indices {allowed}; these range from {low} to {high}")
+    return y
+
+
+def check_logits_type(logits: Tensor, n: int) -> None:
+    """A ValueError unless `logits` is a floating-point tensor (n, K) with K at least 2."""
+    if not isinstance(logits, Tensor):
+        raise ValueError(
+            f"the model must return a tensor of logits (N, K), got {type(logits).__name__}; wrap it so that forward gives the logits alone"
+        )
+    if logits.dim() != 2 or len(logits) != n or logits.shape[1] < 2:
+        raise ValueError(f"the model must return logits (N, K) with K at least 2: for {n} images it gave shape {tuple(logits.shape)}")
+    if not logits.is_floating_point():
+        raise ValueError(f"the model must return floating-point logits, got {logits.dtype}")
+
+
+def check_run(model: nn.Module, x: Tensor):
+    """`model(x)`; where it fails and its weights are of another type than the images, a ValueError says so."""
+    try:
+        return model(x)
+    except RuntimeError as error:
+        kinds = {str(p.dtype) for p in model.parameters() if p.is_floating_point()}
+        if not kinds or str(x.dtype) in kinds:
+            raise
+        raise ValueError(
+            f"the model fails on images of type {x.dtype}; its weights are {', '.join(sorted(kinds))}: convert one of them ({error})"
+        ) from error

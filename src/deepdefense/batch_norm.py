@@ -38,6 +38,7 @@ def mean_alignment(model: nn.Module, x: Tensor, y: Tensor, *, layers: str | Sequ
     """{tap: Σ⟨h_i, g_i⟩ / Σ‖h_i‖‖g_i‖} of a batch, the mean alignment weighted by lengths, in [−1, 1] and 0 if all gradients vanish.
 
     model: in the mode that is asked about; x (B, ...) in [0, 1], y (B,) class indices; layers, loss: as in `gfa.gfa_terms`
+    NaN if the loss of an image is. ValueError: as for `gfa.layer_gradients`.
     """
     found = {}
     for name, (h, g) in layer_gradients(model, x, y, layers=layers, loss=loss).items():

@@ -14,13 +14,15 @@ What torch's own layers do that these do not:
 - the last backward pass goes on to the image, which no weight needs.
 """
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
+from weakref import WeakSet
 
 import torch
 import torch.nn.functional as F
-from torch import Tensor
+from torch import Tensor, nn
 from torch.autograd.function import once_differentiable
+from torch.nn.attention import SDPBackend, sdpa_kernel
 from torch.overrides import TorchFunctionMode
 
 THIN = 4  # at most so many input channels: the matrix product wins on a CPU
@@ -44,6 +46,53 @@ def depends_only_on(value: Tensor, x: Tensor) -> bool:
             return False
         stack.extend(parent for parent, _ in node.next_functions)
     return True
+
+
+@contextmanager
+def second_derivatives(model: nn.Module) -> Iterator[None]:
+    """Within, a forward pass takes those of torch's kernels that have a second derivative: for attention, and for LSTM and GRU on a GPU."""
+    recurrent = torch.backends.cudnn.enabled and any(isinstance(module, nn.RNNBase) for module in model.modules())
+    with sdpa_kernel(SDPBackend.MATH):
+        torch.backends.cudnn.enabled &= not recurrent
+        try:
+            yield
+        finally:
+            torch.backends.cudnn.enabled |= recurrent
+
+
+_looked_at: WeakSet[nn.Module] = WeakSet()  # models whose graph had second derivatives: one walk over it is enough
+
+
+def check_second_derivative(model: nn.Module, grads: Sequence[Tensor]) -> None:
+    """A ValueError if the graph of `grads` holds an operation of `model` that torch cannot differentiate again."""
+    if model in _looked_at:
+        return
+    seen, stack = {None}, [g.grad_fn for g in grads]
+    while stack:
+        node = stack.pop()
+        if node in seen:
+            continue
+        seen.add(node)
+        reason = _no_derivative(node)
+        if reason:
+            raise ValueError(
+                f"GFA needs second derivatives, and a part of the model has none: {reason}; put another operation in its place"
+            )
+        stack.extend(parent for parent, _ in node.next_functions)
+    _looked_at.add(model)
+
+
+def _no_derivative(node) -> str | None:
+    """What torch would say on differentiating through `node`, if it is one of those that only raise an error."""
+    if node.name().startswith("CompiledFunction"):
+        return "it was compiled (torch.compile)"
+    if node.name() not in ("torch::autograd::NotImplemented", "torch::autograd::Error"):
+        return None
+    try:
+        node(torch.zeros(()))
+    except RuntimeError as error:
+        return str(error).splitlines()[0]
+    return node.name()
 
 
 class _Pass:
@@ -137,7 +186,12 @@ def _batch_norm(mode, input, running_mean, running_var, weight=None, bias=None, 
     return _BatchNorm.apply(input, weight, bias, running_mean, running_var, momentum, eps, mode.state)
 
 
+def _hardsigmoid(mode, input, inplace=False):
+    return None if inplace or not torch.is_grad_enabled() else F.relu6(input + 3) / 6  # torch's own has no second derivative
+
+
 _CALLS = {torch.conv2d: _conv2d, F.linear: _linear, F.relu: _relu, torch.relu: _relu, Tensor.relu: _relu, F.batch_norm: _batch_norm}
+_CALLS[F.hardsigmoid] = _hardsigmoid
 
 
 class _Convolution(torch.autograd.Function):
