@@ -14,7 +14,7 @@ from measured import record
 from replication import wording
 from replication.chapters import geometry_figures, geometry_tables
 from replication.chapters.style import PALETTE
-from replication.claims import quantities
+from replication.claims import measured
 from replication.scope import DEFENCE_NAMES
 
 matplotlib.use("Agg")
@@ -51,7 +51,7 @@ def changed(records, objective, change):
     """Copies of the records, those of `objective` passed through `change(geometry, seed)`."""
     copies = copy.deepcopy(records)
     for one in copies:
-        if quantities.objective(one) == objective:
+        if measured.objective(one) == objective:
             change(one["geometry"], one["training"]["config"]["seed"])
     return copies
 
@@ -72,7 +72,7 @@ def test_every_figure_is_drawn_of_many_networks_and_of_one(records, name, kept):
     fig = FIGURES[name](some)
     fig.canvas.draw()
     drawn = [text.get_text() for legend in fig.legends for text in legend.get_texts()] + [ax.get_title() for ax in fig.axes]
-    for objective in {quantities.objective(one) for one in some}:
+    for objective in {measured.objective(one) for one in some}:
         assert DEFENCE_NAMES[objective] in drawn
 
 
@@ -87,7 +87,7 @@ def test_bars_have_the_heights_and_whiskers_of_the_records(records):
     fig = geometry_figures.rise_bars(altered)
     absolute, relative = fig.axes[0], fig.axes[3]
     index = [name for name in DEFENCE_NAMES if name in OBJECTIVES].index("gfa-first")
-    values = [one["geometry"]["rise"]["mse"]["tangential"]["mean"] for one in altered if quantities.objective(one) == "gfa-first"]
+    values = [one["geometry"]["rise"]["mse"]["tangential"]["mean"] for one in altered if measured.objective(one) == "gfa-first"]
     bars = [container for container in absolute.containers if hasattr(container, "patches")][index]
     assert bars.patches[1].get_height() == pytest.approx(np.mean(values))
     assert matplotlib.colors.same_color(bars.patches[1].get_facecolor(), PALETTE["gfa-first"])
@@ -148,17 +148,17 @@ def test_whiskers_are_said_in_words(records):
 
 def test_the_ratio_of_c5_is_taken_seed_by_seed(records):
     altered = with_tangential_rise(records, "gfa-first", {1: 0.5, 2: 0.25})
-    assert quantities.rise_ratios(altered, "gfa-first") == {1: pytest.approx(0.5), 2: pytest.approx(0.25)}
-    assert quantities.rise_ratios(altered, "gfa-first", within="radial") == {1: 1.0, 2: 1.0}
-    assert quantities.rise_ratios(altered, "gfa-deep", loss="margin") == {1: 1.0, 2: 1.0}
-    assert quantities.rise_ratios(altered[1:], "gfa-first") == {2: pytest.approx(0.25)}  # seed 1 has no plain network
+    assert measured.rise_ratios(altered, "gfa-first") == {1: pytest.approx(0.5), 2: pytest.approx(0.25)}
+    assert measured.rise_ratios(altered, "gfa-first", within="radial") == {1: 1.0, 2: 1.0}
+    assert measured.rise_ratios(altered, "gfa-deep", loss="margin") == {1: 1.0, 2: 1.0}
+    assert measured.rise_ratios(altered[1:], "gfa-first") == {2: pytest.approx(0.25)}  # seed 1 has no plain network
     row = geometry_tables.ratio_table(altered).loc["GFA-FIRST", "squared error"]
     assert row["tangential"] == "0.375 ± 0.18" and row["tangential, by seed"] == "0.5, 0.25" and row["seeds"] == 2
 
 
 def test_a_plain_network_without_any_rise_gives_no_ratio(records):
     altered = with_tangential_rise(records, "standard", {1: 0, 2: 0})
-    assert all(math.isnan(ratio) for ratio in quantities.rise_ratios(altered, "gfa-first").values())
+    assert all(math.isnan(ratio) for ratio in measured.rise_ratios(altered, "gfa-first").values())
     assert geometry_tables.ratio_table(altered).loc["GFA-FIRST", "squared error"]["tangential"] == "–"
     geometry_figures.rise_bars(altered).canvas.draw()
 
@@ -171,9 +171,7 @@ def test_the_change_of_c8_in_its_four_readings(records):
 
     altered = changed(records, "pgd-at", turn)
     layers = len(altered[0]["geometry"]["alignment"]["layers"])
-    signed, magnitude, over_layers, magnitude_over_layers = (
-        quantities.alignment_change(altered, kind=kind) for kind in quantities.ALIGNMENTS
-    )
+    signed, magnitude, over_layers, magnitude_over_layers = (measured.alignment_changes(altered, kind=kind) for kind in measured.ALIGNMENTS)
     assert signed == {1: pytest.approx(-0.1), 2: pytest.approx(-0.2)}
     assert magnitude == {1: pytest.approx(0.05), 2: pytest.approx(0.05)}
     assert over_layers == {1: pytest.approx(-0.1 / layers), 2: pytest.approx(-0.2 / layers)}
@@ -181,21 +179,21 @@ def test_the_change_of_c8_in_its_four_readings(records):
     table = geometry_tables.change_table(altered)
     assert table.loc["PGD-7 training", "signed, at the input"]["by seed"] == "-0.1, -0.2"
     with pytest.raises(ValueError, match="kind must be one of signed, at the input;"):
-        quantities.alignment_change(altered, kind="absolute")
+        measured.alignment_changes(altered, kind="absolute")
 
 
 def test_the_share_of_the_margin_does_not_depend_on_the_scale_of_the_logits(records):
     one = copy.deepcopy(records[0])
     one["geometry"]["loss"]["margin"]["mean"] = -0.5
     one["geometry"]["rise"]["margin"]["tangential"]["mean"] = 0.2
-    assert quantities.rise_over_margin(one) == pytest.approx(0.4)
+    assert measured.rise_over_margin(one) == pytest.approx(0.4)
     one["geometry"]["loss"]["margin"]["mean"] = 0.1
-    assert math.isnan(quantities.rise_over_margin(one))
+    assert math.isnan(measured.rise_over_margin(one))
 
 
 def test_two_networks_of_one_objective_and_seed_are_refused(records):
     with pytest.raises(ValueError, match="standard-1 and standard-1"):
-        quantities.rise_ratios([*records, records[0]], "gnr")
+        measured.rise_ratios([*records, records[0]], "gnr")
 
 
 @pytest.mark.parametrize("name", TABLES)
@@ -203,7 +201,7 @@ def test_two_networks_of_one_objective_and_seed_are_refused(records):
 def test_every_table_has_a_row_for_each_defence(records, name, kept):
     some = records if kept == "all" else records[3:4]
     table = TABLES[name](some)
-    wanted = {DEFENCE_NAMES[quantities.objective(one)] for one in some}
+    wanted = {DEFENCE_NAMES[measured.objective(one)] for one in some}
     wanted -= {"plain"} if name in ("ratio_table", "change_table") else set()
     assert set(table.index.get_level_values(0)) == wanted and "seeds" in table
 

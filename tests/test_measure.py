@@ -14,6 +14,7 @@ from deepdefense import models
 from deepdefense.models import Classifier
 from deepdefense.storage import files
 from replication import records
+from replication.claims import measured as claims_measured
 from replication.experiments import measure
 
 N = 6
@@ -71,6 +72,33 @@ def test_parts_of_the_record_agree_with_each_other(measured):
     assert inputs["mean"] == geometry["alignment"]["input"]["mse"]["mean"]
     assert geometry["directions"]["training residual"]["alignment"]["mean"] == pytest.approx(inputs["mean"], abs=1e-5)
     assert geometry["gradient"]["tangential"]["mean"] <= geometry["gradient"]["length"]["mean"]
+
+
+def test_image_by_image_is_what_the_means_are_of(measured):
+    geometry = measured[-1]["geometry"]
+    images = geometry["images"]
+    assert images["label"] == measured[1].y.tolist() and np.mean(images["right"]) == geometry["accuracy"]
+    assert all(margin > 0 for margin, right in zip(images["margin"], images["right"], strict=True) if right)
+    assert -np.mean(images["margin"]) == pytest.approx(geometry["loss"]["margin"]["mean"], rel=1e-4)
+    for loss in ("mse", "margin"):
+        assert np.mean(images["rise"][loss]) == pytest.approx(geometry["rise"][loss]["tangential"]["mean"], rel=1e-4)
+    assert np.mean(images["alignment"]) == pytest.approx(geometry["alignment"]["input"]["mse"]["mean"], rel=1e-4)
+
+
+def test_the_share_of_an_image_is_that_of_its_own_margin_whatever_the_logits_scale():
+    """The same linear network with its logits doubled: another rise, the same shares, and the control says 1."""
+    split, found = digits(20, 20, N).test, []
+    for scale in (1, 2):
+        model = linear("symmetric")
+        with torch.no_grad():
+            for parameter in model.body[1].parameters():
+                parameter.mul_(scale)
+        found.append({"name": str(scale), "geometry": measure.geometry(model, split.images(), split.y, eps=0.1)})
+    rises = [np.array(one["geometry"]["images"]["rise"]["margin"]) for one in found]
+    assert rises[1] == pytest.approx(2 * rises[0], rel=1e-4) and rises[0].min() > 0
+    values, counted = claims_measured.share_ratio(*found)
+    right = found[0]["geometry"]["images"]["right"]
+    assert counted.tolist() == right and values[counted] == pytest.approx(1, rel=1e-4)
 
 
 def test_the_landscapes_first_axis_is_the_radius_and_its_second_the_tangential_gradient(measured):

@@ -1,7 +1,9 @@
 """From files of networks to the quantities of the claims and the front page, on made-up networks whose answers are known."""
 
 import json
+import shutil
 from dataclasses import replace
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -13,10 +15,11 @@ from deepdefense.training import TrainConfig
 from replication import networks as headline_networks
 from replication import records, scope
 from replication.chapters import gradient_attacks, headline, minimum_norm
-from replication.claims import quantities, scoreboard
+from replication.claims import measured, quantities, scoreboard, verdicts
 from replication.claims.quantities import ALIGNMENTS
+from replication.estimates import estimate
 
-CNN, N = ("cifar10", "cnn"), 20
+CNN, N = ("cifar10", "cnn"), 40
 COST = {"images": N, "seconds": 1.0, "forward": 1, "backward": 1}
 
 
@@ -41,10 +44,12 @@ def write(folder, defence, seed, *, wrong=0, survive=0, distance=1.0, status="fi
         "kind": "training", "name": run.name(), "status": status, "config": run.to_dict(), "wall_time_s": 3600.0,
         "metrics": {"last": {"test_accuracy": 1 - wrong / N, "test_alignment": {"conv1": alignment}}},
         "environment": {"device": "cpu (test)", "commit": "abc"}, "data": {"train": 100},
+        "history": [{"val_alignment": 0.9}, {"val_alignment": alignment + 0.001 * seed}],
     }  # fmt: skip
     files.write_json(folder / f"{run.name()}.json", record)
     about = {"norm": "linf", "eps": 8 / 255, "warnings": [], "name": run.name()}
-    linf = {"paper/FGSM": outcome(broken), "standard/APGD-CE": outcome(broken), "adaptive/PGD mse": outcome(broken)}
+    linf = {f"paper/{name}": outcome(broken) for name in gradient_attacks.PAPER_ATTACKS}
+    linf |= {"standard/APGD-CE": outcome(broken), "adaptive/PGD mse": outcome(broken)}
     Report(label, prediction, linf, about).write(folder / f"{run.name()}.report-last-linf")
     far = {key: outcome(first(N), np.full(N, distance)) for key in quantities.DISTANCE_ATTACKS}
     Report(label, prediction, far, about | {"norm": "l2", "eps": 0.5}).write(folder / f"{run.name()}.report-last-l2")
@@ -61,24 +66,30 @@ def write(folder, defence, seed, *, wrong=0, survive=0, distance=1.0, status="fi
     files.write_json(where / "measures.json", measured)
 
 
-@pytest.fixture
-def folder(tmp_path):
-    """Three seeds: GFA-FIRST keeps 4 more of 20 images than PGD and is wrong on 2, DEEP keeps as many as PGD."""
-    where = tmp_path / "cpu"
+@pytest.fixture(scope="module")
+def written(tmp_path_factory):
+    """Three seeds: GFA-FIRST keeps 8 more of 40 images than PGD and is wrong on 4, DEEP keeps as many as PGD."""
+    where = tmp_path_factory.mktemp("written") / "cpu"
     for seed in (1, 2, 3):
         write(where, "standard", seed)
         write(where, "gnr", seed)
-        write(where, "pgd-at", seed, survive=10, distance=2.0, alignment=-0.1, rise=0.5)
-        write(where, "gfa-first", seed, wrong=2, survive=14, distance=30.0, rise=0.25)
-        write(where, "gfa-deep", seed, survive=10, distance=3.0, rise=0.75)
+        write(where, "pgd-at", seed, survive=20, distance=2.0, alignment=-0.1 + 0.001 * (seed - 2), rise=0.5)
+        write(where, "gfa-first", seed, wrong=4, survive=28, distance=28.0 + seed, rise=0.25 + 0.01 * (seed - 2))
+        write(where, "gfa-deep", seed, survive=20, distance=3.0, rise=0.75)
     return where
 
 
+@pytest.fixture
+def folder(written, tmp_path):
+    """The networks of `written`, for one test to change."""
+    return Path(shutil.copytree(written, tmp_path / "cpu"))
+
+
 def test_quantities_are_the_plans(folder):
-    seed = headline_networks.by_seed(headline_networks.read_all(folder), CNN)[1]
-    assert quantities.common(seed).sum() == N - 2
-    assert quantities.survival(seed, "pgd-at", "APGD-100", 8) == pytest.approx(10 / 18)
-    assert quantities.paper_gap(seed, "gfa-first", "APGD-100", 8) == pytest.approx(100 * 4 / 18)
+    seed = headline_networks.by_seed(headline_networks.read_all(folder), CNN)[2]
+    assert quantities.common(seed).sum() == N - 4
+    assert quantities.survival(seed, "pgd-at", "APGD-100", 8) == pytest.approx(20 / 36)
+    assert quantities.paper_gap(seed, "gfa-first", "APGD-100", 8) == pytest.approx(100 * 8 / 36)
     assert quantities.paper_gap(seed, "gfa-first", "FGSM", 4) == pytest.approx(0), "nothing is broken below 8/255"
     assert quantities.strict_gap(seed, "gfa-first") == pytest.approx(20) and quantities.strict_gap(seed, "gfa-deep") == pytest.approx(0)
     assert quantities.paper_ratio(seed, "gfa-first", "paper/DeepFool") == pytest.approx(30)
@@ -88,15 +99,151 @@ def test_quantities_are_the_plans(folder):
     assert [quantities.alignment_gap(seed, kind) for kind in ALIGNMENTS[:3]] == pytest.approx([-0.1, 0.1, -0.1])
 
 
+def test_samples_of_images_have_the_means_of_the_quantities(folder):
+    seeds = headline_networks.by_seed(headline_networks.read_all(folder), CNN)
+    ones = np.ones((1, N))
+    assert quantities.gap_samples(seeds, "gfa-first", "FGSM", 8).mean(ones)[0] == pytest.approx([100 * 8 / 36] * 3)
+    assert quantities.strict_samples(seeds, "gfa-first").mean(ones)[0] == pytest.approx([20] * 3)
+    paper, n = quantities.paper_ratio_estimate(seeds, "gfa-first", "paper/DeepFool")
+    assert paper == replace(estimate([29, 30, 31]), mean=pytest.approx(30)) and n == (36, 36, 36)
+    strict, n = quantities.strict_ratio_estimate(seeds, "gfa-first", "pgd-at")
+    assert strict.mean == pytest.approx(15) and n == (36, 36, 36)
+    found = quantities.ceiling(seeds, "APGD-100", 16)
+    assert found.points == pytest.approx(100 * 16 / 36) and found.images == (36, 36, 36)
+    assert quantities.ceiling(seeds, "APGD-100", 4).points == 0
+
+
+def test_best_is_read_only_where_the_claim_could_have_been_seen(folder):
+    """Adversarial training keeps everything below 8/255, where GFA cannot win, and all but 16 of 36 from there on: 44.4 points."""
+    seeds = headline_networks.by_seed(headline_networks.read_all(folder), CNN)
+    found = scoreboard.gap(seeds, "APGD-100", 15.2)
+    assert found.best.level in (8, 12, 16) and found.best.ceiling.points == pytest.approx(100 * 16 / 36)
+    assert found.best.estimate.low < found.fixed.estimate.low, "it was chosen among three eps more"
+    assert found.best.estimate.high == found.fixed.estimate.high
+    none = scoreboard.gap(seeds, "APGD-100", 50.0)
+    assert none.best is None and none.verdict == "inconclusive" and none.fixed is not None
+    assert none.best_words() == "no power: +50.0 could not be seen at any ε, at most +44.4 points at 8/255 (n 36)"
+    table = gradient_attacks.gaps_table(headline_networks.read_all(folder), {"APGD-100": 15.2, "FGSM": 50.0})
+    assert list(table["claim in reach"]) == ["at 8, 12, 16 /255", "at no eps"]
+
+
+def test_the_eps_are_those_of_the_records(folder):
+    """A pair swept further than others is read further; what one network lacks is not compared."""
+    for number, path in enumerate(sorted(folder.glob("*.measures-last/sweep.parquet"))):
+        swept = records.read_sweep(path)
+        swept |= {"FGSM/51": swept["FGSM/16"], "APGD-100/51": swept["APGD-100/16"]}
+        if number == 0:
+            del swept["APGD-100/16"]
+        files.write_bytes(path, records.write_sweep(swept))
+    networks = headline_networks.read_all(folder)
+    seeds = headline_networks.by_seed(networks, CNN)
+    assert quantities.levels(seeds, "FGSM") == [1, 2, 4, 8, 12, 16, 51] and quantities.levels(seeds, "APGD-100")[-2:] == [12, 51]
+    assert gradient_attacks.gaps_table(networks, {"FGSM": 20.0}).iloc[0]["claim in reach"] == "at 8, 12, 16, 51 /255"
+    assert gradient_attacks.eps_curves(networks, CNN).axes[0].lines[0].get_xdata()[-1] == 51
+    assert quantities.levels({}, "FGSM") == []
+
+
+def test_fewer_than_thirty_images_are_counted_and_decide_nothing(folder):
+    """GFA-FIRST wrong on 20 more: 16 images are left that all get right."""
+    for seed in (1, 2, 3):
+        write(folder, "gfa-first", seed, wrong=24, survive=28, distance=28.0 + seed)
+    networks = headline_networks.read_all(folder)
+    found = scoreboard.gap(headline_networks.by_seed(networks, CNN), "APGD-100", 15.2)
+    kept = "16 against 16 of 16"
+    assert found.fixed.words() == f"images kept, GFA-FIRST against PGD-7 training at 8/255: {kept}, {kept}, {kept}"
+    assert found.best_words() == "no power: 16 common images" and found.verdict == "inconclusive"
+    assert set(gradient_attacks.paper_table(networks, CNN)["n"]) == {"16"}
+    assert gradient_attacks.paper_table(networks, CNN).loc["PGD-7 training", "FGSM"] == "16 of 16, 16 of 16, 16 of 16"
+    texts = [[text.get_text() for text in ax.texts] for ax in gradient_attacks.eps_curves(networks, CNN).axes]
+    assert texts == [["fewer than 30 images"], ["fewer than 30 images"], []]
+
+
+def test_networks_attacked_on_other_images_are_not_compared(folder):
+    path = next(folder.glob("*gfa-first*seed2*.measures-last/sweep.parquet"))
+    swept = records.read_sweep(path)
+    swept["label"] = swept["prediction"] = np.where(first(3), 5, swept["label"])
+    files.write_bytes(path, records.write_sweep(swept))
+    with pytest.raises(ValueError, match="same first test images; their labels differ"):
+        quantities.gap_samples(headline_networks.by_seed(headline_networks.read_all(folder), CNN), "gfa-first", "FGSM", 8)
+
+
+def images(margin, rise, right=None, alignment=None, mse=None):
+    right = [True] * len(margin) if right is None else right
+    found = {"label": [0] * len(margin), "right": right, "margin": list(margin), "rise": {"margin": list(rise)}}
+    found["rise"]["mse"] = list(rise if mse is None else mse)
+    return found | {"alignment": [0.0] * len(margin) if alignment is None else list(alignment)}
+
+
+def with_images(folder, defence, seed, **what):
+    path = next(folder.glob(f"*{defence}*seed{seed}*.measures-last/measures.json"))
+    record = files.read_json(path)
+    record["geometry"]["images"] = images(**what)
+    files.write_json(path, record)
+
+
+def test_the_control_of_c5_is_taken_image_by_image(folder):
+    """Plain loses half of each margin; GFA says everything ten times more softly and loses 0.4 of its own, but for one image."""
+    margins = np.linspace(1, 2, N)
+    for seed in (1, 2, 3):
+        factor = 0.4 + 0.01 * (seed - 2)
+        with_images(folder, "standard", seed, margin=margins, rise=margins / 2, right=[*[True] * (N - 1), False], mse=margins)
+        rises, right = np.where(first(1), 0.9, factor * margins / 10), [True, False, *[True] * (N - 2)]
+        with_images(folder, "gfa-first", seed, margin=margins / 10, rise=rises, right=right, mse=factor / 4 * margins)
+    seeds = headline_networks.by_seed(headline_networks.read_all(folder), CNN)
+    assert quantities.control_samples(seeds, "gfa-first").images == (N - 2,) * 3
+    found = quantities.control(seeds, "gfa-first", 2)
+    assert found.mean == pytest.approx(0.8) and found.n == 3 and found.low < 0.8 < found.high < 1
+    assert quantities.control(seeds, "gfa-deep") is None, "its record has no images"
+    judged = scoreboard.judge(headline_networks.read_all(folder), None, ["C5"])[0]
+    assert "the margin's rise over the image's own margin: 0.80× plain [" in judged.strict
+    rises = [quantities.rise_estimate(seeds, "gfa-first", loss, 2) for loss in ("mse", "margin")]
+    assert verdicts.suppressed(*rises) == "reproduced", "flatter by far more than half"
+    assert judged.verdict == "partly reproduced", "but not by half of its own margin"
+
+
+def test_rises_and_alignments_count_the_images_where_they_are_recorded(folder):
+    """Means as in the records, seeds that agree, images that do not: the interval is that of the images."""
+    seeds = headline_networks.by_seed(headline_networks.read_all(folder), CNN)
+    assert quantities.rise_estimate(seeds, "gfa-first") == estimate([0.24, 0.25, 0.26]), "means alone: the seeds"
+    spread = np.linspace(0, 2, N)
+    for seed in (1, 2, 3):
+        with_images(folder, "standard", seed, margin=np.ones(N), rise=np.ones(N))
+        with_images(folder, "gfa-first", seed, margin=np.ones(N), rise=0.25 * spread)
+        with_images(folder, "pgd-at", seed, margin=np.ones(N), rise=np.ones(N), alignment=0.1 * (1 - spread))
+    seeds = headline_networks.by_seed(headline_networks.read_all(folder), CNN)
+    error = 1.96 * spread.std() / N**0.5
+    rise = quantities.rise_estimate(seeds, "gfa-first", "margin")
+    assert (rise.mean, rise.low, rise.high) == pytest.approx((0.25, 0.25 * (1 - error), 0.25 * (1 + error)), rel=0.03)
+    assert quantities.rise_estimate(seeds, "gfa-first", "margin", choices=10).high > rise.high
+    signed = quantities.alignment_estimate(seeds)
+    assert (signed.mean, signed.low, signed.high) == pytest.approx((0, -0.1 * error, 0.1 * error), abs=0.002)
+    magnitude = quantities.alignment_estimate(seeds, ALIGNMENTS[1])
+    assert magnitude.mean == pytest.approx(0.1 * np.abs(1 - spread).mean()) and magnitude.low > 0
+    assert quantities.alignment_estimate(seeds, ALIGNMENTS[2]).mean == pytest.approx(-0.1), "over the layers: means alone"
+    assert quantities.alignment_estimate({}) is None is quantities.rise_estimate({}, "gfa-first")
+
+
+def test_the_control_needs_the_same_images(folder):
+    one = {"name": "a", "geometry": {"images": images([1.0, -1.0, 0.0], [0.5, 0.5, 0.5], [True, False, True])}}
+    other = {"name": "b", "geometry": {"images": images([2.0] * 3, [1.0, 1.0, 1.0])}}
+    assert np.isnan(measured.margin_shares(one)).tolist() == [False, True, True]
+    values, counted = measured.share_ratio(one, other)
+    assert values[0] == 1 and counted.tolist() == [True, False, False]
+    other["geometry"]["images"]["label"] = [0, 1, 0]
+    with pytest.raises(ValueError, match="a and b were not measured on the same images"):
+        measured.share_ratio(one, other)
+    assert measured.share_ratio(one, {"name": "b", "geometry": {}}) is None
+
+
 def test_a_failed_attack_is_no_distance_and_an_infinite_one(folder):
     network = headline_networks.of(headline_networks.read_all(folder), CNN, "gfa-deep")[0]
     report = network.reports["l2"]
     found = {key: replace(one, l2=np.where(first(12), np.inf, one.l2)) for key, one in report.outcomes.items()}
     replace(report, outcomes=found).write(folder / f"{network.name}.report-last-l2")
     seed = headline_networks.by_seed(headline_networks.read_all(folder), CNN)[1]
-    assert len(quantities.paper_distances(seed, "paper/DeepFool", "gfa-deep")) == 8
-    assert np.median(quantities.strict_distances(seed["gfa-deep"])) == np.inf
-    assert minimum_norm.distance_table(headline_networks.read_all(folder), CNN).loc["GFA-DEEP", "failures"] == "12 of 60"
+    assert len(quantities.paper_distances(seed, "paper/DeepFool", "gfa-deep")) == N - 12
+    assert np.isinf(quantities.strict_distances(seed["gfa-deep"])).sum() == 12
+    assert minimum_norm.distance_table(headline_networks.read_all(folder), CNN).loc["GFA-DEEP", "failures"] == "12 of 120"
 
 
 def test_the_scoreboard_says_what_the_rules_say(folder):
@@ -107,8 +254,11 @@ def test_the_scoreboard_says_what_the_rules_say(folder):
         "C1": "reproduced", "C2": "reproduced", "C3": "reproduced", "C4": "reproduced", "C5": "reproduced",
         "C6": "partly reproduced", "C7": "reproduced", "C8": "partly reproduced",
     }  # fmt: skip
-    assert "fixed: +22.2 points [+22.2, +22.2] (3 seeds), GFA-FIRST at 8/255" in found["C1"].paper_protocol
-    assert found["C1"].strict == "+20.0 points [+20.0, +20.0] (3 seeds), GFA-FIRST"
+    said = found["C1"].paper_protocol
+    assert said.startswith("fixed: +22.2 points [+") and "(3 seeds) of at most +44.4, n 36, GFA-FIRST at 8/255; best: +22.2" in said
+    assert found["C1"].strict.startswith("+20.0 points [+") and found["C1"].strict.endswith("] (3 seeds), n 40, GFA-FIRST")
+    assert "[+20.0, +20.0]" not in found["C1"].strict, "equal seeds are no certainty"
+    assert found["C5"].strict.endswith("the margin's rise over the image's own margin: not recorded")
     assert found["C8"].paper_protocol.startswith("at the input −0.100")
     assert len(found["C3"].claim.paper) and found["C3"].paper_protocol.startswith("30.00× [")
 
@@ -135,7 +285,13 @@ def test_full_results_take_the_place_of_reduced_ones(folder):
     (root / "search").mkdir()
     (root / "search" / "a.json").write_text(json.dumps({"kind": "training", "wall_time_s": 7200, "environment": {"device": "gpu"}}))
     text = scoreboard.text(root)
-    assert "(reduced scale)" in text and "1 runs of the search (2.0 h of training), 15 headline runs" in text
+    assert "(reduced scale)" in text and "| **inconclusive** | in words | *paper's protocol:* no record" in text, "C7 has no times yet"
+    assert "1 runs of the search (2.0 h of training), 15 headline runs" in text
+    timing = {"kind": "benchmark", "name": "training", "environment": {"device": "cpu (x86_64)"}, "rows": []}
+    files.write_json(root / "benchmarks" / "training.json", timing)
+    assert "| **inconclusive (CPU)** | in words |" in scoreboard.text(root)
+    files.write_json(root / "benchmarks" / "training.json", timing | {"environment": {"device": "NVIDIA H100"}})
+    assert "| **inconclusive (NVIDIA H100)** | in words |" in scoreboard.text(root)
     folder.rename(root / "paper")
     assert records.headline_folder(root) == root / "paper" and "(reduced scale)" not in scoreboard.text(root)
 
@@ -145,9 +301,11 @@ def test_tables_and_figures_of_the_chapters(folder):
     assert headline_networks.present(networks) == [CNN]
     runs = headline.runs_table(networks)
     assert runs.loc[("CNN, CIFAR-10", "GFA-FIRST"), "clean (%)"] == "90.0 ± 0.0" and list(runs["seeds"]) == ["1, 2, 3"] * 5
+    assert runs.loc[("CNN, CIFAR-10", "GFA-FIRST"), "GFA took hold"] == "0.001, 0.002, 0.003: 0 of 3"
+    assert runs.loc[("CNN, CIFAR-10", "plain"), "GFA took hold"] == "–"
     table = gradient_attacks.accuracy_table(networks, CNN)
     assert table.loc["GFA-FIRST", "worst case"] == "70.0 ± 0.0" and table.loc["plain", "APGD-100"] == "0.0 ± 0.0"
-    assert "20 test images" in gradient_attacks.numbers_of_images(networks, CNN)
+    assert "40 test images" in gradient_attacks.numbers_of_images(networks, CNN)
     assert gradient_attacks.gaps_table(networks, {"APGD-100": 15.2}).iloc[0]["by the rule"] == "reproduced"
     assert minimum_norm.ratio_table(networks).shape[0] == 4
     assert len(gradient_attacks.eps_curves(networks, CNN).axes) == 3 and minimum_norm.distance_curves(networks).axes

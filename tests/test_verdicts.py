@@ -18,13 +18,13 @@ def test_an_estimate_is_students_interval():
     values = [1.0, 2.0, 4.0, 4.5]
     low, high = stats.t.interval(0.95, 3, loc=2.875, scale=stats.sem(values))
     found = estimate(values)
-    assert found.mean == 2.875 and found.n == 4 and found.enough
+    assert found.mean == 2.875 and found.n == 4
     assert (found.low, found.high) == pytest.approx((low, high))
-    assert estimate([2.0, 2.0, 2.0]) == Estimate(2.0, 2.0, 2.0, 3)
+    assert estimate([2.0, 2.0, 2.0]) == Estimate(2.0, -math.inf, math.inf, 3), "coarse values are not certain ones"
 
 
 def test_one_seed_or_an_infinite_value_says_nothing_of_the_spread():
-    assert estimate([3.0]) == Estimate(3.0, -math.inf, math.inf, 1) and not estimate([3.0, 4.0]).enough
+    assert estimate([3.0]) == Estimate(3.0, -math.inf, math.inf, 1)
     assert estimate([1.0, math.inf, 2.0]).low == -math.inf
     with pytest.raises(ValueError, match="values must hold at least one"):
         estimate([])
@@ -79,6 +79,20 @@ def test_ratio(paper, strict, word):
 )
 def test_suppressed(training, margin, word):
     assert verdicts.suppressed(training, margin) == word
+
+
+def test_suppressed_needs_the_control_where_it_is_known():
+    half = about(0.3, 0.1)
+    assert verdicts.suppressed(half, half, control=about(0.3, 0.1)) == REPRODUCED
+    assert verdicts.suppressed(half, half, control=about(0.8, 0.1)) == PARTLY == verdicts.suppressed(half, half, control=about(1.4))
+    assert verdicts.suppressed(half, half, control=None) == REPRODUCED, "an old record does not have it"
+
+
+def test_gfa_took_hold_above_a_tenth_and_far_above_plain():
+    plain = [0.00, 0.01, 0.02]  # mean 0.01, sd 0.01: ten above are 0.11
+    assert verdicts.took_hold(0.12, plain) and not verdicts.took_hold(0.105, plain)
+    assert not verdicts.took_hold(0.099, [0.0, 0.001, 0.0]) and verdicts.took_hold(0.1, [0.0, 0.001, 0.0])
+    assert verdicts.took_hold(0.5, plain[:2]) is None
 
 
 def test_everywhere():

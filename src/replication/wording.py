@@ -22,6 +22,8 @@ def interval(one: Estimate | None, unit: str = "", digits: int = 1, sign: bool =
         return "no usable run"
     if one.n == 1:
         return f"{number(one.mean, digits, sign)}{unit} (1 seed)"
+    if not all(map(math.isfinite, (one.low, one.high))):
+        return f"{number(one.mean, digits, sign) if math.isfinite(one.mean) else '∞'}{unit} ({one.n} seeds, no interval)"
     low, high = (number(end, digits, sign) for end in (one.low, one.high))
     return f"{number(one.mean, digits, sign)}{unit} [{low}, {high}] ({one.n} seeds)"
 

@@ -16,7 +16,7 @@ from matplotlib.patheffects import withStroke
 from matplotlib.ticker import FuncFormatter, LogLocator, NullFormatter
 
 from .. import estimates
-from ..claims import quantities
+from ..claims import measured
 from ..scope import DEFENCE_NAMES, DIRECTIONS, LOSS_NAMES, LOSSES, WITHIN
 from .style import PALETTE
 
@@ -31,7 +31,7 @@ def groups(records: Sequence[Mapping]) -> dict[str, list[Mapping]]:
     """{objective: its records}, in the order of `scope.DEFENCE_NAMES`; ValueError if there are none."""
     if not records:
         raise ValueError("there are no measures to draw")
-    found = {name: [r for r in records if quantities.objective(r) == name] for name in DEFENCE_NAMES}
+    found = {name: [r for r in records if measured.objective(r) == name] for name in DEFENCE_NAMES}
     return {name: members for name, members in found.items() if members}
 
 
@@ -153,7 +153,7 @@ def rise_bars(records: Sequence[Mapping]) -> Figure:
         axes[0, column].set(title=LOSS_NAMES[loss], ylabel="worst rise of the loss" if column == 0 else "")
         if relative:
             ratios = {
-                name: [estimates.mean_sd(quantities.rise_ratios(records, name, loss=loss, within=within).values()) for within in WITHIN]
+                name: [estimates.mean_sd(measured.rise_ratios(records, name, loss=loss, within=within).values()) for within in WITHIN]
                 for name in found
             }
             _bars(axes[1, column], ratios, WITHIN)

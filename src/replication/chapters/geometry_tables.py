@@ -7,7 +7,7 @@ from collections.abc import Mapping, Sequence
 
 import pandas as pd
 
-from ..claims import quantities
+from ..claims import measured
 from ..scope import DEFENCE_NAMES, DIRECTIONS, LOSS_NAMES, LOSSES, WITHIN
 from ..wording import NOTHING, cell
 from .geometry_figures import groups, look_up
@@ -26,7 +26,7 @@ def network_table(records: Sequence[Mapping]) -> pd.DataFrame:
     """What the networks say at all: how they ended, accuracy, mean margin, and how much of it a small perturbation takes."""
     rows = {}
     for name, members in groups(records).items():
-        shares = {within: [quantities.rise_over_margin(record, within) for record in members] for within in WITHIN}
+        shares = {within: [measured.rise_over_margin(record, within) for record in members] for within in WITHIN}
         rows[DEFENCE_NAMES[name]] = {
             "ended": ", ".join(sorted({record["training"]["status"] for record in members})),
             "accuracy (%)": cell(100 * look_up(record, "accuracy") for record in members),
@@ -78,7 +78,7 @@ def ratio_table(records: Sequence[Mapping]) -> pd.DataFrame:
         if name == "standard":
             continue
         for loss in LOSSES:
-            ratios = {within: quantities.rise_ratios(records, name, loss=loss, within=within) for within in WITHIN}
+            ratios = {within: measured.rise_ratios(records, name, loss=loss, within=within) for within in WITHIN}
             row = {within: cell(found.values()) for within, found in ratios.items()}
             row |= {"tangential, by seed": ", ".join(f"{r:.3g}" for r in ratios["tangential"].values()) or NOTHING}
             rows[DEFENCE_NAMES[name], LOSS_NAMES[loss]] = row | {"seeds": len(ratios["tangential"])}
@@ -91,7 +91,7 @@ def change_table(records: Sequence[Mapping]) -> pd.DataFrame:
     for name in groups(records):
         if name == "standard":
             continue
-        changes = {kind: quantities.alignment_change(records, name, kind=kind) for kind in quantities.ALIGNMENTS}
+        changes = {kind: measured.alignment_changes(records, name, kind=kind) for kind in measured.ALIGNMENTS}
         for kind, found in changes.items():
             row = {"minus plain": cell(found.values()), "by seed": ", ".join(f"{d:+.3g}" for d in found.values()) or NOTHING}
             rows[DEFENCE_NAMES[name], kind] = row | {"seeds": len(found)}

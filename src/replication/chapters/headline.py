@@ -7,7 +7,8 @@ import pandas as pd
 from IPython.display import display
 from matplotlib.figure import Figure
 
-from ..claims import scoreboard
+from .. import scope, wording
+from ..claims import quantities, scoreboard, verdicts
 from ..networks import Network, Page, of, present
 from ..scope import DEFENCE_NAMES, DEFENCES, PAIRS
 from ..wording import NOTHING, spread
@@ -15,7 +16,10 @@ from .style import scale
 
 
 def runs_table(networks: Sequence[Network]) -> pd.DataFrame:
-    """One row a pair and defence: λ, what else was set, seeds, status, clean accuracy on the whole test set, alignment."""
+    """One row a pair and defence: λ, what else was set, seeds, status, clean accuracy on the whole test set, alignment.
+
+    "GFA took hold": alignment on validation images seed by seed, and of how many seeds it says so (see `verdicts.took_hold`).
+    """
     rows = []
     for pair in present(networks):
         for defence in DEFENCES:
@@ -35,8 +39,18 @@ def runs_table(networks: Sequence[Network]) -> pd.DataFrame:
                 "ended": ", ".join(f"{ended.count(s)} {s}" for s in dict.fromkeys(ended)),
                 "clean (%)": spread([100 * n.clean for n in group if n.record["metrics"]["last"]]),
                 "alignment at the input": spread(first, 3),
+                "GFA took hold": _took_hold(group, of(networks, pair, "standard")) if defence in scope.VARIANTS else NOTHING,
             })  # fmt: skip
     return pd.DataFrame(rows).set_index(["networks", "defence"])
+
+
+def _took_hold(group: Sequence[Network], plain: Sequence[Network]) -> str:
+    values, bar = ([quantities.validation_alignment(n) for n in nets if n.record["status"] == "finished"] for nets in (group, plain))
+    values, bar = ([v for v in some if v is not None] for some in (values, bar))
+    said = [verdicts.took_hold(value, bar) for value in values]
+    if not said or None in said:
+        return NOTHING
+    return f"{', '.join(wording.number(v, 3) for v in values)}: {sum(said)} of {len(said)}"
 
 
 def _besides(config: Mapping) -> dict:

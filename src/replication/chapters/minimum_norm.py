@@ -8,9 +8,9 @@ import pandas as pd
 from matplotlib.figure import Figure
 
 from .. import scope, wording
-from ..claims import quantities, verdicts
+from ..claims import quantities, scoreboard, verdicts
 from ..claims.quantities import DISTANCE_ATTACKS
-from ..estimates import estimate
+from ..estimates import Estimate
 from ..networks import Network, by_seed, of, present
 from ..scope import DEFENCE_NAMES, DEFENCES, PAIRS
 from ..wording import NOTHING, spread
@@ -45,27 +45,28 @@ def distance_table(networks: Sequence[Network], pair: tuple[str, str]) -> pd.Dat
 
 
 def ratio_table(networks: Sequence[Network]) -> pd.DataFrame:
-    """How many times larger GFA's distances are than those of plain and of adversarial training, and the word of the plan's rule."""
+    """How many times larger GFA's distances are than those of plain and of adversarial training, and the word of the plan's rule.
+
+    With the 95 % interval over seeds and images; n: images of a seed, those of the network that has fewer.
+    """
     rows = []
     for pair in present(networks):
         seeds = by_seed(networks, pair)
         for attack in ("paper/DeepFool", "paper/EADEN"):
             for variant in scope.VARIANTS:
                 row = {"networks": PAIRS[pair], "attack": TITLES[attack], "variant": DEFENCE_NAMES[variant]}
-                for against, title in (("standard", "plain"), ("pgd-at", "PGD-7")):
-                    row[f"paper's protocol, to {title}"] = _words(seeds, quantities.paper_ratio, variant, attack, against)
-                for against, title in (("standard", "plain"), ("pgd-at", "PGD-7")):
-                    row[f"strict, to {title}"] = _words(seeds, quantities.strict_ratio, variant, against)
-                values = [quantities.per_seed(seeds, quantities.paper_ratio, variant, attack)]
-                values.append(quantities.per_seed(seeds, quantities.strict_ratio, variant))
-                row["by the rule"] = verdicts.ratio(*(estimate(v) if v else None for v in values))
+                against = {"standard": "plain", "pgd-at": "PGD-7"}
+                paper = {name: quantities.paper_ratio_estimate(seeds, variant, attack, name) for name in against}
+                strict = {name: quantities.strict_ratio_estimate(seeds, variant, name) for name in against}
+                for protocol, found in (("paper's protocol", paper), ("strict", strict)):
+                    row |= {f"{protocol}, to {title}": _words(found[name]) for name, title in against.items()}
+                row["by the rule"] = verdicts.ratio(*(one["standard"] and one["standard"][0] for one in (paper, strict)))
                 rows.append(row)
     return pd.DataFrame(rows).set_index(["networks", "attack", "variant"])
 
 
-def _words(seeds: Mapping, quantity, *arguments) -> str:
-    values = quantities.per_seed(seeds, quantity, *arguments)
-    return wording.interval(estimate(values), "×", 2) if values else NOTHING
+def _words(found: tuple[Estimate, tuple[int, ...]] | None) -> str:
+    return f"{wording.interval(found[0], '×', 2)}, n {scoreboard.span(found[1])}" if found else NOTHING
 
 
 def distance_curves(networks: Sequence[Network]) -> Figure:

@@ -4,16 +4,20 @@
 known of it is missing, or where one of those that it compares collapsed or diverged.
 """
 
-import math
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 
 import numpy as np
 
 from deepdefense.attacks import paper
 from deepdefense.evaluation.report import Report
 
+from .. import intervals
+from ..estimates import Estimate, estimate
+from ..intervals import Ceiling, Samples
 from ..networks import Network
 from ..scope import DEFENCES, VARIANTS
+from . import measured
+from .measured import ALIGNMENTS
 
 Networks = Mapping[str, Network]
 DISTANCE_ATTACKS = tuple(f"paper/{name}" for name in paper.MINIMUM_NORM)
@@ -33,6 +37,13 @@ def common(networks: Networks) -> np.ndarray | None:
     return np.all([s["prediction"] == s["label"] for s in sweeps], axis=0)
 
 
+def levels(seeds: Mapping[int, Networks], attack: str) -> list[int]:
+    """The eps, in 1/255, at which every swept network of the pair was attacked by `attack`; in rising order."""
+    swept = [network.sweep for networks in seeds.values() for network in networks.values() if network.sweep is not None]
+    found = [{int(key.rsplit("/", 1)[1]) for key in one if key.rsplit("/", 1)[0] == attack} for one in swept]
+    return sorted(set.intersection(*found)) if found else []
+
+
 def survival(networks: Networks, defence: str, attack: str, level: int) -> float | None:
     """Share of the commonly correct images that survive `attack` at eps = level/255, in [0, 1]."""
     mask = common(networks)
@@ -43,6 +54,54 @@ def paper_gap(networks: Networks, variant: str, attack: str, level: int) -> floa
     """GFA minus adversarial training on the commonly correct images, in percentage points."""
     values = [survival(networks, defence, attack, level) for defence in (variant, "pgd-at")]
     return None if None in values else 100 * (values[0] - values[1])
+
+
+def _shared(labels: Sequence[np.ndarray]) -> None:
+    """A ValueError unless these are labels of the same first test images, some perhaps of fewer."""
+    for label in labels:
+        if any(not np.array_equal(label[: len(other)], other[: len(label)]) for other in labels):
+            raise ValueError("the networks of a pair must have been attacked on the same first test images; their labels differ")
+
+
+def gap_samples(seeds: Mapping[int, Networks], variant: str, attack: str, level: int) -> Samples | None:
+    """`paper_gap` of every image and seed: 100 where GFA alone keeps it, -100 where adversarial training alone does; else 0."""
+    rows, labels = [], []
+    for seed in sorted(seeds):
+        mask = common(seeds[seed])
+        if mask is not None and mask.any():
+            ours, theirs = (seeds[seed][name].sweep[f"{attack}/{level}"].astype(float) for name in (variant, "pgd-at"))
+            rows.append((100 * (ours - theirs), mask))
+            labels.append(seeds[seed][variant].sweep["label"])
+    _shared(labels)
+    return Samples.of(rows) if rows else None
+
+
+def kept(seeds: Mapping[int, Networks], defence: str, attack: str, level: int) -> Samples | None:
+    """Which of the commonly correct images `defence` keeps: 1 or 0, an image and seed."""
+    rows = []
+    for seed in sorted(seeds):
+        mask = common(seeds[seed])
+        if mask is not None and mask.any():
+            rows.append((seeds[seed][defence].sweep[f"{attack}/{level}"].astype(float), mask))
+    return Samples.of(rows) if rows else None
+
+
+def ceiling(seeds: Mapping[int, Networks], attack: str, level: int) -> Ceiling | None:
+    """The largest `paper_gap` that any network could have: what adversarial training loses of the common images, and their number."""
+    found = kept(seeds, "pgd-at", attack, level)
+    return None if found is None else intervals.ceiling(found)
+
+
+def strict_samples(seeds: Mapping[int, Networks], variant: str) -> Samples | None:
+    """`strict_gap` of every image and seed: 100, 0 or -100."""
+    rows, labels = [], []
+    for seed in sorted(seeds):
+        if strict_gap(seeds[seed], variant) is not None:
+            masks = [worst_case(seeds[seed][name]).astype(float) for name in (variant, "pgd-at")]
+            rows.append((100 * (masks[0] - masks[1]), np.ones(len(masks[0]), bool)))
+            labels.append(seeds[seed][variant].reports["linf"].label)
+    _shared(labels)
+    return Samples.of(rows) if rows else None
 
 
 def worst_case(network: Network) -> np.ndarray | None:
@@ -80,8 +139,42 @@ def paper_distances(networks: Networks, attack: str, of: str) -> np.ndarray | No
 
 def strict_distances(network: Network) -> np.ndarray:
     """The smallest L2 distance over all minimum-norm attacks of the images that the network gets right; a failure is ∞."""
-    report = network.reports["l2"]
-    return np.min([report.outcomes[key].l2 for key in DISTANCE_ATTACKS], axis=0)[report.clean]
+    return _least(network)[network.reports["l2"].clean]
+
+
+def _least(network: Network) -> np.ndarray:
+    return np.min([network.reports["l2"].outcomes[key].l2 for key in DISTANCE_ATTACKS], axis=0)
+
+
+def paper_ratio_estimate(seeds: Mapping[int, Networks], variant: str, attack: str, against: str = "standard", choices: int = 1):
+    """`paper_ratio` with its interval for seeds and images, and how many images each seed has: (Estimate, (n, ...)), or None."""
+    rows = [], []
+    for seed in sorted(seeds):
+        if paper_ratio(seeds[seed], variant, attack, against) is not None:
+            right = np.all([seeds[seed][name].reports["l2"].clean for name in DEFENCES], axis=0)
+            for side, name in zip(rows, (variant, against), strict=True):
+                distance = seeds[seed][name].reports["l2"].outcomes[attack].l2
+                side.append((distance, right & np.isfinite(distance)))
+    return _ratio(rows, "mean", choices)
+
+
+def strict_ratio_estimate(seeds: Mapping[int, Networks], variant: str, against: str = "standard", choices: int = 1):
+    """`strict_ratio` likewise: (Estimate, (n, ...)), or None."""
+    rows = [], []
+    for seed in sorted(seeds):
+        if strict_ratio(seeds[seed], variant, against) is not None:
+            for side, name in zip(rows, (variant, against), strict=True):
+                side.append((_least(seeds[seed][name]), seeds[seed][name].reports["l2"].clean))
+    return _ratio(rows, "median", choices)
+
+
+def _ratio(rows: tuple[list, list], kind: str, choices: int) -> tuple[Estimate, tuple[int, ...]] | None:
+    if not rows[0]:
+        return None
+    samples = [Samples.of(side) for side in rows]
+    quotient = intervals.ratio(*(getattr(one, kind) for one in samples))
+    fewest = tuple(min(both) for both in zip(*(one.images for one in samples), strict=True))
+    return intervals.estimate(quotient, samples[0].values.shape[1], choices=choices), fewest
 
 
 def paper_ratio(networks: Networks, variant: str, attack: str, against: str = "standard") -> float | None:
@@ -109,18 +202,70 @@ def _measured(networks: Networks, defence: str) -> list[dict] | None:
 
 
 def rise_ratio(networks: Networks, defence: str, loss: str = "mse", within: str = "tangential") -> float | None:
-    """C5: `claims_geometry.rise_ratio` of `defence` over plain training."""
+    """C5: `measured.rise_ratio` of `defence` over plain training."""
     found = _measured(networks, defence)
-    return None if found is None else next(iter(rise_ratios(found, defence, loss=loss, within=within).values()))
+    return None if found is None else measured.rise_ratio(*found, loss=loss, within=within)
 
 
-ALIGNMENTS = ("signed, at the input", "magnitude, at the input", "signed, mean over layers", "magnitude, mean over layers")
+def validation_alignment(network: Network) -> float | None:
+    """Mean signed alignment at the input over the validation images after the last epoch; None of a network that diverged."""
+    return network.record["history"][-1].get("val_alignment") if network.record.get("history") else None
+
+
+def control_samples(seeds: Mapping[int, Networks], defence: str) -> Samples | None:
+    """C5's control: `measured.share_ratio` of `defence` over plain training, an image and seed; None where none is recorded."""
+    pairs = [found for seed in sorted(seeds) if (found := _measured(seeds[seed], defence)) is not None]
+    rows = [one for ours, theirs in pairs if (one := measured.share_ratio(ours, theirs)) is not None]
+    rows = [(values, mask) for values, mask in rows if mask.any()]
+    return Samples.of(rows) if rows else None
+
+
+def control(seeds: Mapping[int, Networks], defence: str, choices: int = 1) -> Estimate | None:
+    """The median over the images of C5's control, mean over seeds; choices: `defence` is the best of so many."""
+    found = control_samples(seeds, defence)
+    if found is None:
+        return None
+    return intervals.estimate(found.median, found.values.shape[1], choices=choices, favours="low")
 
 
 def alignment_gap(networks: Networks, kind: str = ALIGNMENTS[0], defence: str = "pgd-at") -> float | None:
-    """C8: `claims_geometry.alignment_change` of `defence` over plain training; kind: one of `claims_geometry.ALIGNMENTS`."""
+    """C8: `measured.alignment_difference` of `defence` over plain training; kind: one of `measured.ALIGNMENTS`."""
     found = _measured(networks, defence)
-    return None if found is None else next(iter(alignment_change(found, defence, kind=kind).values()))
+    return None if found is None else measured.alignment_difference(*found, kind)
+
+
+def _image_by_image(seeds: Mapping[int, Networks], defence: str, pick: Callable) -> tuple[Samples, Samples] | None:
+    """`pick` of what the measures of `defence` and of plain training hold of each image; None where a seed has only means."""
+    pairs = [found for seed in sorted(seeds) if (found := _measured(seeds[seed], defence)) is not None]
+    images = [[record["geometry"].get("images") for record in pair] for pair in pairs]
+    if not images or any(None in pair for pair in images):
+        return None
+    _shared([np.array(one["label"]) for pair in images for one in pair])
+    sides = [[np.array(pick(pair[side]), float) for pair in images] for side in (0, 1)]
+    ours, theirs = (Samples.of([(values, np.ones(len(values), bool)) for values in side]) for side in sides)
+    return ours, theirs
+
+
+def rise_estimate(seeds: Mapping[int, Networks], defence: str, loss: str = "mse", choices: int = 1) -> Estimate | None:
+    """`rise_ratio` with its interval: for seeds and images where the records hold the images, else for seeds alone."""
+    values = per_seed(seeds, rise_ratio, defence, loss)
+    found = _image_by_image(seeds, defence, lambda images: images["rise"][loss])
+    if found is None:
+        return estimate(values, choices=choices, favours="low") if values else None
+    quotient = intervals.ratio(found[0].mean, found[1].mean)
+    return intervals.estimate(quotient, found[0].values.shape[1], choices=choices, favours="low")
+
+
+def alignment_estimate(seeds: Mapping[int, Networks], kind: str = ALIGNMENTS[0], defence: str = "pgd-at") -> Estimate | None:
+    """`alignment_gap` likewise; the records hold the images for the two kinds at the input."""
+    values = per_seed(seeds, alignment_gap, kind, defence)
+    magnitude = {ALIGNMENTS[0]: False, ALIGNMENTS[1]: True}.get(kind)
+    pick = (lambda images: np.abs(images["alignment"])) if magnitude else (lambda images: images["alignment"])
+    found = None if magnitude is None else _image_by_image(seeds, defence, pick)
+    if found is None:
+        return estimate(values) if values else None
+    ours, theirs = found
+    return intervals.estimate(lambda weights: ours.mean(weights) - theirs.mean(weights), ours.values.shape[1])
 
 
 def per_seed(seeds: Mapping[int, Networks], quantity, *arguments) -> list[float]:
@@ -132,70 +277,3 @@ def per_seed(seeds: Mapping[int, Networks], quantity, *arguments) -> list[float]
 def variants(seeds: Mapping[int, Networks], quantity, *arguments) -> dict[str, Sequence[float]]:
     """{variant: values, one a seed} of a quantity whose second argument is the variant."""
     return {name: per_seed(seeds, quantity, name, *arguments) for name in VARIANTS}
-
-
-def objective(record: Mapping) -> str:
-    """The training objective of the network that `record` measures."""
-    return record["training"]["config"]["objective"]
-
-
-def records_by_seed(records: Iterable[Mapping]) -> dict[int, dict[str, Mapping]]:
-    """{seed of training: {objective: record}}; ValueError if a seed has two networks of one objective."""
-    found: dict[int, dict[str, Mapping]] = {}
-    for record in records:
-        networks = found.setdefault(record["training"]["config"]["seed"], {})
-        if objective(record) in networks:
-            names = f"{networks[objective(record)]['name']} and {record['name']}"
-            raise ValueError(f"one network of an objective for each seed is needed to compare them; got {names}")
-        networks[objective(record)] = record
-    return dict(sorted(found.items()))
-
-
-def rise_ratios(
-    records: Iterable[Mapping], defence: str, *, loss: str = "mse", within: str = "tangential", to: str = "standard"
-) -> dict[int, float]:
-    """C5: {seed: worst rise of `loss` for the network `defence`, mean over the images, divided by that of `to`}.
-
-    Perturbations have L2 length at most `measures.RADIUS`; within: "tangential", "radial" or "all". NaN where `to` has none.
-    """
-    found = {}
-    for seed, networks in records_by_seed(records).items():
-        if defence in networks and to in networks:
-            rise, base = (networks[name]["geometry"]["rise"][loss][within]["mean"] for name in (defence, to))
-            found[seed] = rise / base if base > 0 else math.nan
-    return found
-
-
-def rise_over_margin(record: Mapping, within: str = "tangential") -> float:
-    """Worst rise of the margin loss as a share of the network's own mean margin, right logit minus largest wrong one.
-
-    It is the same for any positive multiple of the logits, so a network cannot lower it by saying everything more softly.
-    NaN where the mean margin is not above 0: such a network is wrong about more than it is right about.
-    """
-    kept = -record["geometry"]["loss"]["margin"]["mean"]
-    return record["geometry"]["rise"]["margin"][within]["mean"] / kept if kept > 0 else math.nan
-
-
-def alignments(record: Mapping) -> dict[str, float]:
-    """Mean alignment of one network for the loss it was trained on: signed and in magnitude, at the input and over all layers."""
-    layers = list(record["geometry"]["alignment"]["layers"].values())
-    values = (
-        layers[0]["mean"],
-        layers[0]["mean_abs"],
-        float(np.mean([layer["mean"] for layer in layers])),
-        float(np.mean([layer["mean_abs"] for layer in layers])),
-    )
-    return dict(zip(ALIGNMENTS, values, strict=True))
-
-
-def alignment_change(
-    records: Iterable[Mapping], defence: str = "pgd-at", *, kind: str = ALIGNMENTS[0], to: str = "standard"
-) -> dict[int, float]:
-    """C8: {seed: alignment of the network `defence` minus that of `to`}; kind: one of `ALIGNMENTS`."""
-    if kind not in ALIGNMENTS:
-        raise ValueError(f"kind must be one of {'; '.join(ALIGNMENTS)}; got {kind!r}")
-    return {
-        seed: alignments(networks[defence])[kind] - alignments(networks[to])[kind]
-        for seed, networks in records_by_seed(records).items()
-        if defence in networks and to in networks
-    }

@@ -9,11 +9,12 @@ from pathlib import Path
 
 from deepdefense.storage import paths
 
-from .. import scope
+from .. import intervals, scope
 from ..estimates import Estimate, estimate
+from ..intervals import Ceiling
 from ..networks import Network, by_seed, read_all
 from ..records import SEARCH_FOLDERS, headline_folder, load_records, reduced
-from ..scope import CNN, DEFENCE_NAMES, LEVELS, MLP
+from ..scope import CNN, DEFENCE_NAMES, MLP
 from ..wording import interval, number
 from . import quantities, verdicts
 from .quantities import ALIGNMENTS
@@ -30,7 +31,8 @@ def text(root: Path | None = None) -> str:
     searched = [record for name in SEARCH_FOLDERS if (root / name).is_dir() for record in load_records(root / name, "training")]
     found = judge(networks, timings[0] if timings else None)
     small = " (reduced scale)" if reduced(where) else ""
-    found = [one if one.claim.id == "C7" else replace(one, verdict=one.verdict + small) for one in found]
+    labels = {"C7": _measured_on(timings[0]) if timings else ""}  # a time knows no scale of training, but a machine
+    found = [replace(one, verdict=one.verdict + labels.get(one.claim.id, small)) for one in found]
     return f"{markdown(found)}\n{spent(networks, searched)}\n"
 
 
@@ -81,74 +83,133 @@ def best(by_variant: Mapping[str, Sequence[float]], pick: Callable = max) -> tup
 
 @dataclass(frozen=True)
 class Reading:
-    """One reading of a gap to adversarial training: the variant, the level of eps, and the estimate in points."""
+    """One reading of a gap to adversarial training: the variant, the level of eps, the estimate in points, and what bounds it.
+
+    kept: how many of the common images the variant and adversarial training keep, seed by seed; shown where they are few.
+    """
 
     variant: str
     level: int
     estimate: Estimate
+    ceiling: Ceiling
+    kept: tuple[tuple[int, int], ...]
 
     def words(self) -> str:
-        return f"{interval(self.estimate, ' points', sign=True)}, {DEFENCE_NAMES[self.variant]} at {self.level}/255"
+        if self.ceiling.few:
+            counts = ", ".join(f"{ours} against {theirs} of {n}" for (ours, theirs), n in zip(self.kept, self.ceiling.images, strict=True))
+            return f"images kept, {DEFENCE_NAMES[self.variant]} against {DEFENCE_NAMES['pgd-at']} at {self.level}/255: {counts}"
+        of = f"of at most {number(self.ceiling.points, sign=True)}, n {span(self.ceiling.images)}"
+        return f"{interval(self.estimate, ' points', sign=True)} {of}, {DEFENCE_NAMES[self.variant]} at {self.level}/255"
+
+
+def span(numbers: Sequence[int]) -> str:
+    """ "3" or "3–5", of whole numbers."""
+    low, high = min(numbers), max(numbers)
+    return str(low) if low == high else f"{low}–{high}"
 
 
 @dataclass(frozen=True)
 class Gap:
     """A gap to adversarial training under one attack: at 8/255, at the eps where GFA looks best, and strict; the rule's word.
 
-    Each is that of the better variant, None without a usable run; strict: (variant, estimate).
+    Each is that of the better variant, None without a usable run; strict: (variant, estimate). "Best" is read among the eps at
+    which so large a gap as the claim's could have been seen; if there is none, `best` is None and `no_power` says why.
     """
 
     fixed: Reading | None
     best: Reading | None
     strict: tuple[str, Estimate] | None
     verdict: str
+    no_power: str = ""
+    strict_images: tuple[int, ...] = ()
+
+    def best_words(self) -> str:
+        return self.best.words() if self.best else self.no_power or "no usable run"
+
+    def strict_words(self) -> str:
+        if not self.strict:
+            return f"only {span(self.strict_images)} images" if self.strict_images else "no usable run"
+        return f"{interval(self.strict[1], ' points', sign=True)}, n {span(self.strict_images)}, {DEFENCE_NAMES[self.strict[0]]}"
+
+
+def _reading(seeds: Mapping, attack: str, level: int, levels: int = 1) -> Reading | None:
+    """The better variant at one eps, of `levels` that are chosen from."""
+    chosen = best(quantities.variants(seeds, quantities.paper_gap, attack, level))
+    if chosen is None:
+        return None
+    choices = levels * len(scope.VARIANTS)
+    found = intervals.of_points(quantities.gap_samples(seeds, chosen[0], attack, level), choices=choices)
+    both = [quantities.kept(seeds, name, attack, level).values for name in (chosen[0], "pgd-at")]
+    mask = quantities.kept(seeds, "pgd-at", attack, level).counted
+    counts = tuple(zip(*((values * mask).sum(1).astype(int).tolist() for values in both), strict=True))
+    return Reading(chosen[0], level, found, quantities.ceiling(seeds, attack, level), counts)
+
+
+def _no_power(ceilings: Mapping[int, Ceiling], claimed: float) -> str:
+    enough = {level: one for level, one in ceilings.items() if not one.few}
+    if not enough:
+        return f"no power: {span([n for one in ceilings.values() for n in one.images])} common images" if ceilings else ""
+    level = max(enough, key=lambda level: enough[level].points)
+    most = f"{number(enough[level].points, sign=True)} points at {level}/255"
+    return f"no power: {number(claimed, sign=True)} could not be seen at any ε, at most {most} (n {span(enough[level].images)})"
 
 
 def gap(seeds: Mapping, attack: str, claimed: float) -> Gap:
     """The gap of one pair under `attack`, of which the paper claims so many points."""
-    found = []
-    for level in LEVELS:
-        one = best(quantities.variants(seeds, quantities.paper_gap, attack, level))
-        if one:
-            found.append(Reading(one[0], level, one[1]))
-    fixed = next((reading for reading in found if reading.level == 8), None)
-    kinder = max(found, key=lambda reading: (reading.estimate.n, reading.estimate.mean), default=None)
-    strict = best(quantities.variants(seeds, quantities.strict_gap))
-    return Gap(fixed, kinder, strict, verdicts.gap(kinder and kinder.estimate, strict and strict[1], claimed))
+    levels = quantities.levels(seeds, attack)
+    ceilings = {level: one for level in levels if (one := quantities.ceiling(seeds, attack, level)) is not None}
+    readable = [level for level, one in ceilings.items() if one.reaches(claimed)]
+    found = [_reading(seeds, attack, level, len(readable)) for level in readable]
+    kinder = max(filter(None, found), key=lambda reading: (reading.estimate.n, reading.estimate.mean), default=None)
+    fixed = _reading(seeds, attack, 8) if 8 in levels else None
+    strict, images = best(quantities.variants(seeds, quantities.strict_gap)), ()
+    if strict:
+        samples = quantities.strict_samples(seeds, strict[0])
+        images = samples.images
+        enough = min(images) >= intervals.FEW
+        strict = (strict[0], intervals.of_points(samples, choices=len(scope.VARIANTS))) if enough else None
+    word = verdicts.gap(kinder and kinder.estimate, strict and strict[1], claimed)
+    return Gap(fixed, kinder, strict, word, "" if readable else _no_power(ceilings, claimed), images)
 
 
 def _gap(seeds: Mapping, attack: str) -> tuple[str, str, str]:
     found = gap(seeds, attack, CLAIMED[attack])
-    words = [f"{name}: {one.words() if one else 'no usable run'}" for name, one in (("fixed", found.fixed), ("best", found.best))]
-    strict = found.strict
-    said = f"{interval(strict[1], ' points', sign=True)}, {DEFENCE_NAMES[strict[0]]}" if strict else "no usable run"
-    return "; ".join(words), said, found.verdict
+    fixed = found.fixed.words() if found.fixed else "no usable run"
+    return f"fixed: {fixed}; best: {found.best_words()}", found.strict_words(), found.verdict
 
 
 def _distance(seeds: Mapping, attack: str) -> tuple[str, str, str]:
-    paper = best(quantities.variants(seeds, quantities.paper_ratio, attack))
-    strict = best(quantities.variants(seeds, quantities.strict_ratio))
-    word = verdicts.ratio(paper and paper[1], strict and strict[1])
-    said = [f"{interval(one[1], '×', 2)}, {DEFENCE_NAMES[one[0]]}" if one else "no usable run" for one in (paper, strict)]
-    return *said, word
+    choices, said, found = len(scope.VARIANTS), [], []
+    for quantity, estimated, arguments in (
+        (quantities.paper_ratio, quantities.paper_ratio_estimate, (attack, "standard", choices)),
+        (quantities.strict_ratio, quantities.strict_ratio_estimate, ("standard", choices)),
+    ):
+        chosen = best(quantities.variants(seeds, quantity, *arguments[:-1]))
+        one = estimated(seeds, chosen[0], *arguments) if chosen else None
+        found.append(one and one[0])
+        said.append(f"{interval(one[0], '×', 2)}, n {span(one[1])}, {DEFENCE_NAMES[chosen[0]]}" if one else "no usable run")
+    return *said, verdicts.ratio(*found)
 
 
 def _suppressed(seeds: Mapping) -> tuple[str, str, str]:
-    found = best(quantities.variants(seeds, quantities.rise_ratio), min)
-    if found is None:
+    chosen, choices = best(quantities.variants(seeds, quantities.rise_ratio), min), len(scope.VARIANTS)
+    if chosen is None:
         return "no usable run", "no usable run", verdicts.INCONCLUSIVE
-    margin = estimate(quantities.per_seed(seeds, quantities.rise_ratio, found[0], "margin"))
-    variant, rise = found
+    variant = chosen[0]
+    rise, margin = (quantities.rise_estimate(seeds, variant, loss, choices) for loss in ("mse", "margin"))
+    control = quantities.control(seeds, variant, choices)
     said = f"{interval(rise, '× plain', 2)}, {DEFENCE_NAMES[variant]}, training loss"
-    return said, f"{interval(margin, '× plain', 2)}, margin", verdicts.suppressed(rise, margin)
+    own = interval(control, "× plain", 2) if control else "not recorded"
+    strict = f"{interval(margin, '× plain', 2)}, margin; the margin's rise over the image's own margin: {own}"
+    return said, strict, verdicts.suppressed(rise, margin, control=control)
 
 
 def _everywhere(networks: Sequence[Network]) -> tuple[str, str, str]:
     gaps = {pair: gap(by_seed(networks, pair), "APGD-100", CLAIMED["APGD-100"]) for pair in (CNN, MLP)}
     paper, strict = [], []
     for pair, found in gaps.items():
-        paper.append(f"{scope.PAIRS[pair]}: {found.best.words() if found.best else 'no usable run'}")
-        strict.append(f"{scope.PAIRS[pair]}: {interval(found.strict[1], ' points', sign=True) if found.strict else 'no usable run'}")
+        paper.append(f"{scope.PAIRS[pair]}: {found.best_words()}")
+        strict.append(f"{scope.PAIRS[pair]}: {found.strict_words()}")
     return "; ".join(paper), "; ".join(strict), verdicts.everywhere([found.verdict for found in gaps.values()])
 
 
@@ -161,12 +222,14 @@ def _cost(timing: Mapping | None) -> tuple[str, str, str]:
     return f"an epoch's time: {', '.join(said)}", "the same", verdicts.cheaper(ours, rows["PGD-7"])
 
 
-def _raised(seeds: Mapping) -> tuple[str, str, str]:
-    def change(kind: str) -> Estimate | None:
-        values = quantities.per_seed(seeds, quantities.alignment_gap, kind)
-        return estimate(values) if values else None
+def _measured_on(timing: Mapping) -> str:
+    """What kind of machine the times are of: " (CPU)", or the name of a GPU."""
+    device = timing["environment"]["device"]
+    return " (CPU)" if device.startswith("cpu") else f" ({device})"
 
-    signed, magnitude, layers, _ = (change(kind) for kind in ALIGNMENTS)
+
+def _raised(seeds: Mapping) -> tuple[str, str, str]:
+    signed, magnitude, layers, _ = (quantities.alignment_estimate(seeds, kind) for kind in ALIGNMENTS)
     said = [interval(one, digits=3, sign=True) for one in (signed, magnitude, layers)]
     word = verdicts.raised(signed, magnitude, layers)
     return f"at the input {said[0]}", f"in magnitude {said[1]}; mean over layers {said[2]}", word

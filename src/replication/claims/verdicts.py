@@ -1,18 +1,31 @@
 """From numbers to words: the rules of book/plan.md, one function a kind of claim. They know nothing of networks or files.
 
-A quantity comes as one value a seed. `estimate` gives mean and interval; a rule takes estimates and gives one of VERDICTS.
+A quantity comes as one value a seed. `estimate` gives mean and interval; a rule takes estimates and gives one of these words.
 """
 
+import math
 from collections.abc import Mapping, Sequence
 
 from ..estimates import Estimate
 
 REPRODUCED, PARTLY, NOT, INCONCLUSIVE = "reproduced", "partly reproduced", "not reproduced", "inconclusive"
-VERDICTS = (REPRODUCED, PARTLY, NOT, INCONCLUSIVE)
+LEAST_SEEDS = 3
 
 
 def _enough(*estimates: Estimate | None) -> bool:
-    return all(one is not None and one.enough for one in estimates)
+    return all(one is not None and one.n >= LEAST_SEEDS for one in estimates)
+
+
+def took_hold(alignment: float, plain: Sequence[float], *, least: float = 0.1, deviations: float = 10.0) -> bool | None:
+    """Did GFA do anything to a network? Its mean alignment on validation images is at least `least`, and so many sd above plain's.
+
+    plain: the same number of plainly trained networks, one a seed; fewer than three have no standard deviation to speak of: None.
+    """
+    if len(plain) < LEAST_SEEDS:
+        return None
+    mean = math.fsum(plain) / len(plain)
+    sd = math.sqrt(math.fsum((v - mean) ** 2 for v in plain) / (len(plain) - 1))
+    return alignment >= least and alignment >= mean + deviations * sd
 
 
 def gap(paper: Estimate | None, strict: Estimate | None, claimed: float) -> str:
@@ -37,11 +50,16 @@ def ratio(paper: Estimate | None, strict: Estimate | None, claimed: float = 20.0
     return NOT if paper.high < claimed / 2 else INCONCLUSIVE
 
 
-def suppressed(training_loss: Estimate | None, margin: Estimate | None, most: float = 0.5) -> str:
-    """C5. Worst tangential rise of a loss, GFA over plain training."""
+def suppressed(training_loss: Estimate | None, margin: Estimate | None, most: float = 0.5, *, control: Estimate | None = None) -> str:
+    """C5. Worst tangential rise of a loss, GFA over plain training.
+
+    control: the margin's rise over the image's own margin, GFA over plain training; where it is known, the claim needs it too,
+    since a network that says everything more softly has a flatter loss and as near mistakes.
+    """
     if not _enough(training_loss, margin):
         return INCONCLUSIVE
-    if training_loss.high <= most and margin.high <= most:
+    known = control is not None
+    if training_loss.high <= most and margin.high <= most and not (known and control.high > most):
         return REPRODUCED
     if training_loss.high < 1:
         return PARTLY

@@ -1,7 +1,7 @@
 """What is measured of a trained network beside attacks on it: its sweep over eps, and the geometry of its loss.
 
-`measure_run` gives one JSON record, means and standard deviations over the first test images, and the sweep image by image;
-`book/09_measure.ipynb` makes them for one run, and the chapters on geometry and on gradient attacks read them.
+`measure_run` gives one JSON record, means and standard deviations over the first test images with what claim C5 compares image by
+image, and the sweep; `book/09_measure.ipynb` makes them for one run, and the chapters on geometry and on gradient attacks read them.
 """
 
 from collections.abc import Callable, Mapping
@@ -76,16 +76,31 @@ def alignments(model: Classifier, x: Tensor, y: Tensor, loss: str) -> dict:
     }
 
 
-def rises(f, h: Tensor, y: Tensor, radius: float) -> dict:
-    """{loss: {within: summary}} of the worst rise of each loss within `radius` (in the coordinates of h)."""
+def rises(f, h: Tensor, y: Tensor, radius: float) -> dict[str, dict[str, Tensor]]:
+    """{loss: {within: (N,)}}: the worst rise of each loss within `radius` (in the coordinates of h)."""
 
     def measure(part, labels):
         return {within: worst_rise(f, part, labels, radius=radius, loss=loss, within=within) for within in WITHIN}
 
     found = {}
     for loss in LOSSES:
-        found[loss] = _summaries(_in_chunks(measure, h, y))
+        found[loss] = _in_chunks(measure, h, y)
     return found
+
+
+def image_by_image(logits: Tensor, y: Tensor, rise: Mapping[str, Mapping[str, Tensor]], alignment: Tensor) -> dict:
+    """What a mean over the images hides, as lists in the order of the images: two networks can be compared on those both get right.
+
+    "margin": right logit minus the largest wrong one; "rise": the worst tangential rises, {loss: list}; "alignment": at the input,
+    for the training loss. logits (N, K), y (N,), rise as `rises` gives it, alignment (N,).
+    """
+    return {
+        "label": y.tolist(),
+        "right": (logits.argmax(1) == y).tolist(),
+        "margin": (-get_loss("margin")(logits, y)).double().tolist(),
+        "rise": {loss: rise[loss]["tangential"].double().tolist() for loss in ("mse", "margin")},
+        "alignment": alignment.double().tolist(),
+    }
 
 
 def parts_of_attacks(model: Classifier, x: Tensor, y: Tensor, g: Tensor, eps: float, seed: int) -> dict:
@@ -161,6 +176,8 @@ def geometry(model: Classifier, x: Tensor, y: Tensor, *, eps: float, loss: str =
             logits = torch.cat([f(part) for part in h.split(CHUNK)])
         level = {name: summary(get_loss(name)(logits, y)) for name in LOSSES}
         few = slice(0, LANDSCAPE_IMAGES)
+        rise = rises(f, h, y, RADIUS / scale)
+        (aligned,) = measure_alignment(model, x, y, layers="first", loss=loss).values()
         return {
             "accuracy": float((logits.argmax(1) == y).double().mean()),
             "n": len(y),
@@ -168,7 +185,8 @@ def geometry(model: Classifier, x: Tensor, y: Tensor, *, eps: float, loss: str =
             "loss": level,
             "gradient": {"length": summary(g.flatten(1).norm(dim=1)), "tangential": summary(tangential.flatten(1).norm(dim=1))},
             "alignment": alignments(model, x, y, loss),
-            "rise": {"radius": RADIUS, **rises(f, h, y, RADIUS / scale)},
+            "rise": {"radius": RADIUS, **{name: _summaries(found) for name, found in rise.items()}},
+            "images": image_by_image(logits, y, rise, aligned),
             "attacks": {"eps": eps, **parts_of_attacks(model, x, y, g, eps, seed)},
             "directions": free_directions(f, h, y, generator),
             "profiles": profiles(f, h, y, g, scale, generator),
