@@ -10,6 +10,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from nets import global_random_state, hooks
 from pyautoattack import AutoAttack, checks
+from pyautoattack.square import SquareAttack
 
 from deepdefense import attacks
 from deepdefense.attacks import autoattack
@@ -232,15 +233,63 @@ def test_progress_is_shown(capsys):
     assert "16/16" in capsys.readouterr().err
 
 
-def test_few_classes():
-    x = around_grey(6)
+@pytest.mark.parametrize("norm", ["linf", "l2"])
+@pytest.mark.parametrize("classes", [2, 3])
+def test_few_classes(classes, norm):
+    """With two or three classes the margin stands in for the targeted DLR loss: exact on a linear model, and said."""
+    model = Linear(classes=classes)
+    x, y = labelled(model, around_grey(10))
+    distance = model.distance(x, y, norm)
+    eps = distance.median().item()
+    clear = (distance / eps - 1).abs() > 0.01
+    for attack in (attacks.apgd_t, *([attacks.apgdt] if norm == "linf" else [])):
+        x_adv = attack(model, x, y, eps=eps, steps=20, **({"norm": norm} if attack is attacks.apgd_t else {}))
+        assert torch.equal((model(x_adv).argmax(1) != y)[clear], (distance <= eps)[clear]) and clear.sum() > 6
+    result = standard_suite.standard(model, x, y, eps=eps, norm=norm, steps=20, queries=5)
+    assert torch.equal(result.robust[clear], (distance > eps)[clear])
+    (said,) = (w for w in result.warnings if w["part"] == "APGD-T")
+    assert said["kind"] == "few classes" and "the margin stood in" in said["message"]
     four = Linear(classes=4)
-    assert standard_suite.standard(four, *labelled(four, x), eps=0.01, steps=3, queries=5).clean.all()
-    three = Linear(classes=3)
-    for call in (standard_suite.standard, attacks.apgd_t):
-        with pytest.raises(ValueError, match="needs at least 4 classes; this model has 3"):
-            call(three, *labelled(three, x), eps=0.01, steps=3)
-    assert attacks.fab_t(three, *labelled(three, x), eps=0.01, steps=3).shape == x.shape
+    said = standard_suite.standard(four, *labelled(four, x), eps=0.01, norm=norm, steps=3, queries=5).warnings
+    assert "few classes" not in {w["kind"] for w in said}
+
+
+@pytest.mark.parametrize(
+    ("height", "width", "fits"),
+    [(size, size, size not in (12, 14, 18, 19, 24)) for size in (5, 7, 10, 11, 12, 13, 14, 17, 18, 19, 23, 24, 25, 28)]
+    + [(32, 36, False), (12, 7, False), (20, 33, True), (33, 20, True)],
+)
+def test_square_in_l2_on_any_size(height, width, fits):
+    """The authors' own where it runs, bit for bit; where it does not, the same with squares that fit."""
+    shape = (1, height, width)
+    model = Linear(shape, dtype=torch.float32)
+    x, y = labelled(model, around_grey(4, shape).float())
+    eps = 2 * model.distance(x, y, "l2").max().item()
+
+    def theirs():
+        attack = SquareAttack(lambda v: model(v).clone(), norm="L2", eps=eps, n_queries=8, resc_schedule=False, device="cpu")
+        with torch.random.fork_rng(devices=[]), torch.no_grad():
+            torch.manual_seed(0)
+            return attack.perturb(x.clone(), y)
+
+    x_adv = attacks.square(model, x, y, eps=eps, norm="l2", queries=8)
+    moved = distances(x, x_adv, "l2") > 0
+    assert torch.equal(moved, model(x_adv).argmax(1) != y)
+    if fits:
+        assert torch.equal(theirs(), x_adv)
+    else:
+        with pytest.raises(RuntimeError, match="broadcast shape|size of tensor"):
+            theirs()
+        start = autoattack._square_inside()(model, norm="L2", eps=eps, n_queries=0, device="cpu", resc_schedule=False)
+        start.init_hyperparam(x)
+        with torch.random.fork_rng(devices=[]):
+            laid = start.attack_single_run(x, y)[1] - x
+        assert torch.allclose(laid.flatten(1).norm(dim=1), torch.tensor(eps), rtol=1e-3)
+        side, first = height // 5, (height - height // 5 * 5) // 2
+        last = [first + (length - first) // side * side for length in (height, width)]
+        assert (laid[:, :, first : last[0], first : last[1]] != 0).all() and (laid != 0).sum() == 4 * (
+            (last[0] - first) * (last[1] - first)
+        )
 
 
 def test_a_model_that_returns_its_input_is_not_written_into():

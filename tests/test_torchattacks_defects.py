@@ -219,8 +219,10 @@ def test_apgdt_expects_ten_classes():
     with pytest.raises(IndexError):
         torchattacks.APGDT(model, eps=1e-5)(x, y)
     assert wrong(model, small("APGDT", eps=0.5)(model, x, y), y).all()
-    with pytest.raises(ValueError, match="4 classes or more"):
-        small("APGDT")(pw.affine(classes=3), x, y.clamp(max=2))
+    with pytest.raises(IndexError):
+        torchattacks.APGDT(pw.affine(classes=3), eps=0.5, n_classes=3)(x, y.clamp(max=2))
+    few = pw.affine(classes=3)
+    assert wrong(few, small("APGDT", eps=0.5)(few, x, y.clamp(max=2)), y.clamp(max=2)).all()
 
 
 @pytest.mark.parametrize(("raw", "ours", "margin"), [("FGSM", "FGSM", False), ("PGD", "PGD", True)])

@@ -5,39 +5,54 @@ from contextlib import contextmanager
 
 import torch
 from torch import Tensor, nn
+from torch.nn.modules import module as every_module
 
 
 def predict(model: nn.Module, x: Tensor, batch_size: int = 1000) -> Tensor:
-    """Predicted classes (N,) of images x (N, C, H, W) in [0, 1], in eval mode."""
+    """Predicted classes (N,) of images x (N, C, H, W) in [0, 1], in eval mode; −1 where the model gives no answer (NaN)."""
     with frozen(model), torch.no_grad():
-        return torch.cat([model(part).argmax(1) for part in x.split(batch_size)])
+        return torch.cat([answers(model(part)) for part in x.split(batch_size)])
 
 
 @contextmanager
 def frozen(model: nn.Module) -> Iterator[None]:
-    """The model in eval mode with parameters that take no gradient; afterwards each module and parameter as before."""
+    """The model in eval mode, with parameters that take no gradient, and `private`; afterwards everything as before."""
     modes = {module: module.training for module in model.modules()}
-    wanted = {parameter: parameter.requires_grad for parameter in model.parameters()}
-    model.eval()
+    wanted = [parameter for parameter in model.parameters() if parameter.requires_grad]
+    if any(modes.values()):
+        model.eval()
     for parameter in wanted:
         parameter.requires_grad_(False)
     try:
-        yield
+        with private(model):
+            yield
     finally:
         for module, mode in modes.items():
-            module.training = mode
-        for parameter, flag in wanted.items():
-            parameter.requires_grad_(flag)
+            if module.training is not mode:
+                module.training = mode
+        for parameter in wanted:
+            parameter.requires_grad_(True)
 
 
 @contextmanager
 def seeded(device: torch.device, seed: int) -> Iterator[None]:
     """The global generators at `seed`, the CPU's and those of every GPU in use; afterwards as they were."""
-    in_use = device.type == "cuda" or torch.cuda.is_initialized()
-    cuda = range(torch.cuda.device_count()) if in_use else []  # torch.manual_seed reseeds them all
+    cuda = range(torch.cuda.device_count()) if _gpus_in_use(device) else []
     with torch.random.fork_rng(devices=cuda):
-        torch.manual_seed(seed)
+        reseed(device, seed)
         yield
+
+
+def reseed(device: torch.device, seed: int) -> None:
+    """Put the global generators at `seed`, the CPU's and those of every GPU in use."""
+    if _gpus_in_use(device):
+        torch.manual_seed(seed)
+    else:  # the same for the CPU's; torch.manual_seed would take a stack trace for each kind of GPU that may yet come
+        torch.default_generator.manual_seed(seed)
+
+
+def _gpus_in_use(device: torch.device) -> bool:
+    return device.type == "cuda" or torch.cuda.is_initialized()
 
 
 def pick_device(device: str = "auto") -> torch.device:
@@ -45,3 +60,75 @@ def pick_device(device: str = "auto") -> torch.device:
     if device == "auto":
         return torch.device("cuda" if torch.cuda.is_available() else "cpu")
     return torch.device(device)
+
+
+def answers(logits: Tensor) -> Tensor:
+    """The class with the largest of the logits (B, K), (B,) int64; −1 where there is no answer.
+
+    No answer: a logit is NaN, all are −∞, or several are +∞. One +∞ alone is an answer, and of equal finite logits the
+    first is it, as for `argmax`.
+    """
+    first = logits.argmax(1)
+    largest = logits.gather(1, first[:, None])
+    alone = (logits == largest).sum(1) == 1  # NaN equals nothing
+    return first.masked_fill(~(alone | largest.squeeze(1).isfinite()), -1)
+
+
+def wrong(logits: Tensor, y: Tensor) -> Tensor:
+    """Is the answer another than y (B,), or none at all? (B,) bool"""
+    return answers(logits) != y
+
+
+def _own_input(_module, args: tuple, kwargs: dict) -> tuple[tuple, dict]:
+    def copy(value):
+        return value.clone() if isinstance(value, Tensor) else value
+
+    return tuple(map(copy, args)), {name: copy(value) for name, value in kwargs.items()}
+
+
+def _full_precision(_module, args: tuple, output):
+    if not isinstance(output, Tensor) or not output.is_floating_point():
+        return output
+    if output.dtype == torch.float32 or (output.dtype == torch.float64 and args and args[0].dtype == torch.float64):
+        return output.clone()
+    return output.to(torch.float32)
+
+
+@contextmanager
+def private(model: nn.Module) -> Iterator[nn.Module]:
+    """While active, whoever calls `model` is safe from it: it gets a copy of its input and hands out a copy of its logits.
+
+    So a model that writes into its input writes into nothing that is the caller's, and one that answers into the same
+    memory each time changes no earlier answer. Gradients flow through both copies, bit for bit. Logits come as float32,
+    from float64 images as float64 if the model gives that. Anything but a tensor is handed out as it is. Nests.
+    """
+    if _own_input in model._forward_pre_hooks.values():
+        yield model
+        return
+    if isinstance(model, torch.jit.RecursiveScriptModule):
+        handles = _listen_from_outside(model)  # it takes no hooks itself
+    else:
+        handles = [
+            model.register_forward_pre_hook(_own_input, with_kwargs=True),
+            model.register_forward_hook(_full_precision),
+        ]
+    try:
+        yield model
+    finally:
+        for handle in handles:
+            handle.remove()
+
+
+def _listen_from_outside(model: nn.Module) -> list:
+    def before(module, args):
+        return _own_input(module, args, {})[0] if module is model else None
+
+    def after(module, args, output):
+        return _full_precision(module, args, output) if module is model else None
+
+    return [every_module.register_module_forward_pre_hook(before), every_module.register_module_forward_hook(after)]
+
+
+def is_private(hook) -> bool:
+    """Is this hook of a module one of `private`, and so none that reads what passes?"""
+    return hook in (_own_input, _full_precision)

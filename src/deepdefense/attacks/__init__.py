@@ -16,6 +16,7 @@ from .minimum_norm import ddn, deepfool_l2, deepfool_linf, ead, fmn_linf
 from .multi_targeted import multi_targeted_pgd
 from .orthogonal import orthogonal_pgd
 from .paper import apgdt, pgd_l2
+from .forward_passes import planned_passes
 from .projected_gradient import ScaledLogits, loss_pgd, restarted_pgd, scaled_pgd
 from .smallest_distance import Minimum, Summary, minimum_over, summary, tighten
 from .suites import suite_adaptive
@@ -45,6 +46,7 @@ __all__ = [
     "orthogonal_pgd",
     "pgd",
     "pgd_l2",
+    "planned_passes",
     "rays",
     "restarted_pgd",
     "scaled_pgd",

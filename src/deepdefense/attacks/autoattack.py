@@ -7,7 +7,10 @@ nine target classes where there are so many. The images are attacked exactly as 
 become part of the result, and a killed run goes on.
 """
 
+import inspect
+import textwrap
 from collections.abc import Callable
+from functools import cache
 
 import torch
 from pyautoattack.autopgd_base import APGDAttack, APGDAttack_targeted
@@ -15,11 +18,14 @@ from pyautoattack.fab_pt import FABAttack_PT
 from pyautoattack.square import SquareAttack
 from torch import Tensor, nn
 
-from ..inference import frozen, seeded
+from ..inference import reseed
+from ..losses import targeted_margin
 from .contract import check_inputs, check_output
+from .libraries import viewed
 
 AUTHORS_NORM = {"linf": "Linf", "l2": "L2"}
 TARGETS = 9
+DLR_CLASSES = 4  # the targeted DLR loss divides by a difference of the first, third and fourth largest logits
 
 
 class Log:
@@ -55,15 +61,20 @@ def _apgd_ce(logits, common, classes, log, steps=100):
     return APGDAttack(logits, n_iter=steps, loss="ce", eot_iter=1, rho=0.75, logger=log, **common)
 
 
-def check_classes(classes: int) -> None:
-    if classes < 4:
-        raise ValueError(f"the targeted DLR loss of APGD-T needs at least 4 classes; this model has {classes}")
+class _MarginTargeted(APGDAttack_targeted):
+    """APGD-T on the difference of the two logits: for two or three classes there is no targeted DLR loss."""
+
+    def dlr_loss_targeted(self, x, y):
+        return targeted_margin(x, y, self.y_target)
 
 
 def _apgd_t(logits, common, classes, log, steps=100):
-    check_classes(classes)
     targets = min(TARGETS, classes - 1)
-    return APGDAttack_targeted(logits, n_iter=steps, n_target_classes=targets, eot_iter=1, rho=0.75, logger=log, **common)
+    make = APGDAttack_targeted
+    if classes < DLR_CLASSES:
+        make = _MarginTargeted
+        log.warning(f"the targeted DLR loss needs {DLR_CLASSES} classes and the model has {classes}: the margin stood in")
+    return make(logits, n_iter=steps, n_target_classes=targets, eot_iter=1, rho=0.75, logger=log, **common)
 
 
 def _fab_t(logits, common, classes, log, steps=100):
@@ -71,15 +82,40 @@ def _fab_t(logits, common, classes, log, steps=100):
     return FABAttack_PT(logits, n_iter=steps, targeted=True, n_target_classes=targets, **common)
 
 
-def _square(logits, common, classes, log, queries=5000):
-    return SquareAttack(logits, p_init=0.8, n_queries=queries, resc_schedule=False, **common)
+@cache
+def _square_inside() -> type[SquareAttack]:
+    """The authors' attack with its first squares inside the image.
+
+    In L2 it lays h // s squares of side s = h // 5, from (h − 5s) // 2 on: for 12, 14, 18, 19 or 24 pixels, and for
+    some oblong images, the last one would end outside, and torch refuses. Here those that fit are laid.
+    """
+    source = textwrap.dedent(inspect.getsource(SquareAttack.attack_single_run))
+    for side in "hw":
+        before, after = f"in range({side} // s)", f"in range(({side} - sp_init) // s)"
+        if source.count(before) != 2:  # L2 and L1
+            raise ImportError("this version of pyautoattack is not the one whose Square attack can be mended; install 0.2.0")
+        source = source.replace(before, after)
+    space = {}
+    exec(compile(source, f"<{SquareAttack.__module__}, mended>", "exec"), vars(inspect.getmodule(SquareAttack)), space)
+    return type("SquareInside", (SquareAttack,), space)
+
+
+def _squares_fit(height: int, width: int) -> bool:
+    side = height // 5
+    return side == 1 or all((height - 5 * side) // 2 + length // side * side <= length for length in (height, width))
+
+
+def _square(logits, common, classes, log, queries=5000, shape=(32, 32)):
+    fits = common["norm"] != "L2" or _squares_fit(*shape)
+    make = SquareAttack if fits else _square_inside()
+    return make(logits, p_init=0.8, n_queries=queries, resc_schedule=False, **common)
 
 
 MAKERS = {"APGD-CE": _apgd_ce, "APGD-T": _apgd_t, "FAB-T": _fab_t, "Square": _square}
 PARTS = tuple(MAKERS)
 
 
-def check(model: nn.Module, x: Tensor, y: Tensor, eps: float, norm: str, **counts: int) -> None:
+def check(model: nn.Module, x: Tensor, y: Tensor, eps: float, norm: str, **counts: int) -> tuple[Tensor, Tensor]:
     if norm not in AUTHORS_NORM:
         raise ValueError(f"norm must be one of {', '.join(AUTHORS_NORM)}; got {norm!r}")
     if not (eps > 0 and (norm != "linf" or eps <= 1)):
@@ -90,31 +126,33 @@ def check(model: nn.Module, x: Tensor, y: Tensor, eps: float, norm: str, **count
         raise ValueError(f"Square in L2 needs images of at least 5 × 5 pixels, got {tuple(x.shape[2:])}")
     if any(not count >= 1 for count in counts.values()):
         raise ValueError(f"{', '.join(counts)} must be at least 1, got {', '.join(map(str, counts.values()))}")
-    check_inputs(model, x, y, 0.0)
+    return check_inputs(model, x, y, 0.0)
 
 
 def perturb(part: str, model, x, y, eps, norm, seed, log, **settings) -> Tensor:
-    """One part on one batch: what the authors' attack returns, proven to lie in the ball. `model` is frozen already."""
-    logits = logits_of(model, x.dtype)
-    with torch.no_grad():
-        classes = logits(x[:1]).shape[1]
-        attack = MAKERS[part](logits, _common(norm, eps, seed, x), classes, log, **settings)
-        with seeded(x.device, seed):
-            single = x.detach().to(torch.float32, copy=True)
-            moved = attack.perturb(single.clone(), y.clone())
-        x_adv = torch.where(moved == single, x.detach(), moved.to(x.dtype))  # pixels that did not move are the image's own
+    """One part on one batch: what the authors' attack returns, proven to lie in the ball."""
+    x = x.detach().contiguous()
+    with viewed(model, x, seed) as view, torch.no_grad():
+        view.attacked(x, y, eps, norm)
+        logits = logits_of(view, x.dtype)
+        if part == "Square":
+            settings["shape"] = tuple(x.shape[2:])
+        attack = MAKERS[part](logits, _common(norm, eps, seed, x), logits(x[:1]).shape[1], log, **settings)
+        reseed(x.device, seed)
+        single = x.to(torch.float32, copy=True)
+        moved = attack.perturb(single.clone(), y.clone())
+        moved = torch.where(moved == single, x, moved.to(x.dtype))  # pixels that did not move are the image's own
+        x_adv = view.worst(moved)
     return check_output(x, x_adv, eps, part, norm)
 
 
 def _bounded(part: str, model, x, y, eps, norm, seed, **settings) -> Tensor:
     if eps == 0:  # as for the other attacks, a ball that holds nothing but the image
-        check_inputs(model, x, y, 0.0)
-        return x.detach().clone()
-    check(model, x, y, eps, norm, **settings)
+        return check_inputs(model, x, y, 0.0)[0].clone()
+    x, y = check(model, x, y, eps, norm, **settings)
     if len(x) == 0:
         return x.clone()
-    with frozen(model):
-        return perturb(part, model, x, y, eps, norm, seed, Log(), **settings)
+    return perturb(part, model, x, y, eps, norm, seed, Log(), **settings)
 
 
 def apgd_ce(model: nn.Module, x: Tensor, y: Tensor, *, eps: float = 8 / 255, norm: str = "linf", steps: int = 100, seed: int = 0) -> Tensor:
@@ -126,7 +164,10 @@ def apgd_ce(model: nn.Module, x: Tensor, y: Tensor, *, eps: float = 8 / 255, nor
 
 
 def apgd_t(model: nn.Module, x: Tensor, y: Tensor, *, eps: float = 8 / 255, norm: str = "linf", steps: int = 100, seed: int = 0) -> Tensor:
-    """APGD on the DLR loss towards each of up to nine other classes, `steps` each; needs four classes."""
+    """APGD on the DLR loss towards each of up to nine other classes, `steps` each.
+
+    With two or three classes that loss is not defined, and the difference of the two logits takes its place.
+    """
     return _bounded("APGD-T", model, x, y, eps, norm, seed, steps=steps)
 
 

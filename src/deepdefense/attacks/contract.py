@@ -16,8 +16,12 @@ class AttackError(RuntimeError):
     """An attack broke its own promise: left the ball or [0, 1], or gave NaN."""
 
 
-def check_inputs(model: nn.Module, x: Tensor, y: Tensor, eps: float) -> None:
-    """One clear sentence for what an attack cannot work with."""
+def check_images(model: nn.Module, x: Tensor, y: Tensor, eps: float) -> tuple[Tensor, Tensor]:
+    """One clear sentence for what an attack cannot work with, whatever the model; else (x, y) as an attack works on them.
+
+    These are plain tensors in the order of memory that foreign code counts on: x detached, contiguous and in [0, 1] to
+    the bit, y int64. Memory is shared with what was handed over: neither is to be written into.
+    """
     if not isinstance(model, nn.Module):
         raise ValueError(f"model must be a torch.nn.Module, got {type(model).__name__}")
     if not x.is_floating_point() or x.dim() < 2:
@@ -26,13 +30,27 @@ def check_inputs(model: nn.Module, x: Tensor, y: Tensor, eps: float) -> None:
         raise ValueError(f"y must hold {len(x)} class indices, got {y.dtype} of shape {tuple(y.shape)}")
     if not 0 <= eps <= 1:
         raise ValueError(f"eps must lie in [0, 1], in units of the image range (8/255 for 8 grey levels); got {eps}")
-    if len(x) and not (x.min() >= 0 and x.max() <= 1):
-        raise ValueError(f"images must lie in [0, 1]; these range from {x.min():.4g} to {x.max():.4g}")
+    if x.is_inference() and not torch.is_inference_mode_enabled():
+        x, y = x.clone(), y.clone()  # autograd takes no tensor of inference mode
+    x = x.detach().as_subclass(Tensor).contiguous()
+    return in_range(x), y.detach().as_subclass(Tensor).long().contiguous()
+
+
+def check_labels(y: Tensor, classes: int) -> None:
+    """A ValueError unless y holds indices of `classes` classes, of which an attack needs two."""
+    if classes < 2:
+        raise ValueError(f"the model must tell at least 2 classes apart, its logits have {classes}")
+    if len(y) and not (y.min() >= 0 and y.max() < classes):
+        raise ValueError(f"y must hold class indices from 0 to {classes - 1}; these range from {y.min()} to {y.max()}")
+
+
+def check_inputs(model: nn.Module, x: Tensor, y: Tensor, eps: float) -> tuple[Tensor, Tensor]:
+    """`check_images`, and the labels against the model's classes, for which it is asked about one image."""
+    x, y = check_images(model, x, y, eps)
     if len(x):
         with frozen(model), seeded(x.device, 0), torch.no_grad():
-            classes = model(x[:1]).shape[1]
-        if not (y.min() >= 0 and y.max() < classes):
-            raise ValueError(f"y must hold class indices from 0 to {classes - 1}; these range from {y.min()} to {y.max()}")
+            check_labels(y, model(x[:1]).shape[1])
+    return x, y
 
 
 def step_size(alpha: float | None, eps: float) -> float:
@@ -49,18 +67,55 @@ NORMS = {"linf": torch.inf, "l2": 2, "l1": 1}
 
 def distances(x: Tensor, x_adv: Tensor, norm: str) -> Tensor:
     """Distance of each image to its perturbed one, (B,); norm: "linf", "l2" or "l1"."""
-    return (x_adv - x).flatten(1).norm(NORMS[norm], dim=1)
+    apart = (x_adv - x).flatten(1)
+    return apart.abs_().amax(1) if norm == "linf" else apart.norm(NORMS[norm], dim=1)  # torch's own ∞-norm is slow
+
+
+def _farthest(x: Tensor, x_adv: Tensor, norm: str) -> float:
+    if norm == "linf":  # the same in one pass less
+        return max(abs(end.item()) for end in (x_adv - x).aminmax())
+    return distances(x, x_adv, norm).max().item()
+
+
+def rounding(x: Tensor, eps: float, norm: str = "linf") -> float:
+    """By how much the distance of an honest x + δ, ‖δ‖ ≤ eps, may exceed eps: the rounding of each pixel and of the norm.
+
+    Of float32, the type in which foreign attacks compute, or of a coarser x (B, ...). 1.2e-6 in linf, for float32.
+    """
+    unit = max(torch.finfo(x.dtype).eps, torch.finfo(torch.float32).eps)
+    pixels = max(x[0].numel(), 1) if len(x) else 1
+    return TOLERANCE + unit * (pixels ** (1 / NORMS[norm]) + 8 * eps)
+
+
+def in_range(x: Tensor) -> Tensor:
+    """`x` in [0, 1]: what rounding alone has put beyond an end is moved onto it; a ValueError if it is farther out."""
+    if x.numel() == 0:
+        return x
+    low, high = (end.item() for end in x.aminmax())
+    if low >= 0 and high <= 1:
+        return x
+    slack = 4 * max(torch.finfo(x.dtype).eps, torch.finfo(torch.float32).eps)
+    if not (low >= -slack and high <= 1 + slack):  # NaN too
+        raise ValueError(f"images must lie in [0, 1]; these range from {low:.8g} to {high:.8g}")
+    return x.clamp(0, 1)
 
 
 def check_output(x: Tensor, x_adv: Tensor, eps: float, name: str, norm: str = "linf") -> Tensor:
-    """`x_adv`, proven to lie within distance eps of `x` and in [0, 1]; AttackError otherwise."""
+    """`x_adv`, proven to lie within distance eps of `x` and in [0, 1], both to rounding; AttackError otherwise.
+
+    What rounding has put beyond 0 or 1 is moved onto it.
+    """
+    x_adv = x_adv.detach()
     if len(x):
-        distance = distances(x, x_adv, norm).max()
-        if not distance <= eps + TOLERANCE:  # NaN fails too
-            raise AttackError(f"{name} left the ball: {norm} distance {distance:.6g} with eps {eps:.6g}")
-        if not (x_adv.min() >= 0 and x_adv.max() <= 1):
-            raise AttackError(f"{name} left [0, 1]: values from {x_adv.min():.6g} to {x_adv.max():.6g}")
-    return x_adv.detach()
+        distance = _farthest(x, x_adv, norm)
+        if not distance <= eps + rounding(x, eps, norm):  # NaN fails too
+            raise AttackError(f"{name} left the ball: {norm} distance {distance:.8g} with eps {eps:.8g}")
+        try:
+            x_adv = in_range(x_adv)
+        except ValueError:
+            low, high = x_adv.min().item(), x_adv.max().item()
+            raise AttackError(f"{name} left [0, 1]: values from {low:.8g} to {high:.8g}") from None
+    return x_adv
 
 
 Attack = Callable[..., Tensor]

@@ -10,7 +10,7 @@ from torch import Tensor, nn
 
 from .. import taps
 from ..arguments import check_whole
-from ..inference import frozen
+from ..inference import frozen, wrong
 from .contract import check_inputs, check_output
 from .linf_ascent import Score, climb, shrinking, uniform_start, worst_of
 
@@ -34,7 +34,7 @@ def _feature_score(model: nn.Module, y: Tensor, layer: str, anchor: Tensor, sign
     def score(x_adv: Tensor) -> tuple[Tensor, Tensor]:
         logits, caught = taps.forward(model, x_adv, [layer])
         moved = (caught[0].value - anchor).flatten(1).square().sum(1) / size
-        return sign * moved, logits.detach().argmax(1) != y
+        return sign * moved, wrong(logits.detach(), y)
 
     return score
 
@@ -57,11 +57,10 @@ def feature_pgd(
     towards those of the guide of another class whose features are nearest (Sabour et al. 2016)
     Raises ValueError for a model without inner layers, or guides that offer an image no other class.
     """
-    check_inputs(model, x, y, eps)
+    x, y = check_inputs(model, x, y, eps)
     check_whole(steps=steps)
-    x = x.detach()
     if guides is not None:
-        check_inputs(model, *guides, 0)
+        guides = check_inputs(model, *guides, 0)
         alone = [label for label in y.unique().tolist() if bool((guides[1] == label).all())]
         if alone:
             raise ValueError(f"guides must hold an image of another class than {alone[0]}")

@@ -9,7 +9,7 @@ import torch
 from torch import Tensor, nn
 
 from ..arguments import check_whole
-from ..inference import frozen
+from ..inference import answers, frozen
 from .contract import check_inputs, check_output
 
 
@@ -21,9 +21,8 @@ def rays(model: nn.Module, x: Tensor, y: Tensor, *, eps: float = 8 / 255, querie
     r ≤ eps. queries: predictions that each image may cost; an image is asked for at most that often.
     Draws nothing: `seed` has no effect.
     """
-    check_inputs(model, x, y, eps)
+    x, y = check_inputs(model, x, y, eps)
     check_whole(queries=queries)
-    x = x.detach()
     if len(x) == 0:
         return x.clone()
     with frozen(model), torch.no_grad():
@@ -39,7 +38,7 @@ def _search(model: nn.Module, x: Tensor, y: Tensor, shape: torch.Size, eps: floa
     def wrong(index: Tensor, radius: Tensor, signs: Tensor) -> Tensor:
         used[index] += 1
         images = (x[index] + radius[:, None] * signs).clamp(0, 1)
-        return model(images.view(-1, *shape)).argmax(1) != y[index]
+        return answers(model(images.view(-1, *shape))) != y[index]
 
     n, size = x.shape
     tolerance = min(1e-3, eps / 20)

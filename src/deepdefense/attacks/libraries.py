@@ -1,5 +1,6 @@
 """Attacks of other libraries, made safe to call: they see a view of the model, never the model itself."""
 
+import math
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from importlib import import_module
@@ -8,8 +9,8 @@ from types import ModuleType
 import torch
 from torch import Tensor, nn
 
-from ..inference import frozen, seeded
-from .contract import check_inputs, check_output
+from ..inference import answers, frozen, seeded
+from .contract import check_images, check_inputs, check_labels, check_output, distances, rounding
 
 INSTALL = {
     "torchattacks": "`pip install --no-deps torchattacks==3.5.1` (without --no-deps it brings an old requests with known vulnerabilities)",
@@ -27,30 +28,105 @@ def library(name: str) -> ModuleType:
         raise ImportError(f"{package} is not installed; run {INSTALL[package]}") from error
 
 
+def _finite(gradient: Tensor) -> Tensor:
+    return gradient if math.isfinite(gradient.sum()) else gradient.nan_to_num()
+
+
 class View(nn.Module):
     """The model as an attack library may see it: switches of mode stop here, and `release` lets go of the model, since
     torchattacks leaves what it was given in a reference cycle (a default argument in `Attack.__setattr__`)."""
 
     def __init__(self, model: nn.Module, like: Tensor):
         super().__init__()
+        self.training = False
         self._model = [model]  # in a list, so that it is no submodule
-        self._dtype = like.dtype
+        self._dtype, self._default = like.dtype, torch.get_default_dtype()
+        self._ball: tuple[Tensor, Tensor, float, str] | None = None
         # Libraries look for a parameter's device.
         self.anchor = nn.Parameter(torch.empty(0, device=like.device), requires_grad=False)
 
     def forward(self, x: Tensor) -> Tensor:
-        return self._model[0](x.to(self._dtype))  # official FAB turns images into float32
+        x = x.to(self._dtype)  # official FAB turns images into float32
+        if self._ball is None:
+            return self._asked(x)
+        if x.requires_grad:
+            x.register_hook(_finite)
+        logits = self._asked(x)
+        if self._first:
+            check_labels(self._ball[1], logits.shape[1])
+            self._first = False
+        return logits if math.isfinite(logits.detach().sum()) else self._made_finite(x.detach(), logits)
+
+    def _asked(self, x: Tensor) -> Tensor:
+        if self._default == torch.get_default_dtype():
+            return self._model[0](x)
+        with default_dtype(self._default):
+            return self._model[0](x)
+
+    def attacked(self, x: Tensor, y: Tensor, eps: float, norm: str) -> None:
+        """From now on stand between the model and an attack on images x that cannot deal with NaN.
+
+        The first answer checks the labels y. Logits and gradients arrive finite, and an image within eps of one of x
+        to which the model gives no answer is kept: it is a mistake found, however the attack reads it.
+        """
+        self._ball, self._first = (x, y, eps, norm), True
+        self._silent, self._unanswered = torch.zeros(len(x), dtype=torch.bool, device=x.device), None
+
+    def _made_finite(self, x: Tensor, logits: Tensor) -> Tensor:
+        """`logits` with great numbers for infinite ones, and 0, −1, −2, … (no ties) where there is no answer."""
+        silent = answers(logits.detach()) < 0
+        clean, _, eps, norm = self._ball
+        if self._unanswered is None:
+            self._unanswered = clean.clone()
+        for image in x[silent]:
+            if self._silent.all():
+                break
+            near = distances(clean, image.expand_as(clean), norm) <= eps + rounding(clean, eps, norm)
+            near &= ~self._silent & (image >= 0).all() & (image <= 1).all()
+            self._unanswered[near] = image
+            self._silent |= near
+        great = torch.finfo(logits.dtype).max / 8
+        stand_in = -torch.arange(logits.shape[1], device=logits.device, dtype=logits.dtype)
+        return torch.where(silent[:, None], stand_in, logits).clamp(-great, great)
+
+    def worst(self, x_adv: Tensor) -> Tensor:
+        """`x_adv`, but for images that the model gets right there and gave no answer to elsewhere: then that one."""
+        if self._unanswered is None:
+            return x_adv
+        index = self._silent.nonzero().squeeze(1)
+        with torch.no_grad():
+            right = index[answers(self._asked(x_adv[index].to(self._dtype))) == self._ball[1][index]]
+        x_adv = x_adv.clone()
+        x_adv[right] = self._unanswered[right].to(x_adv.dtype)
+        return x_adv
 
     def release(self) -> None:
         self._model.clear()
 
 
 @contextmanager
-def viewed(model: nn.Module, x: Tensor, seed: int) -> Iterator[View]:
-    """A view of the frozen model, gradients on, the global generators at `seed`; afterwards everything as before."""
-    view = View(model, x).eval()
+def default_dtype(dtype: torch.dtype) -> Iterator[None]:
+    """The type of float tensors that are made without one; afterwards as before."""
+    before = torch.get_default_dtype()
+    if dtype == before:
+        yield
+        return
+    torch.set_default_dtype(dtype)
     try:
-        with frozen(model), seeded(x.device, seed), torch.enable_grad():
+        yield
+    finally:
+        torch.set_default_dtype(before)
+
+
+@contextmanager
+def viewed(model: nn.Module, x: Tensor, seed: int) -> Iterator[View]:
+    """A view of the frozen model, gradients on, the global generators at `seed`; afterwards everything as before.
+
+    Foreign code counts on float32 as the default type; the model still finds what it is used to.
+    """
+    view = View(model, x)
+    try:
+        with frozen(model), seeded(x.device, seed), torch.enable_grad(), default_dtype(torch.float32):
             yield view
     finally:
         view.release()
@@ -73,12 +149,13 @@ def bounded(
     """
     if norm != "linf" and not eps >= 0:
         raise ValueError(f"eps must be 0 or more, got {eps}")
-    check_inputs(model, x, y, eps if norm == "linf" else 0.0)
+    check = check_inputs if eps == 0 else check_images  # the first pass of an attack checks the labels
+    x, y = check(model, x, y, eps if norm == "linf" else 0.0)
     if len(x) == 0 or eps == 0:
-        return x.detach().clone()
-    x = x.detach()
+        return x.clone()
     with viewed(model, x, seed) as view:
-        x_adv = run(view, x.contiguous(), y.long()).detach().to(x.dtype)
+        view.attacked(x, y, eps, norm)
+        x_adv = view.worst(run(view, x, y).detach().to(x.dtype))
     return check_output(x, x_adv, eps, name, norm)
 
 

@@ -10,6 +10,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor, nn
 
+from ..inference import wrong
 from ..losses import margin
 
 Score = Callable[[Tensor], tuple[Tensor, Tensor]]
@@ -58,9 +59,9 @@ def uniform_start(x: Tensor, eps: float, generator: torch.Generator) -> Tensor:
 
 
 def _gradient(total: Tensor, x: Tensor) -> Tensor:
-    """d total/dx; zero where the model has cut the graph, as one that rounds or detaches its input does."""
+    """d total/dx; zero where it is NaN, and where the model has cut the graph, as one that rounds its input does."""
     found = torch.autograd.grad(total, x, allow_unused=True)[0] if total.requires_grad else None
-    return torch.zeros_like(x) if found is None else found
+    return torch.zeros_like(x) if found is None else found.nan_to_num()
 
 
 def climb(
@@ -102,11 +103,11 @@ def climb(
 
 
 def loss_score(model: nn.Module, y: Tensor, objective: Callable[[Tensor, Tensor], Tensor]) -> Score:
-    """The score of a loss of logits and labels: its value, and whether the prediction is not y."""
+    """The score of a loss of logits and labels: its value, and whether the model answers anything but y, or nothing."""
 
     def score(x_adv: Tensor) -> tuple[Tensor, Tensor]:
         logits = model(x_adv)
-        return objective(logits, y), logits.detach().argmax(1) != y
+        return objective(logits, y), wrong(logits.detach(), y)
 
     return score
 
@@ -121,7 +122,7 @@ def worst_of(model: nn.Module, x: Tensor, y: Tensor, attempts: Iterable[Callable
 
     def judge(images: Tensor, labels: Tensor) -> tuple[Tensor, Tensor]:
         logits = model(images)
-        return margin(logits, labels), logits.argmax(1) != labels
+        return margin(logits, labels), wrong(logits, labels)
 
     worst = x.clone()
     if len(x) == 0:

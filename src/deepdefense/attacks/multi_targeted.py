@@ -17,18 +17,18 @@ def multi_targeted_pgd(
     *,
     eps: float = 8 / 255,
     steps: int = 50,
-    targets: int | None = None,
+    targets: int | None = 9,
     restarts: int = 1,
     seed: int = 0,
 ) -> Tensor:
     """L∞ PGD on logit_t − logit_y for each target class t, `restarts` times; the worst per image (Gowal et al. 2019).
 
-    targets: how many wrong classes, those of the largest logits on the clean image first; all K − 1 by default
+    targets: how many wrong classes, those of the largest logits on the clean image first: nine, as in AutoAttack's
+    APGD-T, or all K − 1 where there are fewer; None takes all, which of 1,000 classes is 999 ascents a restart
     Step sizes shrink from eps/2 to eps/50. An image that is fooled is not attacked again.
     """
-    check_inputs(model, x, y, eps)
+    x, y = check_inputs(model, x, y, eps)
     check_whole(steps=steps, restarts=restarts, **({} if targets is None else {"targets": targets}))
-    x = x.detach()
     if len(x) == 0:
         return x.clone()
     generator = torch.Generator(x.device).manual_seed(seed)

@@ -64,17 +64,16 @@ def orthogonal_pgd(
     part of ball and [0, 1] where ⟨u, ·⟩ = 0. For a linear model with two classes u spans every gradient, so the attack
     finds nothing: as it should. The regulariser: Lin et al. 2025 (arXiv 2511.13749); the attack is ours.
     """
-    check_inputs(model, x, y, eps)
+    x, y = check_inputs(model, x, y, eps)
     check_whole(steps=steps)
     if at not in PLACES:
         raise ValueError(f"at must be one of {', '.join(PLACES)}; got {at!r}")
     trained, objective = get_loss(training_loss), get_loss(loss)
-    x = x.detach()
 
     def aligned(point: Tensor) -> Tensor:
         point = point.detach().requires_grad_()
         with torch.enable_grad():
-            return torch.autograd.grad(trained(model(point), y).sum(), point)[0]
+            return torch.autograd.grad(trained(model(point), y).sum(), point)[0].nan_to_num()
 
     def move(x_adv: Tensor, gradient: Tensor, low: Tensor, high: Tensor, size: float) -> Tensor:
         u, anchor = (u_clean, x) if at == "clean" else (aligned(x_adv), x_adv)

@@ -6,30 +6,47 @@ The defects are shown one by one in tests/test_torchattacks_defects.py.
 
 from functools import partial
 
+import torch
 from torch import Tensor, nn
 
-from ..arguments import positive
+from ..arguments import check_whole, positive
+from ..losses import targeted_margin
+from .autoattack import DLR_CLASSES
 from .contract import Attack
 from .gradient import EPS, apgd, fgsm, pgd
 from .libraries import View, bounded, classes_of, library
 from .minimum_norm import ddn, deepfool_l2, ead
 
 
-def apgdt(model: nn.Module, x: Tensor, y: Tensor, *, eps: float = EPS, steps: int = 100, restarts: int = 1, seed: int = 0) -> Tensor:
-    """Auto-PGD on the targeted DLR loss, L∞, every wrong class in turn (Croce & Hein 2020); torchattacks'.
+def apgdt(
+    model: nn.Module,
+    x: Tensor,
+    y: Tensor,
+    *,
+    eps: float = EPS,
+    steps: int = 100,
+    restarts: int = 1,
+    targets: int | None = 9,
+    seed: int = 0,
+) -> Tensor:
+    """Auto-PGD on the targeted DLR loss, L∞, the likeliest wrong classes in turn (Croce & Hein 2020); torchattacks'.
 
-    100 steps as its authors run it (torchattacks' default is 10). Needs 4 classes or more. Returns the clean image
-    where it finds nothing. torchattacks reseeds itself with `seed` on each call, so give each batch its own.
+    100 steps as its authors run it (torchattacks' default is 10). targets: how many wrong classes, nine as the authors
+    have it, or all where there are fewer; None takes all. With two or three classes the DLR loss is not defined, and
+    the targeted margin takes its place. Returns the clean image where it finds nothing. torchattacks reseeds itself
+    with `seed` on each call, so give each batch its own.
     """
-    positive(steps=steps, restarts=restarts)
+    check_whole(steps=steps, restarts=restarts, **({} if targets is None else {"targets": targets}))
     make = library("torchattacks").APGDT
 
     def run(view: View, x: Tensor, y: Tensor) -> Tensor:
         classes = classes_of(view, x)
-        if classes < 4:
-            raise ValueError(f"the targeted DLR loss needs 4 classes or more, this model has {classes}")
-        options = dict(norm="Linf", eps=eps, steps=steps, n_restarts=restarts, seed=seed, n_classes=classes)
-        return make(view, **options)(x, y)
+        tried = classes - 1 if targets is None else min(targets, classes - 1)
+        options = dict(norm="Linf", eps=eps, steps=steps, n_restarts=restarts, seed=seed, n_classes=tried + 1)
+        attack = make(view, **options)
+        if classes < DLR_CLASSES:
+            attack.dlr_loss_targeted = targeted_margin
+        return attack(x, y)
 
     return bounded("APGDT", model, x, y, eps=eps, seed=seed, run=run)
 
@@ -75,23 +92,26 @@ def fab(
     norm: str = "linf",
     steps: int = 100,
     restarts: int = 1,
-    targets: int = 9,
+    targets: int | None = 9,
     seed: int = 0,
 ) -> Tensor:
-    """FAB-T, the authors' own (Croce & Hein 2020), each of the `targets` likeliest wrong classes in turn.
+    """FAB-T, the authors' own (Croce & Hein 2020), each of the `targets` likeliest wrong classes (None: all) in turn.
 
     A minimum-norm attack put to the bounded question: an image it moves beyond eps comes back clean.
     norm: "linf" or "l2". It computes in float32 whatever x is.
     """
-    positive(steps=steps, restarts=restarts, targets=targets)
+    positive(steps=steps, restarts=restarts, **({} if targets is None else {"targets": targets}))
     if norm not in ("linf", "l2"):
         raise ValueError(f"norm must be 'linf' or 'l2', got {norm!r}")
     make = library("pyautoattack.fab_pt").FABAttack_PT
 
     def run(view: View, x: Tensor, y: Tensor) -> Tensor:
         options = dict(n_restarts=restarts, n_iter=steps, eps=eps, seed=seed, device=x.device)
-        targeted = dict(targeted=True, n_target_classes=min(targets, classes_of(view, x) - 1))
-        return make(view, norm={"linf": "Linf", "l2": "L2"}[norm], **options, **targeted).perturb(x, y)
+        wrong = classes_of(view, x) - 1
+        targeted = dict(targeted=True, n_target_classes=wrong if targets is None else min(targets, wrong))
+        attack = make(lambda v: view(v).float(), norm={"linf": "Linf", "l2": "L2"}[norm], **options, **targeted)
+        moved = attack.perturb(single := x.float(), y)
+        return torch.where(moved == single, x, moved.to(x.dtype))  # pixels that did not move are the image's own
 
     return bounded("FAB-T", model, x, y, eps=eps, seed=seed, norm=norm, run=run)
 

@@ -32,13 +32,12 @@ def trace_pgd(
     seed: int = 0,
 ) -> Ascent:
     """`loss_pgd` with everything that it met: last and best iterate, the loss and whether it fooled at each step."""
-    check_inputs(model, x, y, eps)
+    x, y = check_inputs(model, x, y, eps)
     check_whole(steps=steps)
     objective = get_loss(loss)
     alpha = step_size(alpha, eps)
     if generator is None:
         generator = torch.Generator(x.device).manual_seed(seed)
-    x, y = x.detach(), y.long()
     start = uniform_start(x, eps, generator) if random_start else x
     with frozen(model):
         score = loss_score(model, y, objective)
@@ -67,7 +66,7 @@ def loss_pgd(
     """
     options = dict(eps=eps, steps=steps, alpha=alpha, loss=loss, random_start=random_start, generator=generator, seed=seed)
     ascent = trace_pgd(model, x, y, score_last=keep_best, **options)
-    return check_output(x, ascent.best if keep_best else ascent.last, eps, "PGD")
+    return check_output(x.detach(), ascent.best if keep_best else ascent.last, eps, "PGD")
 
 
 def restarted_pgd(
@@ -85,9 +84,9 @@ def restarted_pgd(
 
     Best iterate, as in `loss_pgd`; an image that is fooled is not attacked again.
     """
-    check_inputs(model, x, y, eps)
+    x, y = check_inputs(model, x, y, eps)
     check_whole(steps=steps, restarts=restarts)
-    objective, x = get_loss(loss), x.detach()
+    objective = get_loss(loss)
     generator = torch.Generator(x.device).manual_seed(seed)
 
     def attempt(start: Tensor):
@@ -130,7 +129,7 @@ def scaled_pgd(
 
     Cross-entropy has no gradient where the softmax is saturated; a small factor gives it back.
     """
-    check_inputs(model, x, y, eps)
+    x, y = check_inputs(model, x, y, eps)
     check_whole(steps=steps)
     scaled = [ScaledLogits(model, factor) for factor in factors]
 
@@ -138,5 +137,5 @@ def scaled_pgd(
         return lambda index: loss_pgd(surrogate, x[index], y[index], eps=eps, steps=steps, loss=loss, seed=seed)
 
     with frozen(model):
-        x_adv = worst_of(model, x.detach(), y, [attempt(surrogate) for surrogate in scaled])
+        x_adv = worst_of(model, x, y, [attempt(surrogate) for surrogate in scaled])
     return check_output(x, x_adv, eps, "scaled PGD")

@@ -28,13 +28,13 @@ def transfer(substitutes: Mapping[str, nn.Module], attack: Callable[..., Tensor]
             raise ValueError(f"substitute {name!r} must be a torch.nn.Module, got {type(substitute).__name__}")
 
     def run(model: nn.Module, x: Tensor, y: Tensor, *, eps: float, seed: int = 0) -> Tensor:
-        check_inputs(model, x, y, eps)
+        x, y = check_inputs(model, x, y, eps)
 
         def attempt(substitute: nn.Module) -> Callable[[Tensor], Tensor]:
             return lambda index: attack(substitute, x[index], y[index], eps=eps, seed=seed, **options)
 
         with frozen(model):
-            x_adv = worst_of(model, x.detach(), y, [attempt(substitute) for substitute in substitutes.values()])
+            x_adv = worst_of(model, x, y, [attempt(substitute) for substitute in substitutes.values()])
         return check_output(x, x_adv, eps, "transfer")
 
     return run

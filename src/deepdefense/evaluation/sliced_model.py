@@ -4,9 +4,12 @@ import torch
 from torch import Tensor, nn
 from torch.utils.checkpoint import checkpoint
 
+from ..inference import is_private, private
+
 
 def _listeners(model: nn.Module) -> int:
-    return sum(len(module._forward_pre_hooks) + len(module._forward_hooks) for module in model.modules())
+    hooks = (hook for m in model.modules() for hook in (*m._forward_pre_hooks.values(), *m._forward_hooks.values()))
+    return sum(not is_private(hook) for hook in hooks)
 
 
 class Sliced(nn.Module):
@@ -32,9 +35,14 @@ class Sliced(nn.Module):
                 f"an attack reads layers inside the model, which cannot be done {self.size} images at a time: "
                 f"batch_size must be at least {len(x)}"
             )
+        parts = x.split(self.size)
         if torch.is_grad_enabled() and x.requires_grad:
-            return torch.cat([checkpoint(self.model, part, use_reentrant=False) for part in x.split(self.size)])
-        return torch.cat([self.model(part) for part in x.split(self.size)])
+            return torch.cat([checkpoint(self._slice, part, use_reentrant=False) for part in parts])
+        return torch.cat([self._slice(part) for part in parts])
+
+    def _slice(self, part: Tensor) -> Tensor:
+        with private(self.model):  # the second computation must start from what the first was given
+            return self.model(part)
 
 
 def in_slices(model: nn.Module, size: int, most: int) -> nn.Module:

@@ -12,10 +12,10 @@ from pyautoattack import checks
 from torch import Tensor, nn
 from tqdm import tqdm
 
-from ..attacks.autoattack import PARTS, Log, check, check_classes, logits_of, perturb
+from ..attacks.autoattack import PARTS, Log, check, logits_of, perturb
 from ..attacks.contract import AttackError
 from ..cost import count_passes
-from ..inference import frozen, seeded
+from ..inference import answers, frozen, seeded
 from ..storage import code_files
 from ..storage.resumable import Pieces, fingerprint, model_fingerprint
 
@@ -61,6 +61,7 @@ KINDS = {
     "probability distribution": "probabilities",
     "zero gradient": "zero gradient",
     "dynamic": "dynamic model",
+    "targeted DLR": "few classes",
     "Square Attack has decreased": "Square better than white-box",
 }
 
@@ -80,7 +81,7 @@ def _model_warnings(logits: Callable, x: Tensor, y: Tensor) -> list[str]:
     process and switches off whatever was tracing; here it starts at 0 and the tracer comes back."""
     log = Log()
     checks.check_randomized(logits, x, y, bs=len(x), logger=log)
-    check_classes(checks.check_range_output(logits, x, logger=log))
+    checks.check_range_output(logits, x, logger=log)
     checks.funcs.update(dict.fromkeys(checks.funcs, 0))
     tracer = sys.gettrace()
     try:
@@ -95,7 +96,7 @@ def _batch(part, model, x, y, eps, norm, seed, settings) -> tuple[dict, dict]:
     log, start = Log(), time.perf_counter()
     with count_passes(model) as passes:
         x_adv = perturb(part, model, x, y, eps, norm, seed, log, **settings)
-        prediction = logits_of(model, x.dtype)(x_adv).max(1)[1]
+        prediction = answers(logits_of(model, x.dtype)(x_adv))
     broken = prediction != y
     tensors = {"broken": broken, "prediction": prediction[broken], "x_adv": x_adv[broken]}
     cost = {
@@ -134,14 +135,14 @@ def standard(
     folder: keep each finished batch of each part there; a killed run goes on where it was. The caller answers for the
     model being the same then, as far as its weights and its predictions on `x` do not tell.
     """
-    check(model, x, y, eps, norm, batch_size=batch_size, steps=steps, queries=queries)
+    x, y = check(model, x, y, eps, norm, batch_size=batch_size, steps=steps, queries=queries)
     if len(x) == 0:
         raise ValueError("no images to attack")
     device, logits = x.device, logits_of(model, x.dtype)
     settings = {part: {"queries": queries} if part == "Square" else {"steps": steps} for part in PARTS}
     with frozen(model), seeded(device, seed), torch.no_grad():
         messages = [("model", text) for text in _model_warnings(logits, x[:batch_size], y[:batch_size])]
-        prediction = torch.cat([logits(part).max(1)[1] for part in x.split(batch_size)])
+        prediction = torch.cat([answers(logits(part)) for part in x.split(batch_size)])
         random = any("randomized" in text for _, text in messages)
         identity = {"eps": eps, "norm": norm, "seed": seed, "batch_size": batch_size, **settings}
         identity |= {"images": fingerprint(x, y), "model": model_fingerprint(model), "package": version("pyautoattack")}

@@ -127,5 +127,5 @@ def status(config: TrainConfig, history: list[dict]) -> tuple[str, list[int]]:
 
 
 def accuracy(model: nn.Module, split: data.Split) -> float:
-    """Share of `split` that `model` classifies correctly, in [0, 1]."""
+    """Share of `split` that `model` classifies correctly, in [0, 1]; no answer is no right one."""
     return (predict(model, split.images()) == split.y).float().mean().item()
