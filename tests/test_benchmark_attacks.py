@@ -52,6 +52,38 @@ def test_a_crash_is_a_result(benchmark):
     assert table[0]["error"] == "RuntimeError: view size" and table[1]["ms_min"] <= table[1]["ms"] <= table[1]["ms_max"]
 
 
+def test_the_ratio_is_to_the_first_of_its_attack_turn_by_turn(benchmark, monkeypatch):
+    times = {"ours": iter([9.0, 1.0, 2.0, 8.0]), "them": iter([9.0, 2.0, 6.0, 8.0])}  # the first turn is not measured
+    result = {"forward": 1, "backward": 1, "success": 1, "distance": None}
+    monkeypatch.setattr(benchmark, "turn", lambda contestant, *rest: {"ms": next(times[contestant.by]), **result})
+    rows = [benchmark.Contestant("A", by, "linf", None) for by in times]
+    table = benchmark.measure(rows, None, torch.zeros(1), torch.zeros(1), 3)
+    assert [line["ratio"] for line in table] == [1.0, 2.0] and [line["ms"] for line in table] == [2.0, 6.0]
+
+
+def test_an_attack_of_ours_that_does_not_exist_is_found_before_anything_runs(benchmark):
+    with pytest.raises(AttributeError, match="fab"):
+        benchmark._ours("fab", eps=0.1)
+    with pytest.raises(TypeError, match="targets"):
+        benchmark._ours("fab_t", eps=0.1, targets=9)
+    pairs = [(c.attack, c.by) for c in benchmark.contestants(10)]
+    assert len(pairs) == len(set(pairs)) and ("FAB-T-100", "ours") in pairs
+
+
+def test_a_contestant_that_fails_fails_the_script_by_name(benchmark, tmp_path, capsys, monkeypatch):
+    def crash(model, x, y):
+        raise RuntimeError("view size")
+
+    rows = [benchmark.Contestant("A", "them", "linf", crash), row(benchmark, "FGSM", "ours")]
+    monkeypatch.setattr(benchmark, "small_cnn", lambda name, device: pw.affine(pixels=64, classes=10))
+    monkeypatch.setattr(benchmark, "contestants", lambda classes: rows)
+    out, threads = tmp_path / "attacks.json", torch.get_num_threads()
+    assert benchmark.main(f"--images 3 --repeats 1 --device cpu --out {out}".split()) == 1
+    torch.set_num_threads(threads)
+    assert "1 of 2 contestants failed: A (them): RuntimeError: view size" in capsys.readouterr().err
+    assert [line.get("error") for line in files.read_json(out)["attacks"]] == ["RuntimeError: view size", None]
+
+
 def test_counting_keeps_no_graph_alive(benchmark):
     """A hook that holds the output it hangs on would keep every graph of a run: gigabytes for a hundred steps."""
     model, x, outputs = pw.affine(), pw.greys(5), []

@@ -12,10 +12,11 @@ from hypothesis import strategies as st
 from nets import global_random_state
 from torch import nn
 
-from deepdefense import data, models
-from deepdefense.attacks import ddn, deepfool_l2, deepfool_linf, ead, fmn_linf, minimum_over, summary, tighten
+from deepdefense import data, losses, models
+from deepdefense.attacks import ScaledLogits, ddn, deepfool_l2, deepfool_linf, ead, fmn_linf, l2_margin, minimum_over, summary, tighten
 from deepdefense.attacks.contract import distances
 from deepdefense.attacks.suites import MINIMUM
+from deepdefense.cost import count_passes
 
 en = partial(ead, steps=40, searches=5, const=0.1)
 l1 = partial(ead, rule="l1", beta=1e-2, steps=60, searches=5, const=0.1)
@@ -24,6 +25,8 @@ ATTACKS = {
     "deepfool_l2": ("l2", deepfool_l2),
     "deepfool_linf": ("linf", deepfool_linf),
     "ddn": ("l2", near_ddn),
+    "ddn-gap": ("l2", partial(near_ddn, gap=10.0)),
+    "l2_margin": ("l2", l2_margin),
     "fmn_linf": ("linf", partial(fmn_linf, steps=60)),
     "ead-en": ("l1", en),
     "ead-l1": ("l1", l1),
@@ -60,7 +63,7 @@ class Constant(nn.Module):
         return 0 * x.flatten(1)[:, :3] + torch.tensor([0.0, 1.0, 0.0])
 
 
-@pytest.mark.parametrize("name", ["deepfool_l2", "deepfool_linf", "fmn_linf"])
+@pytest.mark.parametrize("name", ["deepfool_l2", "deepfool_linf", "fmn_linf", "l2_margin"])
 def test_affine_multi_class(name):
     norm, attack = ATTACKS[name]
     model = pw.affine()
@@ -72,7 +75,7 @@ def test_affine_multi_class(name):
     assert tight.min() > 1 - 1e-5 and tight.max() < 1.01
 
 
-@pytest.mark.parametrize("name", ["deepfool_l2", "deepfool_linf", "ddn", "fmn_linf", "ead-l1"])
+@pytest.mark.parametrize("name", ["deepfool_l2", "deepfool_linf", "ddn", "ddn-gap", "l2_margin", "fmn_linf", "ead-l1"])
 def test_affine_two_classes(name):
     norm, attack = ATTACKS[name]
     model = pw.affine(classes=2)
@@ -85,7 +88,7 @@ def test_affine_two_classes(name):
     assert tight.median() < 1.02 and tight.max() < 1.05
 
 
-@pytest.mark.parametrize("name", ["deepfool_l2", "deepfool_linf", "ddn", "fmn_linf"])
+@pytest.mark.parametrize("name", ["deepfool_l2", "deepfool_linf", "ddn", "ddn-gap", "l2_margin", "fmn_linf"])
 def test_slab(name):
     norm, attack = ATTACKS[name]
     u = torch.randn(16, generator=torch.Generator().manual_seed(3))
@@ -110,6 +113,114 @@ def test_relu_nets(norm, attacks):
             assert (distance > exact * (1 - 1e-4)).all()
         ratios.append(found.distance / exact)
     assert torch.cat(ratios).median() < 1.05
+
+
+@pytest.mark.parametrize("seed", [1, 4])
+def test_l2_margin_comes_to_the_exact_distance_of_relu_nets(seed):
+    """Alone, with [0, 1] in the way of dark and bright pixels: within 0.3 % in the median."""
+    model = pw.relu_net(seed)
+    x, y = labelled(model, pw.greys(12, (1, 2, 2), -0.3, 1.3, seed).clamp(0, 1))
+    exact = pw.exact_distance(model, x, y, "l2")
+    ratio = distances(x, tighten(model, x, y, l2_margin(model, x, y)), "l2") / exact
+    assert ratio.min() > 1 - 1e-4 and ratio.median() < 1.003 and (ratio < 1.05).float().mean() > 0.9
+
+
+@pytest.mark.parametrize("name", ["ddn-gap", "l2_margin"])
+def test_the_size_of_the_logits_does_not_matter(name):
+    _, attack = TINY[name]
+    model = pw.relu_net(1)
+    x, y = labelled(model, pw.greys(8, (1, 2, 2), 0.1, 0.9))
+    expected = attack(model, x, y)
+    for factor in (2.0**-13, 2.0**13):
+        torch.testing.assert_close(attack(ScaledLogits(model, factor), x, y), expected, atol=1e-5, rtol=0)
+
+
+@pytest.fixture(scope="module")
+def mse_mlp():
+    """A small network of squared error: logits of 0.1 to 1, with 60 images that it gets right."""
+    digits = data.load("digits")
+    net = models.build("mlp", digits.in_shape, 10, width=0.25, seed=0)
+    optimizer, generator = torch.optim.Adam(net.parameters(), lr=2e-3), torch.Generator().manual_seed(0)
+    for _ in range(4):
+        for x, y in data.batches(digits.train, 64, generator=generator):
+            loss = losses.mse(net(x), y).mean()
+            optimizer.zero_grad()
+            loss.backward()
+            optimizer.step()
+    part = digits.test[:80]
+    right = ~wrong(net.eval(), part.images(), part.y)
+    return net, part.images()[right][:60], part.y[right][:60]
+
+
+def test_with_squared_error_scaled_logits_and_the_margin_come_nearer(mse_mlp):
+    model, x, y = mse_mlp
+    found = minimum_over(model, x, y, MINIMUM["l2"], "l2")
+    assert found.distance.isfinite().all()
+    ratio = {name: distance / found.distance for name, distance in found.by_attack.items()}
+    median = {name: r.median().item() for name, r in ratio.items()}
+    assert median["DDN"] > 1.03 and median["DDN, scaled logits"] < 1.01 and median["L2 margin"] < 1.005
+    assert max(ratio, key=lambda name: ratio[name].mean()) == "DDN" and ratio["L2 margin"].max() < 1.1
+
+
+def test_the_margin_ascent_costs_what_it_says(mse_mlp):
+    model, x, y = mse_mlp
+    with count_passes(model) as passes:
+        l2_margin(model, x[:20], y[:20])
+    assert 20 * 60 < passes.backward < 20 * 11 * (18 + 9)
+
+
+def foolbox_ead(model, x, y, **options):
+    seen = foolbox.PyTorchModel(model, (0, 1), device="cpu")
+    return foolbox.attacks.EADAttack(**options).run(seen, x, foolbox.criteria.Misclassification(y))
+
+
+@pytest.mark.parametrize(("rule", "early"), [("en", True), ("l1", True), ("en", False)])
+def test_ead_is_foolboxs_on_each_image_alone(mse_mlp, rule, early):
+    model, x, y = mse_mlp[0], mse_mlp[1][:5], mse_mlp[2][:5]
+    settings = dict(steps=20, initial_stepsize=0.05, initial_const=0.1, regularization=1e-2, decision_rule=rule.upper())
+    settings |= dict(binary_search_steps=10, abort_early=early)
+    theirs = torch.cat([foolbox_ead(model, x[i : i + 1], y[i : i + 1], **settings) for i in range(len(x))])
+    options = dict(rule=rule, steps=20, searches=10, stepsize=0.05, const=0.1, beta=1e-2, early=early)
+    ours = ead(model, x, y, **options)
+    success = wrong(model, theirs, y)
+    assert success.sum() >= 4 and torch.equal(wrong(model, ours, y), success)
+    torch.testing.assert_close(ours[success], (x + 1.001 * (theirs - x)).clamp(0, 1)[success], atol=2e-4, rtol=0)
+
+
+class Beside(nn.Module):
+    """The model, but for images whose first pixel is 1: those are right, and the more so the more they are moved."""
+
+    def __init__(self, model):
+        super().__init__()
+        self.model = model
+
+    def forward(self, x):
+        spoilt = x[:, :1, 0, 0] > 0.99
+        steep = 1e3 * (x.flatten(1)[:, 1:].sum(1, keepdim=True) - 30) ** 2
+        return torch.where(spoilt, torch.eye(10)[0] * steep, self.model(x))
+
+
+def test_ead_stops_each_image_by_itself_where_foolbox_stops_all(mse_mlp):
+    """A neighbour whose loss rises ends foolbox's searches for everybody; ours are the same alone and in company."""
+    model, x = Beside(mse_mlp[0]).eval(), mse_mlp[1][:5].clone()
+    x[:, 0, 0, 0], x[2, 0, 0, 0] = 0, 1
+    y, others = model(x).argmax(1), torch.tensor([0, 1, 3, 4])
+    options = dict(steps=40, const=0.1)
+    ours = torch.cat([ead(model, x[i : i + 1], y[i : i + 1], **options) for i in range(5)])
+    torch.testing.assert_close(ead(model, x, y, **options), ours, atol=2e-4, rtol=0)
+    theirs = foolbox_ead(model, x, y, steps=40, initial_const=0.1, regularization=1e-3)
+    assert wrong(model, ours, y)[others].all()
+    assert (distances(x, theirs, "l1") > 1.1 * distances(x, ours, "l1"))[others].all()
+
+
+def test_ead_works_no_more_than_foolbox_with_its_stop(mse_mlp):
+    model, x, y = mse_mlp[0], mse_mlp[1][:20], mse_mlp[2][:20]
+    counts = []
+    for run in (lambda: ead(model, x, y), lambda: foolbox_ead(model, x, y, steps=100, regularization=1e-3)):
+        with count_passes(model) as passes:
+            run()
+        counts.append(passes.forward + passes.backward)
+    assert counts[0] < counts[1] < 20 * 2700
 
 
 def test_exact_distances_agree_with_affine():
@@ -159,6 +270,46 @@ def test_constant_model_is_a_failure(name):
     assert short.failed == 1 and short.median == math.inf and short.to_dict()["median"] is None
 
 
+class Overflows(nn.Module):
+    """Class `right` on the clean images, and NaN for every class (or for one) on all others."""
+
+    def __init__(self, right, clean, only_one=False):
+        super().__init__()
+        self.right, self.clean, self.only_one = right, clean.flatten(1), only_one
+
+    def forward(self, x):
+        logits = torch.zeros(len(x), 3)
+        logits[:, self.right] = 1
+        logits = logits + x.flatten(1).sum(1, keepdim=True) * torch.tensor([0.0, 0.01, 0.02])
+        moved = torch.cdist(x.flatten(1), self.clean).amin(1, keepdim=True) > 1e-4
+        return logits.masked_fill(moved & (torch.tensor([False, False, True]) | (not self.only_one)), torch.nan)
+
+
+@pytest.mark.parametrize("only_one", [False, True])
+@pytest.mark.parametrize("right", [0, 1])
+@pytest.mark.parametrize("name", TINY)
+def test_no_answer_is_no_right_answer(name, right, only_one):
+    """NaN among the logits of a moved image is a mistake, of class 0 as of any other, and nearest at hand."""
+    norm, attack = TINY[name]
+    x = pw.greys(3)
+    model, y = Overflows(right, x, only_one), torch.full((3,), right, dtype=torch.uint8)
+    found = minimum_over(model, x, y, {name: attack}, norm)
+    assert found.correct.all() and found.distance.isfinite().all() and found.winner.tolist() == [0] * 3
+    assert model(found.x_adv).isnan().any(1).all() and found.x_adv.isfinite().all()
+
+
+def test_images_that_the_model_does_not_answer_count_as_wrong_from_the_start():
+    x, y = pw.greys(3), torch.zeros(3, dtype=torch.int32)
+    found = minimum_over(Overflows(0, x[:2]), x, y, {"DeepFool": deepfool_l2}, "l2")
+    assert found.correct.tolist() == [True, True, False] and found.distance[2].isnan()
+    broken = x.clone()
+    broken[1] = torch.nan  # an attack that breaks its image has shown nothing
+    model, label = pw.affine(), pw.affine()(x).argmax(1)
+    lost = minimum_over(model, x, label, {"breaks": lambda model, x, y, seed: broken}, "l2")
+    assert lost.distance.isinf().all() and torch.equal(lost.x_adv, x)
+    assert not tighten(model, x.requires_grad_(), label, broken).requires_grad
+
+
 @pytest.mark.parametrize("name", TINY)
 def test_batch_of_one_and_neighbours(name):
     """An image's result is its own: alone, among others, and beside one that cannot be attacked."""
@@ -187,13 +338,37 @@ def test_deepfool_leaves_a_tie(attack):
     assert wrong(model, found, y).all() and (found - x).abs().max() < 1e-4
 
 
-@pytest.mark.parametrize("name", ["deepfool_l2", "ddn", "fmn_linf", "ead-l1"])
+@pytest.mark.parametrize("name", ["deepfool_l2", "ddn", "ddn-gap", "l2_margin", "fmn_linf", "ead-l1"])
 def test_float64(name):
     _, attack = TINY[name]
     model = pw.affine().double()
     x, y = labelled(model, pw.greys(3).double())
     found = attack(model, x, y)
     assert found.dtype == torch.float64 and wrong(model, found, y).all()
+
+
+class Answers(nn.Module):
+    """The model's logits in another type."""
+
+    def __init__(self, model, dtype):
+        super().__init__()
+        self.model, self.dtype = model, dtype
+
+    def forward(self, x):
+        return self.model(x).to(self.dtype)
+
+
+@pytest.mark.parametrize("dtype", [torch.float64, torch.bfloat16])
+@pytest.mark.parametrize("name", ATTACKS)
+def test_logits_of_any_type_and_images_in_any_layout(name, dtype):
+    norm, attack = ATTACKS[name]
+    model = Answers(pw.affine(pixels=12, seed=2), dtype)
+    x, y = labelled(model, pw.greys(4, (3, 2, 2)))
+    x = x.permute(0, 2, 3, 1).contiguous().permute(0, 3, 1, 2).requires_grad_()
+    found = minimum_over(model, x, y.int(), {name: attack}, norm)
+    success = found.distance.isfinite()
+    assert success.all() or (dtype == torch.bfloat16 and success.sum() >= 2)  # so coarse that ties can stop an attack
+    assert torch.equal(wrong(model, found.x_adv, y), success) and not found.x_adv.requires_grad
 
 
 def test_fmn_comes_to_rest_on_the_boundary():

@@ -26,8 +26,8 @@ PASSES = {
     "gradient": lambda k: (142, 141),
     "paper": lambda k: (6_300 + 20 * k, 1_300 + 1_100 * (k - 1)),
     "standard": lambda k: (5_000 + 100 + 250 * (k - 1), 100 + 200 * (k - 1)),
-    "adaptive": lambda k: (1_500, 1_400),
-    "minimum_norm": lambda k: (1_500, 1_500 + 50 * k),
+    "adaptive": lambda k: (1_610, 1_500),
+    "minimum_norm": lambda k: (2_450, 2_450 + 50 * k),
 }
 MEASURE_PASSES = 3_000  # of an image that is measured, in forward passes: the sweep over eps is most of it
 

@@ -10,16 +10,17 @@ prediction does.
 from .autoattack import apgd_ce, apgd_t, fab_t, square
 from .contract import AttackError
 from .features import feature_pgd
+from .forward_passes import planned_passes
 from .gradient import apgd, fgsm, pgd
 from .hard_label import rays
-from .minimum_norm import ddn, deepfool_l2, deepfool_linf, ead, fmn_linf
+from .minimum_norm import ddn, deepfool_l2, deepfool_linf, ead, fmn_linf, l2_margin
 from .multi_targeted import multi_targeted_pgd
 from .orthogonal import orthogonal_pgd
 from .paper import apgdt, pgd_l2
-from .forward_passes import planned_passes
 from .projected_gradient import ScaledLogits, loss_pgd, restarted_pgd, scaled_pgd
 from .smallest_distance import Minimum, Summary, minimum_over, summary, tighten
 from .suites import suite_adaptive
+from .tangential import tangential_pgd
 from .transfer_attacks import SmoothActivations, smooth_pgd, transfer
 
 __all__ = [
@@ -40,6 +41,7 @@ __all__ = [
     "feature_pgd",
     "fgsm",
     "fmn_linf",
+    "l2_margin",
     "loss_pgd",
     "minimum_over",
     "multi_targeted_pgd",
@@ -54,6 +56,7 @@ __all__ = [
     "square",
     "suite_adaptive",
     "summary",
+    "tangential_pgd",
     "tighten",
     "transfer",
 ]

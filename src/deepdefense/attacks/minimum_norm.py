@@ -2,9 +2,9 @@
 
 Where an attack finds nothing, and where the model was wrong from the start, it returns the clean image. Whether an
 image counts as a success is the model's prediction to say, and how far it is, `nearest.minimum_over`'s: no attack is
-asked. DeepFool is our own (one Jacobian a step, finished images leave the batch); DDN, FMN and EAD are foolbox's
-(Rauber et al. 2020), EAD without its early stop: that looks at the loss of the whole batch, so results would depend
-on neighbours.
+asked. DeepFool is our own (one Jacobian a step), and so is EAD (foolbox's stops by the loss of the whole batch, so
+results would depend on neighbours): in both, and in our margin ascent, an image that is finished leaves the batch. DDN
+and FMN are foolbox's (Rauber et al. 2020).
 """
 
 from collections.abc import Callable
@@ -13,10 +13,13 @@ from functools import partial
 import torch
 from torch import Tensor, nn
 
-from ..arguments import positive
+from ..arguments import check_whole, positive
+from ..inference import wrong
 from ..losses import margin
 from .contract import TOLERANCE, AttackError, check_inputs
+from .elastic_net import elastic_net
 from .libraries import View, library, viewed
+from .radius_bisection import bisect_radius
 
 BEYOND = 1.001  # a success is taken this much farther, out of the reach of rounding in another batch size
 MIN_STEP = 1e-6  # DeepFool's least step: an image whose logits are tied would never leave its place
@@ -24,7 +27,7 @@ MIN_STEP = 1e-6  # DeepFool's least step: an image whose logits are tied would n
 
 def _wrong(view: nn.Module, x: Tensor, y: Tensor) -> Tensor:
     with torch.no_grad():
-        return view(x).argmax(1) != y
+        return wrong(view(x), y)
 
 
 def _column(values: Tensor, like: Tensor) -> Tensor:
@@ -44,7 +47,7 @@ def _search(name: str, model: nn.Module, x: Tensor, y: Tensor, seed: int, run: C
     with viewed(model, x, seed) as view:
         right = ~_wrong(view, x_adv, y)
         if right.any():
-            clean, labels = x_adv[right].contiguous(), y[right]
+            clean, labels = x_adv[right].contiguous(), y[right].long()
             raw = run(view, clean.clone(), labels).detach().to(x.dtype)
             found = raw.clamp(0, 1)  # x + delta may round to a hair above 1
             if ((raw - found).abs() > TOLERANCE).any():
@@ -120,27 +123,53 @@ def deepfool(
 deepfool_l2, deepfool_linf = partial(deepfool, norm="l2"), partial(deepfool, norm="linf")
 
 
-def _almost(y: Tensor, slack: Tensor):
-    """foolbox's criterion "misclassified", met already within `slack` (n,) of the boundary, in logits."""
+def _almost(y: Tensor, slack: Tensor | None = None):
+    """foolbox's criterion "misclassified", met by NaN logits, and already within `slack` (n,) of the boundary, in logits."""
     base = library("foolbox").criteria.Misclassification
 
     class Almost(base):
         def __call__(self, perturbed, outputs):
-            return type(outputs)(margin(outputs.raw, y) >= -slack)
+            logits = outputs.raw
+            met = wrong(logits, y)
+            return type(outputs)(met if slack is None else met | (margin(logits, y) >= -slack))
 
     return Almost(y)
 
 
-def _foolbox(name: str, model: nn.Module, x: Tensor, y: Tensor, seed: int, slack: float = 0.0, **options) -> Tensor:
-    """foolbox's attack `name`; slack: share of the clean margin within which the boundary counts as reached."""
+class _Levelled(nn.Module):
+    """A model whose logits are scaled, image by image, so that the right one leads by `gap` on the clean images x.
+
+    Farther from the boundary than those it leads by `gap` too: softmax neither saturates nor takes all classes for equal.
+    """
+
+    def __init__(self, view: View, x: Tensor, y: Tensor, gap: float):
+        super().__init__()
+        self._view, self._y, self._gap = [view], y, gap  # in a list, so that it is no submodule
+        with torch.no_grad():
+            self._clean = margin(view(x), y).abs().clamp(min=1e-12)
+
+    def forward(self, x: Tensor) -> Tensor:
+        logits = self._view[0](x)
+        logits = logits.to(torch.promote_types(logits.dtype, torch.float32))
+        scale = self._gap / torch.maximum(self._clean, margin(logits.detach(), self._y).abs())
+        return logits * scale[:, None]
+
+
+def _foolbox(
+    name: str, model: nn.Module, x: Tensor, y: Tensor, seed: int, slack: float = 0.0, gap: float | None = None, **options
+) -> Tensor:
+    """foolbox's attack `name`; slack: share of the clean margin within which the boundary counts as reached; gap: see `ddn`."""
     foolbox = library("foolbox")
     attack = getattr(foolbox.attacks, name)(**options)
 
     def run(view: View, x: Tensor, y: Tensor) -> Tensor:
-        seen = foolbox.PyTorchModel(view, bounds=(0, 1), device=x.device)
+        shown = view if gap is None else _Levelled(view, x, y, gap).eval()
+        seen = foolbox.PyTorchModel(shown, bounds=(0, 1), device=x.device)
+        if not slack:
+            return attack.run(seen, x, _almost(y))
         with torch.no_grad():
             near = -slack * margin(view(x), y)
-        return attack.run(seen, x, _almost(y, near) if slack else foolbox.criteria.Misclassification(y))
+        return attack.run(seen, x, _almost(y, near))
 
     return _search(name, model, x, y, seed, run)
 
@@ -153,15 +182,33 @@ def ddn(
     steps: int = 100,
     init_eps: float = 1.0,
     gamma: float = 0.05,
+    gap: float | None = None,
     seed: int = 0,
 ) -> Tensor:
     """Decoupled direction and norm, L2 (Rony et al. 2019): cross-entropy steps at a radius that shrinks on success.
 
     init_eps: first radius, too large for distances below about 0.1 (it shrinks to a hundredth of it in 100 steps)
     gamma: share by which the radius changes. Where the gradient is zero it steps at random, from `seed`.
+    gap: scale the logits, image by image, so that the right one leads by this on the clean image. With logits of squared
+    error (0.1 to 0.5) cross-entropy takes all classes for equally likely and heads for their mean; with `gap=10` the
+    result is the same for any multiple of the logits. None leaves them as they are.
     """
-    positive(steps=steps, init_eps=init_eps, gamma=gamma)
-    return _foolbox("DDNAttack", model, x, y, seed, steps=steps, init_epsilon=init_eps, gamma=gamma)
+    positive(steps=steps, init_eps=init_eps, gamma=gamma, **({} if gap is None else {"gap": gap}))
+    return _foolbox("DDNAttack", model, x, y, seed, gap=gap, steps=steps, init_epsilon=init_eps, gamma=gamma)
+
+
+def l2_margin(model: nn.Module, x: Tensor, y: Tensor, *, steps: int = 10, searches: int = 12, rivals: int = 9, seed: int = 0) -> Tensor:
+    """L2 margin ascent with a bisection on the radius, image by image; then towards each of the `rivals` likeliest classes.
+
+    steps: of each ascent, on the sphere of one radius and in [0, 1]; searches: radii tried, and half as many whenever an
+    ascent towards one class has brought an image nearer. About 200 forward and backward passes with the defaults (images
+    leave as soon as they fool), at most (steps + 1)(searches + rivals (1 + searches / 2)). Where the gradient is zero it
+    steps along one random direction, from `seed`. The attack is ours; the margin: Carlini & Wagner 2017, targets: Gowal
+    et al. 2019.
+    """
+    check_whole(steps=steps, searches=searches, rivals=rivals)
+    options = dict(steps=steps, searches=searches, rivals=rivals, seed=seed)
+    return _search("L2 margin", model, x, y, seed, lambda view, x, y: bisect_radius(view, x, y, **options))
 
 
 def fmn_linf(
@@ -195,20 +242,22 @@ def ead(
     beta: float = 1e-3,
     stepsize: float = 1e-2,
     const: float = 1e-3,
+    early: bool = True,
     seed: int = 0,
 ) -> Tensor:
     """Elastic-net attack (Chen et al. 2018): ISTA on c · margin + β‖δ‖₁ + ‖δ‖₂², with a binary search for c.
 
     rule: which success is kept, the least elastic net ("en") or the least L1 ("l1")
-    steps, searches: 100 steps in each of 9 searches, as torchattacks runs it: 1,800 forward and 900 backward passes
-    (foolbox's own default of 10,000 steps is a hundred times that). Draws nothing: `seed` has no effect.
+    steps, searches: 100 steps in each of 9 searches, as torchattacks runs it (foolbox's own default of 10,000 steps is a
+    hundred times that): at most 1,800 forward and 900 backward passes
+    early: a search ends for an image where a tenth of its steps brings less than a ten-thousandth of its own loss, the
+    criterion that foolbox and torchattacks put to the batch. Draws nothing: `seed` has no effect.
     """
     if rule not in ("en", "l1"):
         raise ValueError(f"rule must be 'en' or 'l1', got {rule!r}")
     positive(steps=steps, searches=searches, beta=beta, stepsize=stepsize, const=const)
-    options = dict(steps=steps, binary_search_steps=searches, regularization=beta, initial_stepsize=stepsize)
-    options |= dict(initial_const=const, decision_rule=rule.upper(), abort_early=False)
-    return _foolbox("EADAttack", model, x, y, seed, **options)
+    options = dict(rule=rule, steps=steps, searches=searches, beta=beta, stepsize=stepsize, const=const, early=early)
+    return _search("EAD", model, x, y, seed, lambda view, x, y: elastic_net(view, x, y, **options))
 
 
 """The attacks whose per-image minimum answers for each norm (`nearest.minimum_over`)."""

@@ -17,7 +17,7 @@ QUANTILES = (0.1, 0.25, 0.5, 0.75, 0.9)
 class Minimum:
     """Distance in `norm` of each of N images to the nearest one that the model gets wrong, of all that attacks found.
 
-    correct (N,): right before any attack; only these images have a distance, the others' is NaN
+    correct (N,): right before any attack (NaN among the logits is no right answer); only these have a distance, others NaN
     distance (N,): ∞ where every attack failed; x_adv (N, ...): the nearest image, the clean one where there is none
     by_attack[name] (N,): each attack's own distance; winner (N,): index into `names` of the nearest, −1 for none
     """
@@ -73,6 +73,7 @@ def tighten(model: nn.Module, x: Tensor, y: Tensor, x_adv: Tensor, *, steps: int
         raise ValueError(f"x_adv must have the shape of x, {tuple(x.shape)}; got {tuple(x_adv.shape)}")
     if steps < 1:
         raise ValueError(f"steps must be at least 1, got {steps}")
+    x, x_adv = x.detach(), x_adv.detach()
     if len(x) == 0:
         return x_adv.clone()
     shape = (-1, *[1] * (x.dim() - 1))
@@ -85,8 +86,8 @@ def tighten(model: nn.Module, x: Tensor, y: Tensor, x_adv: Tensor, *, steps: int
         inner, outer = x.new_zeros(len(x)), x.new_ones(len(x))
         for _ in range(steps):
             middle = (inner + outer) / 2
-            wrong = _wrong(model, at(middle), y)
-            inner, outer = torch.where(wrong, inner, middle), torch.where(wrong, middle, outer)
+            there = _wrong(model, at(middle), y)
+            inner, outer = torch.where(there, inner, middle), torch.where(there, middle, outer)
         safe = 2 * outer - inner
         share = torch.where(_wrong(model, at(safe), y), safe, outer)
     return torch.where(success.view(shape), at(share), x_adv)
@@ -120,7 +121,7 @@ def minimum_over(
         correct = torch.cat([~_wrong(model, *part) for part in parts])
     blank = torch.where(correct, torch.inf, torch.nan).to(x)
     by_attack = {name: blank.clone() for name in attacks}
-    nearest, distance, winner = x.clone(), blank.clone(), torch.full_like(y, -1)
+    nearest, distance, winner = x.clone(), blank.clone(), torch.full_like(y, -1, dtype=torch.long)
     index = correct.nonzero().squeeze(1)
     for number, part in enumerate(index.split(batch_size) if len(index) else ()):
         for i, (name, attack) in enumerate(attacks.items()):

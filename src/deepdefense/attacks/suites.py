@@ -15,10 +15,11 @@ from . import autoattack, paper
 from .contract import Attack, check_inputs
 from .features import feature_pgd, inner_layers
 from .gradient import apgd, fgsm, pgd
-from .minimum_norm import ddn, deepfool_l2, deepfool_linf, ead, fmn_linf
+from .minimum_norm import ddn, deepfool_l2, deepfool_linf, ead, fmn_linf, l2_margin
 from .multi_targeted import multi_targeted_pgd
 from .orthogonal import orthogonal_pgd
 from .projected_gradient import loss_pgd, restarted_pgd, scaled_pgd
+from .tangential import has_image_direction, tangential_pgd
 from .transfer_attacks import has_relu, smooth_pgd, transfer
 
 STANDARD = "standard"
@@ -34,7 +35,7 @@ GRADIENT: dict[str, Attack] = {
 
 MINIMUM: dict[str, dict[str, Attack]] = {
     "linf": {"DeepFool": deepfool_linf, "FMN": fmn_linf},
-    "l2": {"DeepFool": deepfool_l2, "DDN": ddn},
+    "l2": {"DeepFool": deepfool_l2, "DDN": ddn, "DDN, scaled logits": partial(ddn, gap=10.0), "L2 margin": l2_margin},
     "l1": {"EAD-L1": partial(ead, rule="l1", beta=1e-2)},
 }
 
@@ -78,10 +79,11 @@ def suite_adaptive(
 
     x: images (at least one) that tell of which parts the model consists; training_loss: the loss it was trained with
     substitutes: networks to transfer from, such as those of `deepdefense.masking.substitutes`; guides: (images, labels) for the
-    feature attack towards another class; steps: of each ascent; restarts: of the margin and multi-targeted ones
+    feature attack towards another class; steps: of each ascent; restarts: of the margin, multi-targeted and tangential ones
 
     Left out where it cannot run: DLR with two classes, features of a model without inner weight layers, smooth
-    activations of a model without ReLU, transfer without substitutes, guided features without guides.
+    activations of a model without ReLU, transfer without substitutes, guided features without guides, the tangential one
+    where the input of the first layer does not follow the image.
     """
     check_inputs(model, x, torch.zeros(len(x), dtype=torch.long), 0)
     if len(x) == 0:
@@ -97,6 +99,8 @@ def suite_adaptive(
     for place in ("clean", "iterate"):
         options = dict(steps=steps, training_loss=training_loss, at=place)
         suite[f"orthogonal PGD, {place}"] = partial(orthogonal_pgd, **options)
+    if has_image_direction(model, x[:8]):
+        suite["tangential PGD"] = partial(tangential_pgd, steps=steps, restarts=restarts)
     if inner_layers(model, x):
         suite["features, away"] = partial(feature_pgd, steps=steps)
         if guides is not None:
