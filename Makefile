@@ -23,7 +23,7 @@ timed = start=$$(date +%s); (PATH="$(CURDIR)/$(VENV)/bin:$$PATH"; export PATH; $
 	echo "make $@: $$(( $$(date +%s) - start )) s, exit status $$status"; exit $$status
 
 .DEFAULT_GOAL := help
-.PHONY: help reproduce paper plan test book lint clean
+.PHONY: help reproduce paper plan test quick book lint clean
 
 help:  ## Say what there is to make.
 	@awk -F ':.*## ' '/^[a-z]+:.*## / {printf "  make %-10s %s\n", $$1, $$2}' Makefile
@@ -39,6 +39,9 @@ plan: $(STAMP)  ## Say what is still to be done for PROFILE and what it would co
 
 test: $(STAMP)  ## Check the dependency lists, run the tests, execute the notebooks again and compare.
 	@$(call timed, python tools/dependencies.py --check && python tools/run_tests.py)
+
+quick: $(STAMP)  ## Run the tests but those that kill, train long, need a cluster or execute notebooks: three minutes on two cores.
+	@$(call timed, python tools/run_tests.py --quick)
 
 book: $(STAMP)  ## Build the site from the committed notebooks into _build/html.
 	@$(call timed, jupyter-book build book --all -W -n --keep-going)

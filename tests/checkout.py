@@ -86,7 +86,7 @@ def planned(root: Path) -> set[str]:
     """The jobs that a dry run names, without the digests of the runs."""
     done = reproduce(root, "--dry-run")
     assert done.returncode == 0, done.stderr
-    lines = [line.split() for line in done.stdout.splitlines() if line.startswith("  ")]
+    lines = [line.split() for line in done.stdout.splitlines() if line.startswith("  ") and " is made again: " not in line]
     return {" ".join(words[:2]).split("-seed")[0] if words[0] != "site" else "site" for words in lines}
 
 

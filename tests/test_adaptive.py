@@ -11,13 +11,14 @@ from hypothesis import strategies as st
 from nets import Normalised, Plane, global_random_state, hooks, images, seeded
 from torch import nn
 
-from deepdefense import attacks
+from deepdefense import attacks, evaluate, taps
 from deepdefense.attacks.features import inner_layers
 from deepdefense.attacks.linf_ascent import box, climb, sign_step
 from deepdefense.attacks.orthogonal import project
 from deepdefense.attacks.projected_gradient import ScaledLogits, trace_pgd
 from deepdefense.attacks.suites import suite_adaptive
 from deepdefense.attacks.transfer_attacks import has_relu
+from deepdefense.inference import seeded as seeded_draws
 from deepdefense.losses import LOSSES, dlr, margin, targeted_margin
 from deepdefense.masking import substitutes
 
@@ -313,6 +314,44 @@ def test_features_move_away_from_the_clean_ones_or_towards_the_guides_and_either
         assert from_guides(guided) < 0.9 * from_guides(x)
     for x_adv in (away, guided):
         assert fooled(model, x_adv, y).float().mean() > 0.12
+
+
+class LeavesOut(torch.nn.Module):
+    """Its hidden layer runs with the given probability (stochastic depth, also in eval mode), its head always."""
+
+    def __init__(self, probability):
+        super().__init__()
+        self.probability = probability
+        with torch.random.fork_rng(devices=[]):
+            torch.manual_seed(0)
+            self.hidden, self.head = torch.nn.Linear(64, 64), torch.nn.Linear(64, 4)
+
+    def forward(self, x):
+        h = x.flatten(1)
+        if torch.rand(()).item() < self.probability:
+            h = h + torch.tanh(self.hidden(h))
+        return self.head(h)
+
+
+def test_a_layer_that_a_random_model_leaves_out_is_drawn_until_it_runs():
+    x = torch.rand(6, 1, 8, 8, generator=torch.Generator().manual_seed(0))
+    y = LeavesOut(0)(x).argmax(1)
+    with seeded_draws(x.device, 0):
+        for probability in (0.1, 0.5):
+            model = LeavesOut(probability).eval()
+            assert inner_layers(model, x) == ["head"]  # the first layer that runs beside it sees the image
+            for layers in (None, ["hidden", "head"]):
+                x_adv = attacks.feature_pgd(model, x, y, eps=0.3, steps=3, layers=layers)
+                assert (x_adv - x).abs().max() <= 0.3 + 1e-6 and not torch.equal(x_adv, x)
+            logits, value = taps.forward_reaching(model, x, "hidden")
+            assert torch.equal(value, x.flatten(1)) and torch.equal(logits, LeavesOut(1.1)(x))
+        guides = (x, y)
+        if len(y.unique()) > 1:
+            attacks.feature_pgd(LeavesOut(0.3), x, y, eps=0.1, steps=2, layers=["hidden"], guides=guides)
+        report = evaluate(LeavesOut(0.5), x, y, eps=0.1, suites="adaptive", allow_random=True, progress=False)
+        assert "adaptive/features, away" in report.outcomes
+        with pytest.raises(taps.NotReached, match="forward hands no input of its own to 'hidden'"):
+            attacks.feature_pgd(LeavesOut(0), x, y, eps=0.1, steps=2, layers=["hidden"])
 
 
 def test_feature_attacks_say_what_they_need():

@@ -383,6 +383,7 @@ def test_an_attack_depends_on_its_own_file_and_on_what_judges_it(monkeypatch):
     assert not seen[2] & {"hard_label.py", "gradient.py"}
 
 
+@pytest.mark.slow
 def test_killed_and_resumed_gives_the_same_files(tmp_path):
     """kill -9 in the middle of an evaluation; the same call goes on, repeats nothing, and ends with the same files."""
     model, x, y = small_images(14)

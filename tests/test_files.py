@@ -45,6 +45,7 @@ for number in range(10**9):
 """
 
 
+@pytest.mark.slow
 def test_readers_see_whole_files_also_after_a_kill(tmp_path):
     path = tmp_path / "run.json"
     process = subprocess.Popen([sys.executable, "-c", FOREVER, str(path)])

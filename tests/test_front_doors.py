@@ -58,6 +58,63 @@ def test_a_defence_from_a_file_and_from_a_module(file, monkeypatch):
     sys.modules.pop("my_defence")
 
 
+NET = """
+import torch
+from torch import nn
+def make():
+    return nn.Sequential(nn.Flatten(), nn.Linear(25, WIDTH)), torch.rand(3, 1, 5, 5), torch.zeros(3, dtype=torch.long)
+"""
+DATACLASS = """from __future__ import annotations
+from dataclasses import dataclass
+@dataclass
+class Settings:
+    width: int = 4
+"""
+
+
+def width(module):
+    model, x, _, _ = notebook.load_defence(module)
+    return model(x).shape[1]
+
+
+def test_a_defence_file_may_hold_a_dataclass_and_import_what_lies_beside_it_from_anywhere(tmp_path, monkeypatch):
+    first, second = tmp_path / "one", tmp_path / "two"
+    for folder, classes in ((first, 4), (second, 7)):
+        (folder / "parts").mkdir(parents=True)
+        (folder / "parts" / "__init__.py").write_text("")
+        (folder / "parts" / "net.py").write_text(NET.replace("WIDTH", str(classes)))
+        (folder / "helper_of_a_defence.py").write_text(NET.replace("WIDTH", str(classes + 1)))
+        (folder / "defence.py").write_text(DATACLASS + NET.replace("WIDTH", "Settings().width"))
+        (folder / "helped.py").write_text("from helper_of_a_defence import make\n")
+        (folder / "late.py").write_text("def make():\n    from parts.net import make\n    return make()\n")
+    monkeypatch.chdir("/")
+    path = list(sys.path)
+    for folder, classes in ((first, 4), (second, 7), (first, 4)):  # files and helpers of the same names
+        assert width(f"{folder}/defence.py:make") == 4
+        assert width(f"{folder}/helped.py:make") == classes + 1
+        assert width(f"{folder}/late.py:make") == classes
+        assert sys.path == path
+    (first / "helper_of_a_defence.py").write_text(NET.replace("WIDTH", "11"))
+    assert width(f"{first}/helped.py:make") == 11, "an edited helper is read again"
+    monkeypatch.setenv("HOME", str(tmp_path))
+    assert width("~/two/late.py:make") == 7
+
+
+def test_a_defence_file_that_fails_leaves_nothing_behind(tmp_path):
+    (tmp_path / "broken.py").write_text("import no_such_module_anywhere\n")
+    (tmp_path / "unfinished.py").write_text("def make(:\n")
+    (tmp_path / "raises.py").write_text("1 / 0\n")
+    (tmp_path / "whole.py").write_text(NET.replace("WIDTH", "4"))
+    assert width(f"{tmp_path}/whole.py:make") == 4
+    path, modules = list(sys.path), set(sys.modules)
+    for file, said in (("broken", "No module named 'no_such_module_anywhere'"), ("unfinished", "invalid syntax|Invalid|expected")):
+        with pytest.raises(ValueError, match=f"cannot be imported: .*({said})"):
+            notebook.load_defence(f"{tmp_path}/{file}.py:make")
+    with pytest.raises(ZeroDivisionError):  # of the reader's own code: with its traceback
+        notebook.load_defence(f"{tmp_path}/raises.py:make")
+    assert sys.path == path and set(sys.modules) == modules
+
+
 @pytest.mark.parametrize(
     ("module", "said"),
     [

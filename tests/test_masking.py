@@ -177,6 +177,7 @@ FROM_AN_EVALUATION = {
 }
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", FROM_AN_EVALUATION)
 def test_against_autoattack_as_the_white_box_the_same_nets_are_flagged(name):
     test, net = masked_nets.digits().test[:60], getattr(masked_nets, name)()

@@ -1,6 +1,7 @@
 """Parameters of notebooks: read from their cells, misspelt ones refused, values checked."""
 
 import base64
+import json
 import math
 import re
 
@@ -8,6 +9,7 @@ import pandas
 import pytest
 
 from deepdefense import arguments
+from deepdefense.storage import paths
 from replication import notebook
 from replication.chapters import train
 
@@ -58,6 +60,88 @@ def test_a_declared_name_without_a_value_is_not_given():
 def test_without_the_cell_it_says_so():
     with pytest.raises(ValueError, match="run the parameters cell first"):
         notebook.parameters(run("lam = 1"))
+
+
+TYPED = """# Parameters
+n_images: int = 50
+reported: float = None
+folder: str = None
+publish: bool = False
+weights: list = None
+eps: float = 0.2
+other = 1
+later: int | None = 3
+"""
+
+
+@pytest.mark.parametrize(
+    ("name", "given", "value"),
+    [
+        ("n_images", 6.0, 6),  # papermill's reading of 6.0
+        ("n_images", 1e2, 100),
+        ("n_images", "1e2", 100),
+        ("n_images", "6.0", 6),
+        ("n_images", None, None),
+        ("reported", "56.1", 56.1),
+        ("reported", 56, 56),
+        ("eps", "8/255", 8 / 255),
+        ("folder", 2025, "2025"),
+        ("folder", "~/x", "HOME/x"),
+        ("folder", "~", "HOME"),
+        ("folder", "x/~y", "x/~y"),
+        ("publish", "true", True),
+        ("publish", "False", False),
+        ("publish", 1, True),
+        ("publish", True, True),
+        ("weights", "[1, 0.5]", [1, 0.5]),
+        ("weights", (1, 2), [1, 2]),
+        ("other", "as it is", "as it is"),
+        ("later", "as it is", "as it is"),
+    ],
+)
+def test_a_parameter_becomes_what_its_cell_says(name, given, value, monkeypatch):
+    monkeypatch.setenv("HOME", "/HOME")
+    value = value.replace("HOME", "/HOME") if isinstance(value, str) else value
+    namespace = run(TYPED, f"# Parameters\n{name} = {given!r}\n")
+    found = notebook.parameters(namespace)
+    assert found[name] == value and type(found[name]) is type(value)
+    assert namespace[name] == value, "the cells read the name itself"
+
+
+@pytest.mark.parametrize(
+    ("name", "given", "said"),
+    [
+        ("n_images", 2.5, "n_images must be a whole number; got 2.5"),
+        ("n_images", "many", "n_images must be a whole number; got 'many'"),
+        ("n_images", True, "n_images must be a whole number; got True"),
+        ("n_images", float("inf"), "n_images must be a whole number; got inf"),
+        ("reported", "56.1%", "reported must be a number, without the sign %; got '56.1%'"),
+        ("reported", "much", "reported must be a number; got 'much'"),
+        ("reported", False, "reported must be a number; got False"),
+        ("eps", [0.1], "eps must be a number; got [0.1]"),
+        ("folder", 1000.0, "folder must be text; got 1000.0 (papermill's -r in place of -p gives a value as text)"),
+        ("folder", True, "folder must be text; got True"),
+        ("publish", "yes", "publish must be True or False; got 'yes'"),
+        ("publish", 2, "publish must be True or False; got 2"),
+        ("weights", "1, 2;", "weights must be a list, such as [1, 0.5]; got '1, 2;'"),
+        ("weights", 3, "weights must be a list"),
+    ],
+)
+def test_a_parameter_that_cannot_be_what_its_cell_says_is_one_sentence(name, given, said):
+    value = "float('inf')" if given == float("inf") else repr(given)
+    with pytest.raises(ValueError) as error:
+        notebook.parameters(run(TYPED, f"# Parameters\n{name} = {value}\n"))
+    assert said in str(error.value) and "\n" not in str(error.value)
+
+
+def test_the_parameters_of_the_book_have_a_type_that_is_looked_after():
+    """What is not annotated, or in another way, stays as papermill guessed it."""
+    for page in sorted((paths.root() / "book").glob("*.ipynb")):
+        cells = ["".join(cell["source"]) for cell in json.loads(page.read_text())["cells"] if cell["cell_type"] == "code"]
+        for cell in cells:
+            if cell.startswith("# Parameters"):
+                kinds = notebook._annotated(cell)
+                assert set(kinds) == set(notebook._assigned(cell)) and set(kinds.values()) <= set(notebook._MAKERS), page.name
 
 
 def test_choices():

@@ -1,5 +1,6 @@
 """`make reproduce` on a tiny book: parameters, the banner, the plan, and what a failure looks like."""
 
+import errno
 import json
 import shutil
 import subprocess
@@ -115,6 +116,39 @@ def test_failing_run_stops_no_other(tmp_path):
     assert "1 of 3 jobs failed" in done.stderr, done.stderr
     assert "train_size must be at most 1287 for digits; got 100000" in done.stderr
     assert len(list((root / "kept" / "runs").glob("*/run.json"))) == 1
+
+
+def test_a_full_disk_and_a_place_that_cannot_be_written_are_one_sentence_each(root, capfd, monkeypatch, tmp_path):
+    def full(_descriptor):
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    with monkeypatch.context() as patch:
+        patch.setattr("os.fsync", full)
+        assert run(root, "--dry-run") == 1
+    (line,) = capfd.readouterr().err.strip().splitlines()
+    assert "could not write" in line and "_build" in line and "Free some space and give the same command again" in line
+    (tmp_path / "file").write_text("not a folder")
+    monkeypatch.setenv("DEEPDEFENSE_RUNS", str(tmp_path / "file" / "runs"))
+    assert run(root, "--dry-run") == 1
+    (line,) = capfd.readouterr().err.strip().splitlines()
+    assert f"could not write {tmp_path}/file/runs" in line and "Runs go to $DEEPDEFENSE_RUNS" in line
+    monkeypatch.delenv("DEEPDEFENSE_RUNS")
+    shutil.rmtree(root / "_build")
+    (root / "_build").write_text("not a folder")
+    assert run(root, "--dry-run") == 1
+    (line,) = capfd.readouterr().err.strip().splitlines()
+    assert f"could not write {root}/_build" in line
+
+
+def test_jobs_that_fail_on_a_full_disk_are_told_why(root, capfd, monkeypatch):
+    plans = reproduce.engine.snakemake
+    fails = lambda plan, arguments, listener: "--dry-run" in arguments and plans(plan, arguments, listener)  # noqa: E731
+    monkeypatch.setattr(reproduce.engine, "snakemake", fails)
+    assert run(root) == 1
+    assert "is full" not in capfd.readouterr().err
+    monkeypatch.setattr(reproduce.shutil, "disk_usage", lambda _folder: type("Usage", (), {"free": 0}))
+    assert run(root) == 1
+    assert "is full. Free some space and give the same command again" in capfd.readouterr().err
 
 
 def test_one_command_at_a_time(root, capfd):

@@ -19,6 +19,8 @@ from deepdefense import training
 from deepdefense.training import TrainConfig
 from deepdefense.training.step import TrainingStep
 
+pytestmark = pytest.mark.slow
+
 SMALL = dict(model="mlp", width=0.03, epochs=3, batch_size=40, lr=0.02, val_size=20, val_steps=2, val_eps=0.1)
 CASES = {
     "adam, gfa-deep": dict(objective="gfa-deep", lam=0.2, warmup=0.7),

@@ -127,6 +127,29 @@ def test_changed_parameters_make_another_run(whole):
     assert planned == {name.replace("lam0.5", "lam0.25") for name in GFA} | {"page 01_theory", "site"}
 
 
+def test_damaged_files_of_finished_jobs_are_seen_by_the_plan_and_made_again(whole):
+    before = checkout.results(whole)
+    (defended,) = (whole / "kept" / "runs").glob("digits-cnn-gfa-first-*")
+    (plain,) = (whole / "kept" / "runs").glob("digits-cnn-standard-*")
+    (weights,) = defended.glob("last-*.safetensors")
+    (table,) = plain.glob("report-*/report.parquet")
+    page = whole / "_build" / "reproduce-smoke" / "book" / "02_plain.ipynb"
+    kept = {path: path.read_bytes() for path in (weights, table, page)}
+    weights.write_bytes(kept[weights][:5000] + bytes([kept[weights][5000] ^ 1]) + kept[weights][5001:])
+    for path in (table, page):
+        path.write_bytes(kept[path][:-20])
+    attacks = {"attack digits-cnn-gfa-first-lam0.5", "attack digits-cnn-standard"}
+    assert checkout.planned(whole) == {"train digits-cnn-gfa-first-lam0.5", *attacks, "page 01_theory", "page 02_plain", "site"}
+    assert page.read_bytes() == kept[page][:-20], "a plan changes nothing"
+    done = checkout.reproduce(whole, "attacked")  # what is damaged is made again whatever the target
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert f"{weights.name} is damaged: it does not match its sha256" in done.stdout and "Parquet magic bytes" in done.stdout
+    assert checkout.results(whole) == before
+    for path in (weights, table):
+        (aside,) = (whole / "kept").rglob(f"{path.name}.damaged")
+        assert len(aside.read_bytes()) in (len(kept[path]), len(kept[path]) - 20)
+
+
 def test_changed_code_trains_anew(whole):
     """The last of these tests: it leaves another training behind."""
     (folder,) = (whole / "kept" / "runs").glob("digits-cnn-gfa-first-*")

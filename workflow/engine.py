@@ -45,13 +45,16 @@ def inside(folder: Path) -> Iterator[None]:
 
 def set_up(plan: Plan) -> Path:
     """Make the workflow's folder with its links; returns it."""
-    plan.folder.mkdir(parents=True, exist_ok=True)
+    with files.writing(plan.folder):
+        plan.folder.mkdir(parents=True, exist_ok=True)
+    with files.writing(plan.links["runs"]):
+        plan.links["runs"].mkdir(parents=True, exist_ok=True)
     for name, target in plan.links.items():
         link = plan.folder / name
-        target.mkdir(parents=True, exist_ok=True)
         if not (link.is_symlink() and Path(os.readlink(link)) == target):
-            link.unlink(missing_ok=True)
-            link.symlink_to(target, target_is_directory=True)
+            with files.writing(link):
+                link.unlink(missing_ok=True)
+                link.symlink_to(target, target_is_directory=True)
     return plan.folder
 
 

@@ -12,6 +12,7 @@ of Snakemake.
 import argparse
 import fcntl
 import os
+import shutil
 import sys
 import time
 from pathlib import Path
@@ -19,11 +20,16 @@ from pathlib import Path
 import engine
 import job_costs
 import plan as plans
+import whole
 import yaml
 from job_costs import in_words
 from progress import Planned, ProgressLine, complain
 
+from deepdefense import data
+from deepdefense.storage import files
+
 ROOT = Path(__file__).resolve().parents[1]
+LEAST_FREE = 2**20  # bytes; with less, what fails fails for want of space
 TARGETS = ("all", "trained", "attacked", "measured", "results", "pages", "site")
 
 
@@ -37,10 +43,11 @@ def say(text: str) -> None:
 
 def lock(folder: Path):
     """Hold the workflow's folder until the returned file is closed; the kernel lets go of it if this process is killed."""
-    file = open(folder / ".lock", "a")
+    with files.writing(folder / ".lock"):
+        file = open(folder / ".lock", "a")
     try:
         fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except OSError as error:
+    except BlockingIOError as error:
         file.close()
         raise ReproduceError(f"another command is at work in {folder}; wait for it, or stop it") from error
     return file
@@ -102,9 +109,10 @@ def reproduce(plan: plans.Plan, *, cores: int | None, dry_run: bool, targets: li
     places, at_once = where(cluster, cores)
     folder = engine.set_up(plan)
     with lock(folder):
-        engine.write_plan(plan, job_costs.load(folder))
+        damaged = whole.find(engine.write_plan(plan, job_costs.load(folder)), folder)
+        again = list(dict.fromkeys(damage.output for damage in damaged))  # whatever the targets
         planned = Planned()
-        if not engine.snakemake(plan, ["--cores", "1", *targets, "--dry-run"], planned):
+        if not engine.snakemake(plan, ["--cores", "1", *targets, "--dry-run", *(["--forcerun", *again] if again else [])], planned):
             raise ReproduceError(" ".join(" ".join(planned.errors).split()) or "Snakemake found no way to make this")
         jobs = planned.jobs
         if not jobs:
@@ -113,15 +121,21 @@ def reproduce(plan: plans.Plan, *, cores: int | None, dry_run: bool, targets: li
         rows = [plan.rows[w["name"]] for rule, w, _ in jobs.values() if rule in ("train", "attack", "measure")]
         times = expected(engine.write_plan(plan, job_costs.measure(rows, folder)), jobs)
         workers = max(1, min(at_once, len(times)))
+        for damage in damaged:
+            say(f"  {damage.output} is made again: {damage.why}")
         show_plan(jobs, times, workers)
         if dry_run:
             return True
+        whole.put_aside(damaged)
         progress = ProgressLine(times, workers)
-        went_well = engine.snakemake(plan, [*places, *targets, *options], progress)
+        wanted = [*(targets or ["all"]), *again]
+        went_well = engine.snakemake(plan, [*places, *wanted, *options], progress)
         if "--touch" not in options:  # which takes a moment, and says nothing of the job
             job_costs.remember(progress.took, folder)
         if not went_well:
             report(progress)
+            if shutil.disk_usage(folder).free < LEAST_FREE:
+                complain(f"The disk of {folder} is full. Free some space and give the same command again: it goes on where it stopped.")
         return went_well
 
 
@@ -156,8 +170,11 @@ def main(arguments: list[str] | None = None) -> int:
         plans.describe(plan, job_costs.Costs())  # a mistake in the grid or the book is told before any work
         settings = dict(cores=chosen.cores, dry_run=chosen.dry_run, targets=chosen.targets, cluster=chosen.cluster, options=options)
         went_well = reproduce(plan, **settings)
-    except (ReproduceError, ValueError) as error:
+    except (ReproduceError, ValueError, files.ResultsError, data.DataError) as error:
         complain(str(error))
+        return 1
+    except OSError as error:  # of Snakemake's own files
+        complain(files.not_written(error.filename or plan.folder, error))
         return 1
     site = plan.folder / "_build" / "html" / "index.html"
     say(f"{'all of it' if went_well else 'what went well'}: {time.monotonic() - start:.1f} s")

@@ -3,6 +3,9 @@
 import difflib
 import math
 from collections.abc import Callable, Iterable
+from decimal import Decimal
+from fractions import Fraction
+from numbers import Integral, Real
 
 import torch
 from torch import Tensor, nn
@@ -86,13 +89,70 @@ def check_choice(name: str, value, allowed: Iterable) -> None:
 
 def check_range(name: str, value, *, above: float | None = None, least: float | None = None, most: float | None = None) -> None:
     """A ValueError naming parameter, value and limits unless `value` is a number within them."""
-    limits = [("above", above), ("at least", least), ("at most", most)]
-    words = [f"{word} {limit:g}" for word, limit in limits if limit is not None]
-    inside = is_number(value) and not (
-        (above is not None and value <= above) or (least is not None and value < least) or (most is not None and value > most)
-    )
-    if not inside:
-        raise ValueError(f"{name} must be a number {' and '.join(words)}; got {value!r}")
+    checked_number(name, value, above=above, least=least, most=most)
+
+
+def plain_number(value) -> int | float | None:
+    """`value` as a Python int or float if it is one real number, else None: no bool, no text, no array of one element.
+
+    A scalar of NumPy or torch (and an array or tensor of no dimension, on any device) gives the value that it holds: 0.1 in
+    float32 is 0.10000000149011612. A fraction or decimal gives the nearest float.
+    """
+    if getattr(value, "shape", None) == () and hasattr(value, "item"):
+        value = value.item()
+    if isinstance(value, bool):
+        return None
+    if isinstance(value, Integral):
+        return int(value)
+    return float(value) if isinstance(value, Real | Decimal) else None
+
+
+def checked_number(
+    name: str, value, *, above: float | None = None, least: float | None = None, most: float | None = None, unit: str = ""
+) -> int | float:
+    """`value` as a finite Python number within the limits; else a ValueError naming it and what is allowed.
+
+    unit: words after the limits, such as "in units of the image range"
+    """
+    found = plain_number(value)
+    if found is None or not math.isfinite(found) or not _within(found, above, least, most):
+        raise ValueError(_refused(name, value, "a number", above, least, most, unit))
+    return found
+
+
+def checked_whole(name: str, value, *, least: int | None = None, most: int | None = None) -> int:
+    """`value` as a Python int within the limits; a float without a fraction, such as 6.0, is whole. Else a ValueError."""
+    found = plain_number(value)
+    if found is None or not math.isfinite(found) or found != int(found) or not _within(found, None, least, most):
+        raise ValueError(_refused(name, value, "a whole number", None, least, most))
+    return int(found)
+
+
+def from_text(text: str) -> int | float | None:
+    """The number that `text` spells, as "6", "6.0", "1e2" or "8/255"; None if it spells none."""
+    try:
+        found = Fraction(text.strip())
+    except (ValueError, ZeroDivisionError):
+        return None
+    return int(found) if found.denominator == 1 and not set(".eE/") & set(text) else float(found)
+
+
+def _within(found, above, least, most) -> bool:
+    return (above is None or found > above) and (least is None or found >= least) and (most is None or found <= most)
+
+
+def _refused(name: str, value, kind: str, above, least, most, unit: str = "") -> str:
+    limits = (("above", above), ("at least", least), ("at most", most))
+    words = " and ".join(f"{word} {limit:g}" for word, limit in limits if limit is not None)
+    return f"{name} must be {kind}{words and ' ' + words}{unit and ', ' + unit}; got {_shown(value)}"
+
+
+def _shown(value) -> str:
+    """`value` in few words, with what to do about the commonest mistakes."""
+    if isinstance(value, str):
+        return repr(value) + (", which is text; give the number itself, without quotes" if from_text(value) is not None else "")
+    shape = getattr(value, "shape", None)
+    return f"{type(value).__name__} of shape {tuple(shape)}" if shape is not None and tuple(shape) else repr(value)
 
 
 def check_batch(model: nn.Module, x: Tensor) -> None:

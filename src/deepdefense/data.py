@@ -212,7 +212,10 @@ def _read_torchvision(name: str, folder: Path) -> dict[str, np.ndarray]:
             folder.mkdir(parents=True, exist_ok=True)
         scratch = Path(tempfile.mkdtemp(prefix=f".{name}-download-", dir=None if complete else folder))
     except OSError as error:
-        raise DataError(f"cannot write to the data folder {folder}: {error.strerror}; set DEEPDEFENSE_DATA") from error
+        raise DataError(
+            f"cannot write to the data folder {folder} ({error.strerror}), where {name} is not or not whole; set DEEPDEFENSE_DATA "
+            "to a folder that holds it or that can be written"
+        ) from error
     try:
         for path in intact:
             (scratch / path).parent.mkdir(parents=True, exist_ok=True)

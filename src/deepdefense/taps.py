@@ -16,8 +16,13 @@ from .arguments import check_logits_type, check_run
 from .first_tap import FollowImage
 
 IMAGE = "(image)"
+DRAWS = 100  # passes that a layer may be left out of, one after the other, before it counts as one that never runs
 WEIGHT_LAYERS = (nn.Linear, nn.Bilinear, nn.modules.conv._ConvNd)
 ELEMENTWISE = (nn.modules.batchnorm._NormBase, nn.LayerNorm, nn.GroupNorm, nn.RMSNorm, nn.PReLU)  # with parameters, but no weight layers
+
+
+class NotReached(ValueError):
+    """A pass hands a layer no input of its own; the message names the layer."""
 
 
 @dataclass(frozen=True)
@@ -116,7 +121,7 @@ def forward(model: nn.Module, x: Tensor, layers: str | Sequence[str], *, warn: b
     reached = {tap.name.split("#")[0] for tap in caught} | {IMAGE}
     missed = [] if isinstance(layers, str) else [name for name in layers if name not in reached]
     if missed or not caught or (layers == "deep" and not called):
-        raise ValueError(f"forward hands no input of its own to {', '.join(map(repr, missed)) or 'any weight layer'}")
+        raise NotReached(f"forward hands no input of its own to {', '.join(map(repr, missed)) or 'any weight layer'}")
     if warn and layers == "deep" and (names := passed_over(model, called)):
         named = ", ".join(repr(name) if name else "the model itself" for name in names)
         warnings.warn(f"'deep' has no tap at these modules, whose weights it does not know as layers: {named}", stacklevel=4)
@@ -134,3 +139,18 @@ def _image_first(follow: FollowImage, logits: Tensor, caught: list[Tap], x: Tens
     known = [tap for tap in caught if tap.value is value]
     first = known[0] if known else Tap(IMAGE, value, follow.versions.get(id(value), value._version))
     return [first, *(tap for tap in caught if not follow.holds(tap.value))]
+
+
+def forward_reaching(model: nn.Module, x: Tensor, layer: str) -> tuple[Tensor, Tensor]:
+    """(logits, input of `layer`) of the first pass that reaches it: a random model, with stochastic depth for one, may leave it out.
+
+    NotReached after 100 passes without it.
+    """
+    for _ in range(DRAWS - 1):
+        try:
+            logits, caught = forward(model, x, [layer])
+            return logits, caught[0].value
+        except NotReached:
+            continue
+    logits, caught = forward(model, x, [layer])
+    return logits, caught[0].value

@@ -3,15 +3,19 @@
 import ast
 import base64
 import importlib.util
-from collections.abc import Iterable, Mapping
+import sys
+from collections.abc import Iterable, Iterator, Mapping, MutableMapping
+from contextlib import contextmanager
+from hashlib import sha256
 from html import escape
 from pathlib import Path
+from types import ModuleType
 
 from pandas import DataFrame
 from torch import Tensor, nn
 
 from deepdefense import arguments, data
-from deepdefense.arguments import check_choice
+from deepdefense.arguments import check_choice, from_text, plain_number
 from deepdefense.attacks import suites
 
 
@@ -26,8 +30,17 @@ def _assigned(source: str) -> list[str]:
     return [target.id for target in targets if isinstance(target, ast.Name)]
 
 
-def parameters(namespace: Mapping, *, extra: Iterable[str] = ()) -> dict:
+def _annotated(source: str) -> dict[str, str]:
+    """{name: type} of what a parameters cell annotates, as in `n_images: int = 50`."""
+    nodes = [node for node in ast.parse(source).body if isinstance(node, ast.AnnAssign)]
+    return {node.target.id: ast.unparse(node.annotation) for node in nodes if isinstance(node.target, ast.Name)}
+
+
+def parameters(namespace: MutableMapping, *, extra: Iterable[str] = ()) -> dict:
     """The notebook's parameters as {name: value}, from the cells that start with "# Parameters".
+
+    Each is made what the cell's annotation says, in the namespace too, since papermill's command line guesses types: it gives
+    6.0 for `-p n_images 6.0`, the number 2025 for a folder and the text "true". What cannot be is a ValueError.
 
     papermill only warns of an unknown `-p` name and goes on with the defaults; here it is a ValueError that names the
     parameter and the allowed ones. `extra`: names allowed though the notebook's own cell does not assign them.
@@ -45,7 +58,64 @@ def parameters(namespace: Mapping, *, extra: Iterable[str] = ()) -> dict:
     for name in given:
         if name not in allowed:
             raise arguments.unknown_name(name, allowed)
+    kinds = _annotated(cells[0])
+    for name in given:
+        if name in kinds:
+            namespace[name] = as_annotated(name, namespace[name], kinds[name])
     return {name: namespace[name] for name in given}
+
+
+def as_annotated(name: str, value, kind: str):
+    """`value` of the parameter `name` as `kind` ("int", "float", "bool", "str" or "list"); a ValueError if it is none.
+
+    None stays, since it stands for a default, and so does everything of another kind. A path may begin with ~.
+    """
+    make = _MAKERS.get(kind)
+    return value if value is None or make is None else make(name, value)
+
+
+def _number_given(name: str, value) -> int | float:
+    found = from_text(value) if isinstance(value, str) else plain_number(value)
+    if found is None:
+        hint = ", without the sign %" if isinstance(value, str) and value.strip().endswith("%") else ""
+        raise ValueError(f"{name} must be a number{hint}; got {value!r}")
+    return found
+
+
+def _whole_given(name: str, value) -> int:
+    found = from_text(value) if isinstance(value, str) else plain_number(value)
+    if found is None or not float(found).is_integer():
+        raise ValueError(f"{name} must be a whole number; got {value!r}")
+    return int(found)
+
+
+def _yes_or_no_given(name: str, value) -> bool:
+    words = {"true": True, "false": False, "1": True, "0": False}
+    found = words.get(str(value).strip().lower())
+    if found is None:
+        raise ValueError(f"{name} must be True or False; got {value!r}")
+    return found
+
+
+def _text_given(name: str, value) -> str:
+    if type(value) is int:  # papermill's reading of a name in digits
+        return str(value)
+    if not isinstance(value, str):
+        raise ValueError(f"{name} must be text; got {value!r} (papermill's -r in place of -p gives a value as text)")
+    return str(Path(value).expanduser()) if value.startswith("~") else value
+
+
+def _list_given(name: str, value) -> list:
+    try:
+        found = ast.literal_eval(value) if isinstance(value, str) else value
+    except (ValueError, SyntaxError):
+        found = None
+    if not isinstance(found, list | tuple):
+        raise ValueError(f"{name} must be a list, such as [1, 0.5]; got {value!r}")
+    return list(found)
+
+
+_MAKERS = {"int": _whole_given, "float": _number_given, "bool": _yes_or_no_given, "str": _text_given, "list": _list_given}
 
 
 def download(tables: Mapping[str, DataFrame]):
@@ -70,15 +140,17 @@ def check_suites(names: str | None) -> list[str] | None:
 def load_defence(module: str) -> tuple[nn.Module, Tensor, Tensor, str]:
     """(model, x, y, name of the data) from "module:callable" or "path/to/file.py:callable".
 
-    The callable takes no argument and returns (model, x, y), or (model, name of a data set) for its test images.
+    The callable takes no argument and returns (model, x, y), or (model, name of a data set) for its test images. A file may import
+    what lies beside it.
     """
     if not isinstance(module, str) or module.count(":") != 1 or not all(module.split(":")):
         raise ValueError(f"module must be 'module:callable' or 'file.py:callable', got {module!r}")
     where, name = module.split(":")
-    made = getattr(_import(where, module), name, None)
-    if not callable(made):
-        raise ValueError(f"module {module!r}: {where} has no function {name!r}")
-    result = made()
+    with _beside(where):
+        made = getattr(_import(where, module), name, None)
+        if not callable(made):
+            raise ValueError(f"module {module!r}: {where} has no function {name!r}")
+        result = made()
     if not isinstance(result, tuple) or len(result) not in (2, 3) or not isinstance(result[0], nn.Module):
         shape = f"a tuple of {len(result)}" if isinstance(result, tuple) else type(result).__name__
         raise ValueError(f"module {module!r} must return (model, x, y) or (model, name of a data set), not {shape}")
@@ -94,14 +166,52 @@ def load_defence(module: str) -> tuple[nn.Module, Tensor, Tensor, str]:
     return model, test.images().to(device), test.y.to(device), dataset
 
 
-def _import(where: str, module: str):
+def _import(where: str, module: str) -> ModuleType:
     try:
-        if not where.endswith(".py"):
-            return importlib.import_module(where)
-        path = Path(where).expanduser().resolve()
-        spec = importlib.util.spec_from_file_location(path.stem, path)
-        loaded = importlib.util.module_from_spec(spec)
-        spec.loader.exec_module(loaded)
-        return loaded
-    except (ImportError, FileNotFoundError) as error:
+        return _import_file(Path(where).expanduser().resolve()) if where.endswith(".py") else importlib.import_module(where)
+    except (ImportError, OSError, SyntaxError) as error:
         raise ValueError(f"module {module!r} cannot be imported: {error}") from error
+
+
+def _import_file(path: Path) -> ModuleType:
+    """The file `path` as a module, under a name of its own in `sys.modules`, where dataclasses look for it."""
+    name = f"{path.stem}_{sha256(str(path).encode()).hexdigest()[:12]}"
+    spec = importlib.util.spec_from_file_location(name, path)
+    loaded = importlib.util.module_from_spec(spec)
+    sys.modules[name] = loaded
+    try:
+        spec.loader.exec_module(loaded)
+    except BaseException:
+        del sys.modules[name]
+        raise
+    return loaded
+
+
+_neighbours: set[str] = set()  # names in sys.modules of what the last defence imported from its own folder
+
+
+@contextmanager
+def _beside(where: str) -> Iterator[None]:
+    """While a defence from a file is loaded and made, its folder comes first in the path of modules, as for a script.
+
+    What the defence before this one imported from beside itself is forgotten, so that a helper of the same name is the right one.
+    """
+    if not where.endswith(".py"):
+        yield
+        return
+    path = Path(where).expanduser().resolve()
+    folder = path.parent
+    for name in _neighbours:
+        sys.modules.pop(name, None)
+    _neighbours.clear()
+    importlib.invalidate_caches()
+    before = set(sys.modules)
+    sys.path.insert(0, str(folder))
+    try:
+        yield
+    finally:
+        sys.path.remove(str(folder))
+        for name in set(sys.modules) - before:
+            file = getattr(sys.modules[name], "__file__", None)
+            if file and folder in Path(file).parents and Path(file) != path:
+                _neighbours.add(name)

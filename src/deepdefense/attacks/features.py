@@ -18,13 +18,18 @@ from .linf_ascent import Score, climb, shrinking, uniform_start, worst_of
 def inner_layers(model: nn.Module, x: Tensor) -> list[str]:
     """Names of the weight layers whose inputs are features: all in forward order but the first, which sees the image.
 
-    x (B, ...) images, one is enough. Empty for a model with one weight layer or none.
+    x (B, ...) images, one is enough. Empty for a model with one weight layer or none. Of a random model that leaves
+    layers out (stochastic depth) they are those of the first pass that reaches any.
     """
-    if not taps.tap_names(model):
+    known = taps.tap_names(model)
+    if not known:
         return []
-    with frozen(model), torch.no_grad():
-        _, caught = taps.forward(model, x[:1].detach(), "deep")
-    return [tap.name for tap in caught[1:] if "#" not in tap.name]
+    for _ in range(taps.DRAWS if len(known) > 1 else 1):
+        with frozen(model), torch.no_grad():
+            _, caught = taps.forward(model, x[:1].detach(), "deep")
+        if names := [tap.name for tap in caught[1:] if "#" not in tap.name]:
+            return names
+    return []
 
 
 def _feature_score(model: nn.Module, y: Tensor, layer: str, anchor: Tensor, sign: float) -> Score:
@@ -32,8 +37,8 @@ def _feature_score(model: nn.Module, y: Tensor, layer: str, anchor: Tensor, sign
     size = anchor.flatten(1).square().sum(1).clamp(min=1e-12)
 
     def score(x_adv: Tensor) -> tuple[Tensor, Tensor]:
-        logits, caught = taps.forward(model, x_adv, [layer])
-        moved = (caught[0].value - anchor).flatten(1).square().sum(1) / size
+        logits, value = taps.forward_reaching(model, x_adv, layer)
+        moved = (value - anchor).flatten(1).square().sum(1) / size
         return sign * moved, wrong(logits.detach(), y)
 
     return score
@@ -73,7 +78,7 @@ def feature_pgd(
 
     def attempt(layer: str):
         def run(index: Tensor) -> Tensor:
-            own = taps.forward(model, x[index], [layer])[1][0].value
+            own = taps.forward_reaching(model, x[index], layer)[1]
             anchor, sign = (own, 1.0) if guides is None else (_nearest_guide(model, own, y[index], layer, guides), -1.0)
             score = _feature_score(model, y[index], layer, anchor, sign)
             return climb(score, x[index], eps=eps, sizes=shrinking(eps, steps), start=start[index]).best
@@ -87,7 +92,7 @@ def feature_pgd(
 
 def _nearest_guide(model: nn.Module, own: Tensor, y: Tensor, layer: str, guides: tuple[Tensor, Tensor]) -> Tensor:
     """For each of the features `own` (B, ...) those of the nearest guide of another class."""
-    features = taps.forward(model, guides[0], [layer])[1][0].value
+    features = taps.forward_reaching(model, guides[0], layer)[1]
     distance = torch.cdist(own.flatten(1), features.flatten(1))
     distance = distance.masked_fill(y[:, None] == guides[1][None, :], torch.inf)
     return features[distance.argmin(1)]

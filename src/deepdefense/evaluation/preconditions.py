@@ -1,15 +1,43 @@
 """What an evaluation cannot work with, said at the door in one sentence, before any attack runs."""
 
+from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass
+
 import torch
 from torch import Tensor, nn
+from torch.utils.checkpoint import checkpoint
 
 from ..inference import frozen, seeded
+from ..losses import ce, margin
 
 SAMPLE = 32  # images that the model is tried on
+LONGEST = 300  # characters of a foreign error's message that are shown
+# Losses whose gradient is looked at: what most attacks climb, and what has no saturation of its own.
+CLIMBED = {"cross-entropy": ce, "margin": margin}
+# What to do about an error of the model, by words of its message; else what is said of the trial that it ended.
+ADVICE = {
+    "call numpy()": "use torch's operations in place of numpy's, through which no gradient passes",
+    "use_reentrant": "call torch.utils.checkpoint with use_reentrant=False",
+    "in-place operation": "make that operation out of place",
+    "modified by an inplace operation": "make that operation out of place",
+    "out of memory": "give evaluate a smaller batch_size",
+}
 
 
 class DoorError(ValueError):
     """Model or images are not what an evaluation needs; the message says what is wrong and what to do."""
+
+
+@dataclass(frozen=True)
+class Examined:
+    """What was found of a model that may come in.
+
+    deterministic: two passes agree. warnings: as in a report, {"part", "kind", "message", "times"} each
+    """
+
+    deterministic: bool
+    warnings: tuple[dict, ...] = ()
 
 
 def _require(condition, message: str) -> None:
@@ -63,48 +91,180 @@ def check_logits(logits: Tensor, y: Tensor) -> None:
 
 
 def check_model(model: nn.Module, x: Tensor, y: Tensor, *, allow_random: bool = False) -> bool:
-    """Try `model` on a few images; returns whether two passes agree.
+    """Try `model` on a few images; returns whether two passes agree. See `examine`."""
+    return examine(model, x, y, allow_random=allow_random).deterministic
 
-    allow_random: let a model in whose two passes differ. The checks run in eval mode and leave everything as it was.
+
+def examine(model: nn.Module, x: Tensor, y: Tensor, *, allow_random: bool = False, sliced: bool = False) -> Examined:
+    """Try `model` on the first images of x (N, C, H, W) in all ways that an evaluation uses it; a DoorError where one fails.
+
+    It must answer the same twice (unless allow_random), to each image alone as among others, must leave the images as they
+    are, take a hook, and let a gradient reach the images; where that gradient is zero or NaN, a warning is returned. All in
+    eval mode; modes, buffers, gradient flags and torch's random state are afterwards as they were.
+    sliced: the model will be given its images in slices, whose gradients are computed by `torch.utils.checkpoint`
     """
+    _check_origin(model, x)
+    x, y = x[:SAMPLE].clone(), y[:SAMPLE].long()
+    with ExitStack() as stack:
+        stack.enter_context(_unchanged(model))
+        with _trial("cannot be put into eval mode", "give the nn.Module itself, or one of your own that calls it"):
+            stack.enter_context(frozen(model))
+        stack.enter_context(seeded(x.device, 0))
+        with _trial("takes no hook, by which its passes are counted", "give the nn.Module itself, or one of your own that calls it"):
+            model.register_forward_hook(lambda *_: None).remove()
+        same = _check_answers(model, x, y, allow_random)
+        warnings = _check_gradients(model, x, y)
+        if sliced:
+            with torch.enable_grad(), _trial("cannot be given its images in slices", "batch_size must be at least chunk"):
+                images = x.clone().requires_grad_()
+                checkpoint(model, images, use_reentrant=False).sum().backward()
+    return Examined(same, tuple(warnings))
+
+
+def _check_origin(model: nn.Module, x: Tensor) -> None:
+    """The model is a module on the images' device, and neither it nor the call comes from inference mode."""
     _require(isinstance(model, nn.Module), f"model must be a torch.nn.Module, got {type(model).__name__}")
+    _require(
+        not isinstance(model, torch.jit.ScriptModule),
+        "the model is a TorchScript module, which takes no hooks; give the module that it was scripted from, or an "
+        "nn.Module of your own that calls it",
+    )
     for parameter in model.parameters():
         _require(
             parameter.device == x.device,
             f"the model is on {parameter.device} and the images on {x.device}; move one of them",
         )
-    x, y = x[:SAMPLE], y[:SAMPLE]
-    with frozen(model), seeded(x.device, 0):
+    _require(
+        not torch.is_inference_mode_enabled(),
+        "this was called within torch.inference_mode(), where no gradient can be taken (Lightning's Trainer tests and "
+        "validates in it); call it outside, or within torch.inference_mode(False), or give the Trainer inference_mode=False",
+    )
+    made = [name for name, tensor in (*model.named_parameters(), *model.named_buffers()) if tensor.is_inference()]
+    _require(
+        not made,
+        f"the model's tensor {made[0] if made else ''} was made within torch.inference_mode() and takes no part in gradients; "
+        "make the model outside, or give copy.deepcopy(model), taken outside",
+    )
+
+
+@contextmanager
+def _unchanged(model: nn.Module) -> Iterator[None]:
+    """Afterwards every module is in the mode it was in, and every buffer is the tensor, with the values, that it was."""
+    modes = {module: module.training for module in model.modules()}
+    buffers = [(m, name, b, b.clone()) for m in modes for name, b in m._buffers.items() if b is not None]
+    try:
+        yield
+    finally:
+        for module, mode in modes.items():
+            module.training = mode
         with torch.no_grad():
-            try:
-                first = model(x.clone())
-            except Exception as error:
-                raise DoorError(
-                    f"the model failed on images of shape {tuple(x.shape)} and type {x.dtype}: {type(error).__name__}: {error}"
-                ) from error
-            check_logits(first, y)
-            first = first.clone()
-            second = model(x.clone())
-            spread = (first.max() - first.min()).clamp(min=1e-12)
-            difference = (first - second).abs().max()
-            same = bool(difference <= 1e-4 * spread)
-            _require(
-                same or allow_random,
-                "the model is not deterministic: two passes over the same images differ by up to "
-                f"{difference:.3g} in a logit. Make it deterministic, or let it in with allow_random=True; each number "
-                "is then one draw, and the report says so",
-            )
-            alone = torch.cat([model(image[None].clone()) for image in x[:4]]) if same else first[:4]
-            _require(
-                (first[:4] - alone).abs().max() <= 1e-2 * spread,
-                "the model's answer to an image depends on the other images of its batch; evaluate it with "
-                "batch_size=1, or fix what the images share",
-            )
-        with torch.enable_grad():
-            attached = model(x[:1].clone().requires_grad_()).requires_grad
+            for module, name, buffer, values in buffers:
+                module._buffers[name] = buffer
+                if not torch.equal(buffer, values):  # an untouched one is not written to
+                    buffer.copy_(values)
+
+
+@contextmanager
+def _trial(what: str, advice: str = "") -> Iterator[None]:
+    """Turn any error of the model's own into a DoorError: what the model did, the error, what to do about it."""
+    try:
+        yield
+    except DoorError:
+        raise
+    except Exception as error:
+        message = " ".join(str(error).split()).rstrip(".")
+        known = next((words for part, words in ADVICE.items() if part in message), advice)
+        if len(message) > LONGEST:
+            message = f"{message[:LONGEST]} …"
+        said = f"the model {what}: {type(error).__name__}: {message}"
+        raise DoorError(f"{said}; {known}" if known else said) from error
+
+
+def _answer(model: nn.Module, x: Tensor, what: str, advice: str = "") -> Tensor:
+    """What the model answers to a copy of x, into which it must not write."""
+    given = x.detach().clone()
+    version = given._version
+    with _trial(what, advice):
+        logits = model(given)
+    _require(
+        given._version == version and torch.equal(given, x),
+        "the model writes into the images that it is given (an operation in place on its input, such as x -= mean or "
+        "ReLU(inplace=True)), so that other images than the attack's would be judged; make that operation out of place, "
+        "as in x = x - mean",
+    )
+    return logits.clone() if isinstance(logits, Tensor) else logits
+
+
+def _kind(answer) -> str:
+    return f"a tensor of shape {tuple(answer.shape)}" if isinstance(answer, Tensor) else f"a {type(answer).__name__}"
+
+
+def _check_answers(model: nn.Module, x: Tensor, y: Tensor, allow_random: bool) -> bool:
+    """Two passes over all images, and one over each of a few alone; returns whether the first two agree."""
+    kind = f"of shape {tuple(x.shape)} and type {x.dtype}"
+    with torch.no_grad():
+        first = _answer(model, x, f"failed on images {kind}")
+        check_logits(first, y)
+        second = _answer(model, x, f"failed on a second pass over images {kind}")
         _require(
-            attached,
-            "the model's output has no gradient with respect to its input (a no_grad or detach inside?); "
-            "give the model without it, or with a differentiable stand-in: gradient attacks have nothing to go by",
+            _kind(first) == _kind(second),
+            f"the model answered {_kind(first)} in one pass and {_kind(second)} in the next over the same images",
+        )
+        check_logits(second, y)
+        spread = (first.max() - first.min()).clamp(min=1e-12)
+        difference = (first - second).abs().max()
+        same = bool(difference <= 1e-4 * spread)
+        _require(
+            same or allow_random,
+            "the model is not deterministic: two passes over the same images differ by up to "
+            f"{difference:.3g} in a logit. Make it deterministic, or let it in with allow_random=True; each number "
+            "is then one draw, and the report says so",
+        )
+        alone = [_answer_alone(model, x[i : i + 1], y[i : i + 1], first.shape[1]) for i in range(min(4, len(x)))]
+        _require(
+            not same or (first[:4] - torch.cat(alone)).abs().max() <= 1e-2 * spread,
+            "the model's answer to an image depends on the other images of its batch; evaluate it with "
+            "batch_size=1, or fix what the images share",
         )
     return same
+
+
+def _answer_alone(model: nn.Module, image: Tensor, y: Tensor, classes: int) -> Tensor:
+    """The logits (1, K) of a single image: attacks leave finished images out, so that any number of them may be passed."""
+    advice = "it must take any number of images: no batch size may be written in, and squeeze() wants a dimension"
+    logits = _answer(model, image, f"failed on a single image, of shape {tuple(image.shape)}", advice)
+    wanted = f"a tensor of shape {(1, classes)}"
+    _require(
+        _kind(logits) == wanted,
+        f"the model must answer a single image with {wanted}, but answered {_kind(logits)}; {advice}",
+    )
+    check_logits(logits, y)
+    return logits
+
+
+def _check_gradients(model: nn.Module, x: Tensor, y: Tensor) -> list[dict]:
+    """Take the gradient of each of the losses with respect to the images; warnings where it is zero or not a number."""
+    warnings = []
+    advice = "give the model without what keeps a gradient from being taken, or with a differentiable stand-in for it"
+    for name, loss in CLIMBED.items():
+        images = x.clone().requires_grad_()
+        with torch.enable_grad(), _trial("failed when a gradient with respect to its input was asked for", advice):
+            logits = model(images)  # anew for each loss: a compiled model keeps no graph for a second backward pass
+            check_logits(logits, y)
+            total = loss(logits.to(torch.promote_types(logits.dtype, torch.float32)), y).sum()
+            (gradient,) = torch.autograd.grad(total, images, allow_unused=True) if total.requires_grad else (None,)
+        _require(
+            gradient is not None,
+            "the model's output has no gradient with respect to its input (a no_grad, inference_mode or detach inside?); "
+            "give the model without it, or with a differentiable stand-in: gradient attacks have nothing to go by",
+        )
+        flat = gradient.flatten(1)
+        zero, undefined = int((flat == 0).all(1).sum()), int((~flat.isfinite()).any(1).sum())
+        if zero:
+            message = f"the gradient of the {name} is exactly zero for {zero} of {len(x)} images tried before the attacks: "
+            message += "an attack that follows it does not move there (masked gradients?)"
+            warnings.append({"part": "door", "kind": "zero gradient", "message": message, "times": zero})
+        if undefined:
+            message = f"the gradient of the {name} is NaN or infinite for {undefined} of {len(x)} images tried before the attacks"
+            warnings.append({"part": "door", "kind": "undefined gradient", "message": message, "times": undefined})
+    return warnings

@@ -24,7 +24,7 @@ from ..attacks.suites import STANDARD, SUITES, suite
 from ..cost import count_passes
 from ..inference import frozen, seeded
 from ..losses import margin
-from ..storage import code_files, provenance
+from ..storage import code_files, paths, provenance
 from ..storage.resumable import Pieces, fingerprint, model_fingerprint
 from . import preconditions, standard_suite
 from .report import Outcome, Report
@@ -200,10 +200,13 @@ def evaluate(
     allow_random: let a non-deterministic model in; the report says so
     about: more entries for the summary, such as RobustBench's name, dataset, architecture, reported
     """
+    folder = paths.given(folder)
     batch_size = chunk if batch_size is None else batch_size
     _check_settings(eps, norm, seed, chunk, batch_size)
     preconditions.check_images(x, y)
-    deterministic = preconditions.check_model(model, x[:batch_size], y[:batch_size], allow_random=allow_random)
+    sliced = batch_size < min(chunk, len(x))
+    examined = preconditions.examine(model, x[:batch_size], y[:batch_size], allow_random=allow_random, sliced=sliced)
+    deterministic = examined.deterministic
     chosen = choose(suites, model, x[:1], norm)
     seen = in_slices(model, batch_size, chunk)
     y = y.long()
@@ -215,7 +218,7 @@ def evaluate(
     identity |= {"images": fingerprint(x, y), "model": model_fingerprint(model)}
     if deterministic:
         identity["predictions"] = fingerprint(prediction)
-    pieces = Pieces(None if folder is None else Path(folder) / "pieces", identity, {"environment": provenance.environment(x.device)})
+    pieces = Pieces(None if folder is None else folder / "pieces", identity, {"environment": provenance.environment(x.device)})
     outcomes: dict[str, Outcome] = {}
     warnings: list[dict] = []
     for name, members in chosen.items():
@@ -240,7 +243,7 @@ def evaluate(
     about = {
         **(about or {}), **identity, "suites_run": list(chosen), "deterministic": deterministic,
         "sliced_to": batch_size if batch_size < chunk else None,
-        "warnings": _own_warnings(deterministic) + warnings, **pieces.notes,
+        "warnings": [*_own_warnings(deterministic), *examined.warnings, *warnings], **pieces.notes,
     }  # fmt: skip
     report = Report(y.cpu().numpy(), prediction.cpu().numpy(), outcomes, about)
     if folder is not None:

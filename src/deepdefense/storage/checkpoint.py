@@ -13,6 +13,8 @@ from torch import Tensor, nn
 
 from .files import ResultsError, clear_partial, read_json, write_bytes, write_json
 
+ADVICE = "Restore it, or delete its folder to train anew."
+
 
 class CheckpointError(RuntimeError):
     """A checkpoint is missing or damaged; the message names the file and what to do."""
@@ -33,9 +35,7 @@ def load_tensors(folder: Path, entry: dict) -> dict[str, Tensor]:
     except OSError as error:
         raise CheckpointError(f"checkpoint {path} cannot be read: {error.strerror}") from error
     if hashlib.sha256(content).hexdigest() != entry["sha256"]:
-        raise CheckpointError(
-            f"checkpoint {path} is damaged: it does not match its sha256. Restore it, or delete its folder to train anew."
-        )
+        raise CheckpointError(f"checkpoint {path} is damaged: it does not match its sha256. {ADVICE}")
     return safetensors.torch.load(content)
 
 
@@ -87,6 +87,20 @@ def tidy(folder: Path, state: dict) -> None:
     clear_partial(folder)
 
 
+def damage(folder: Path) -> str | None:
+    """What is wrong with the newest checkpoint in `folder`, in words; None if every bit of it is there."""
+    try:
+        state = read_state(folder)
+        if state is None:
+            return f"{folder} holds no checkpoint"
+        for entry in (state["last"], state.get("best")):
+            if entry:
+                load_tensors(folder, entry)
+    except CheckpointError as error:
+        return str(error).removesuffix(ADVICE).rstrip(" .")
+    return None
+
+
 def read_state(folder: Path) -> dict | None:
     """The JSON part of the newest state in `folder`, or None if there is none; CheckpointError if it is damaged."""
     path = Path(folder) / "state.json"
@@ -98,7 +112,7 @@ def read_state(folder: Path) -> dict | None:
     except ResultsError:
         whole = False
     if not whole:
-        raise CheckpointError(f"checkpoint {path} is damaged. Restore it, or delete its folder to train anew.")
+        raise CheckpointError(f"checkpoint {path} is damaged. {ADVICE}")
     return state
 
 

@@ -1,8 +1,11 @@
 """Records on disk: what a run was, what came of it and where, as JSON written in one piece or not at all."""
 
+import errno
 import json
 import os
 import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 
@@ -10,9 +13,32 @@ class ResultsError(RuntimeError):
     """A record could not be written or read; the message names the file and the reason."""
 
 
+FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
+CLOSED = (errno.EROFS, errno.EACCES, errno.EPERM, errno.ENOTDIR, errno.EEXIST)
+
+
+def not_written(path: str | Path, error: OSError) -> str:
+    """In a sentence, that `path` could not be written, why, and what to do about it."""
+    said = f"could not write {path}: {error.strerror}; an earlier file there is unchanged"
+    if error.errno in FULL:
+        return f"{said}. Free some space and give the same command again: it goes on where it stopped"
+    if error.errno in CLOSED:
+        return f"{said}. Runs go to $DEEPDEFENSE_RUNS and data sets to $DEEPDEFENSE_DATA: set them to folders that can be written"
+    return said
+
+
+@contextmanager
+def writing(path: str | Path) -> Iterator[None]:
+    """A ResultsError with a sentence for any failure of the file system within, which makes or changes `path`."""
+    try:
+        yield
+    except OSError as error:
+        raise ResultsError(not_written(path, error)) from error
+
+
 def write_bytes(path: str | Path, content: bytes) -> Path:
     """Write a file through a temporary one beside it, synced and renamed: readers see the old file or the whole new one."""
-    path = Path(path)
+    path = Path(path).expanduser()
     temporary = None
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
@@ -27,7 +53,7 @@ def write_bytes(path: str | Path, content: bytes) -> Path:
         if temporary is not None and os.path.exists(temporary):
             os.unlink(temporary)
         if isinstance(error, OSError):
-            raise ResultsError(f"could not write {path}: {error.strerror}; an earlier file there is unchanged") from error
+            raise ResultsError(not_written(path, error)) from error
         raise
     return path
 
@@ -45,10 +71,13 @@ def write_json(path: str | Path, record: dict) -> Path:
 
 def read_json(path: str | Path) -> dict:
     """The record in `path`; ResultsError if it is not there or not whole."""
+    advice = "restore it, or delete it to have it made again"
     try:
-        record = json.loads(Path(path).read_text())
-    except (OSError, ValueError) as error:
+        record = json.loads(Path(path).expanduser().read_text(encoding="utf-8"))
+    except OSError as error:
         raise ResultsError(f"could not read {path}: {error}") from error
+    except ValueError as error:
+        raise ResultsError(f"could not read {path}: it is damaged or incomplete ({error}); {advice}") from error
     if not isinstance(record, dict):
-        raise ResultsError(f"could not read {path}: it holds no JSON object")
+        raise ResultsError(f"could not read {path}: it holds no JSON object; {advice}")
     return record

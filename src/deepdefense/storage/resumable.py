@@ -14,7 +14,7 @@ import safetensors.torch
 from torch import Tensor, nn
 
 from ..evaluation.sliced_model import Sliced
-from . import files
+from . import files, paths
 
 Piece = tuple[dict[str, Tensor], dict]
 
@@ -48,7 +48,7 @@ class Pieces:
     """
 
     def __init__(self, folder: str | Path | None, settings: dict, notes: dict | None = None):
-        self.folder = None if folder is None else Path(folder)
+        self.folder = paths.given(folder)
         self.notes = notes or {}
         if self.folder is None:
             return

@@ -20,7 +20,7 @@ from tqdm import tqdm
 from .. import cost, data, objectives
 from ..inference import pick_device, seeded
 from ..objectives import closed_loop
-from ..storage import checkpoint, files, provenance
+from ..storage import checkpoint, files, paths, provenance
 from . import allocator, averaging, precision, resume, validation
 from .config import TrainConfig, reference
 from .cuda_graph import GraphedStep, why_not
@@ -126,7 +126,7 @@ def fit(
     record["status"] is "finished", "collapsed" (validation accuracy at chance at the end) or "diverged" (loss not finite);
     record["stopped_epoch"] is the epoch at which it was stopped for that, if it was (see `validation.stopped`).
     """
-    target = pick_device(device)
+    folder, target = paths.given(folder), pick_device(device)
     own = resume.own_parts(objective, model) if folder is not None else {}
     precision.check(config.precision, target)
     code = resume.code(config)
@@ -142,7 +142,6 @@ def fit(
     objective = objective or objectives.build(config.objective, config.options)
     model = model.to(target)
     plain, graphed = _make_step(config, model, objective, target, cuda_graph)
-    folder = None if folder is None else Path(folder)
     training = Training(
         config=config,
         dataset=dataset,

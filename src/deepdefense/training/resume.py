@@ -18,7 +18,7 @@ from torch.optim.swa_utils import AveragedModel
 
 from .. import data, objectives
 from ..objectives.closed_loop import ClosedLoop
-from ..storage import checkpoint, code_files
+from ..storage import checkpoint, code_files, files
 from ..storage.identity import function_fingerprint
 from .config import LATER_FIELDS, TrainConfig
 
@@ -118,8 +118,10 @@ def only_one(folder: Path | None) -> Iterator[None]:
         return
     import fcntl
 
-    folder.mkdir(parents=True, exist_ok=True)
-    with open(folder / ".lock", "a") as file:
+    with files.writing(folder):
+        folder.mkdir(parents=True, exist_ok=True)
+        lock = open(folder / ".lock", "a")
+    with lock as file:
         try:
             fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except OSError:
