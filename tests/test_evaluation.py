@@ -26,7 +26,7 @@ from deepdefense.evaluation.report import Report, wilson
 from deepdefense.evaluation.sliced_model import Sliced, in_slices
 from deepdefense.losses import margin
 from deepdefense.storage import code_files
-from deepdefense.storage.files import ResultsError
+from deepdefense.storage.files import ResultsError, read_json
 from deepdefense.storage.resumable import Pieces, fingerprint, model_fingerprint
 
 FEW = {"own": {"FGSM": attacks.fgsm, "PGD": partial(attacks.loss_pgd, steps=8), "near": steepest}}
@@ -45,6 +45,7 @@ def evaluate(model, x, y, **options):
 def without_time(summary):
     """The summary but for what is different each time."""
     summary = json.loads(json.dumps(summary))
+    summary.pop("taken", None)
     del summary["environment"]
     for row in summary["attacks"].values():
         del row["seconds"], row["seconds_per_image"], row["cost"]["seconds"]
@@ -306,7 +307,7 @@ def test_nan_under_attack_is_no_right_answer():
 
     report = evaluate(model, x, y, eps=0.2, suites={"own": {"brighter": brighter}})
     assert not report.robust().any() and np.isposinf(report.outcomes["own/brighter"].loss[report.clean]).all()
-    assert "NaN for 6 perturbed images" in report.summary()["warnings"][0]["message"]
+    assert "NaN for 6 perturbed images, or infinite" in report.summary()["warnings"][0]["message"]
 
 
 @pytest.mark.parametrize(
@@ -401,10 +402,12 @@ def test_killed_and_resumed_gives_the_same_files(tmp_path):
     done = {path: path.stat().st_mtime_ns for path in folder.rglob("*.safetensors")}
     assert 9 <= len(done) < 14 and not (folder / "report.json").exists()
     resumed = evaluate(model, x, y, suites=suites, chunk=2, folder=folder)
+    assert resumed.taken["pieces"] == len(done) and resumed.taken["of"] == 14
     assert all(path.stat().st_mtime_ns == before for path, before in done.items()), "finished pieces were done again"
     whole = evaluate(model, x, y, suites=suites, chunk=2, folder=tmp_path / "whole")
     files = [(tmp_path / name / "report.parquet").read_bytes() for name in ("killed", "whole")]
     assert files[0] == files[1] and without_time(resumed.summary()) == without_time(whole.summary())
+    assert "taken" not in read_json(folder / "report.json")
     kept = [(folder / name).read_bytes() for name in ("report.parquet", "report.json")]
     evaluate(model, x, y, suites=suites, chunk=2, folder=folder)
     assert kept == [(folder / name).read_bytes() for name in ("report.parquet", "report.json")], "read back, not repeated"
@@ -516,7 +519,9 @@ def test_robust_accuracy_and_radii():
 def test_progress_is_shown(capsys):
     model, x, y = small_images(6)
     evaluate(model, x, y, progress=True)
-    assert "15/15" in capsys.readouterr().err  # three attacks on five images
+    said = capsys.readouterr().err
+    assert "15/15" in said  # three attacks on five images
+    assert "3 attacks on 6 images, at most about 109 forward passes an image" in said  # 1, 8 and a guess
 
 
 def test_l2_ball_is_checked():

@@ -14,7 +14,8 @@ from functools import cached_property
 from pathlib import Path
 
 from deepdefense import training
-from deepdefense.attacks import contract, suites
+from deepdefense.attacks import suites
+from deepdefense.evaluation import threat
 from replication import profiles, records
 
 ATTACK = {"suites": None, "norm": "linf", "eps": None, "images": None, "which": "last"}
@@ -88,7 +89,7 @@ def _attack(fields: dict, run: training.TrainConfig) -> Attack | None:
     for name in chosen:
         if name not in suites.SUITES:
             raise ValueError(f"{PREFIX}suites must be among {', '.join(suites.SUITES)}; got {name!r}")
-    if given["norm"] not in contract.BALL_NORMS or given["which"] not in ("last", "best"):
+    if given["norm"] not in threat.BALL_NORMS or given["which"] not in ("last", "best"):
         raise ValueError(f"{PREFIX}norm must be linf or l2 and {PREFIX}which last or best; got {given['norm']!r}, {given['which']!r}")
     if given["images"] is not None and not (type(given["images"]) is int and given["images"] >= 1):
         raise ValueError(f"{PREFIX}images must be a whole number of at least 1; got {given['images']!r}")

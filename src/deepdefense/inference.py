@@ -1,8 +1,10 @@
 """How a model is run: on which device, frozen, seeded, and what it predicts."""
 
+import random
 from collections.abc import Iterator
 from contextlib import contextmanager
 
+import numpy as np
 import torch
 from torch import Tensor, nn
 from torch.nn.modules import module as every_module
@@ -36,15 +38,22 @@ def frozen(model: nn.Module) -> Iterator[None]:
 
 @contextmanager
 def seeded(device: torch.device, seed: int) -> Iterator[None]:
-    """The global generators at `seed`, the CPU's and those of every GPU in use; afterwards as they were."""
+    """The global generators at `seed`, torch's on the CPU and on every GPU in use, NumPy's and Python's; afterwards as before."""
     cuda = range(torch.cuda.device_count()) if _gpus_in_use(device) else []
+    of_numpy, of_python = np.random.get_state(), random.getstate()  # noqa: NPY002 (what a defence may draw from)
     with torch.random.fork_rng(devices=cuda):
         reseed(device, seed)
-        yield
+        np.random.seed(seed % 2**32)  # noqa: NPY002
+        random.seed(seed)
+        try:
+            yield
+        finally:
+            np.random.set_state(of_numpy)  # noqa: NPY002
+            random.setstate(of_python)
 
 
 def reseed(device: torch.device, seed: int) -> None:
-    """Put the global generators at `seed`, the CPU's and those of every GPU in use."""
+    """Put torch's global generators at `seed`, the CPU's and those of every GPU in use."""
     if _gpus_in_use(device):
         torch.manual_seed(seed)
     else:  # the same for the CPU's; torch.manual_seed would take a stack trace for each kind of GPU that may yet come

@@ -2,7 +2,6 @@
 
 import inspect
 from collections.abc import Callable
-from functools import partial
 
 import torch
 from torch import Tensor, nn
@@ -119,19 +118,6 @@ def check_output(x: Tensor, x_adv: Tensor, eps: float, name: str, norm: str = "l
 
 
 Attack = Callable[..., Tensor]
-
-
-def describe(attack: Attack) -> str:
-    """The attack in words: its function's full name and the settings bound to it."""
-    settings = ""
-    if isinstance(attack, partial):
-        settings = ", ".join(f"{key}={value!r}" for key, value in sorted(attack.keywords.items()))
-        attack = attack.func
-    name = f"{attack.__module__}.{attack.__qualname__}" if hasattr(attack, "__qualname__") else repr(type(attack))
-    return f"{name}({settings})"
-
-
-BALL_NORMS = ("linf", "l2")
 
 
 def takes_eps(attack: Attack) -> bool:

@@ -22,7 +22,7 @@ from .projected_gradient import loss_pgd, restarted_pgd, scaled_pgd
 from .tangential import has_image_direction, tangential_pgd
 from .transfer_attacks import has_relu, smooth_pgd, transfer
 
-STANDARD = "standard"
+STANDARD, ADAPTIVE = "standard", "adaptive"
 
 # The gradient attacks of the paper's first table, through torchattacks, and PGD on the margin: quick.
 GRADIENT: dict[str, Attack] = {
@@ -45,24 +45,25 @@ def _standard(model: nn.Module, x: Tensor, norm: str) -> dict[str, Attack]:
     return {name: partial(part, norm=norm) for name, part in zip(autoattack.PARTS, parts, strict=True)}
 
 
-# One line a suite: (model, some images, norm) -> {name: attack}.
-SUITES: dict[str, Callable[[nn.Module, Tensor, str], Mapping[str, Attack]]] = {
+# One line a suite: (model, some images, norm) -> {name: attack}; the adaptive one takes what more is known of the model.
+SUITES: dict[str, Callable[..., Mapping[str, Attack]]] = {
     "gradient": lambda model, x, norm: GRADIENT if norm == "linf" else {},
     "paper": lambda model, x, norm: paper.BOUNDED if norm == "linf" else paper.BOUNDED_L2 | paper.MINIMUM_NORM,
     STANDARD: _standard,
-    "adaptive": lambda model, x, norm: suite_adaptive(model, x) if norm == "linf" else {},
+    ADAPTIVE: lambda model, x, norm, **known: suite_adaptive(model, x, **known) if norm == "linf" else {},
     "minimum_norm": lambda model, x, norm: MINIMUM[norm],
 }
 
 
-def suite(name: str, model: nn.Module, x: Tensor, norm: str = "linf") -> dict[str, Attack]:
+def suite(name: str, model: nn.Module, x: Tensor, norm: str = "linf", **known) -> dict[str, Attack]:
     """The attacks of suite `name` on `model` for `norm` ("linf" or "l2"); empty if it has none for that norm.
 
     x: an image or more (B, C, H, W); they tell which attacks the model admits
+    known: what the adaptive suite can make use of: training_loss, substitutes, guides (see `attacks.suite_adaptive`)
     """
     if name not in SUITES:
         raise ValueError(f"suite must be one of {', '.join(SUITES)}; got {name!r}")
-    return dict(SUITES[name](model, x, norm))
+    return dict(SUITES[name](model, x, norm, **(known if name == ADAPTIVE else {})))
 
 
 def suite_adaptive(

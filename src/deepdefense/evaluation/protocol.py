@@ -8,8 +8,10 @@ No attack is taken at its word: success is the model's answer to the image it re
 import hashlib
 import inspect
 import re
+import sys
 import time
 from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass, replace
 from functools import partial
 from pathlib import Path
 
@@ -17,31 +19,46 @@ import torch
 from torch import Tensor, nn
 from tqdm import tqdm
 
-from .. import attacks
+from .. import attacks, inference
+from ..arguments import checked_number
 from ..attacks import autoattack
-from ..attacks.contract import BALL_NORMS, TOLERANCE, Attack, AttackError, check_output, describe, distances, takes_eps
-from ..attacks.suites import STANDARD, SUITES, suite
+from ..attacks.contract import TOLERANCE, Attack, AttackError, check_output, distances, takes_eps
+from ..attacks.neighbours import on_rows, reads_layers, treats_alone
+from ..attacks.suites import ADAPTIVE, STANDARD, SUITES, suite
 from ..cost import count_passes
 from ..inference import frozen, seeded
-from ..losses import margin
-from ..storage import code_files, paths, provenance
-from ..storage.resumable import Pieces, fingerprint, model_fingerprint
+from ..losses import get_loss, margin
+from ..storage import code_files, provenance
+from ..storage.identity import class_fingerprint, function_fingerprint, model_answers, sketch
+from ..storage.resumable import Pieces, all_taken, fingerprint, model_fingerprint
 from . import preconditions, standard_suite
+from .attack_words import describe
+from .cascade import in_order_of_cost, passes
+from .preparation import MODES, check_about, check_knowledge, possible, writable
 from .report import Outcome, Report
-from .sliced_model import in_slices
+from .sliced_model import Sliced, in_slices
+from .threat import BALL_NORMS, Threat
 
-CHUNK = 100  # images that an attack is given together; part of what a number means, like the seed
+CHUNK = Threat.chunk  # images that an attack is given together; part of what a number means, like the seed
+NO_COST = {"images": 0, "seconds": 0.0, "forward": 0, "backward": 0}
 
 
-def choose(suites: Sequence | Mapping | None, model: nn.Module, x: Tensor, norm: str) -> dict[str, dict[str, Attack]]:
-    """{suite: {name: attack}} from names of suites and dictionaries {suite: {name: attack}}; None: all for this norm."""
+def choose(suites: Sequence | Mapping | None, model: nn.Module, x: Tensor, norm: str, **known) -> dict[str, dict[str, Attack]]:
+    """{suite: {name: attack}} from names of suites and dictionaries {suite: {name: attack}}; None: all for this norm.
+
+    known: what the adaptive suite is told (see `suites.suite`)
+    """
     if suites is None:
-        found = {name: suite(name, model, x, norm) for name in SUITES}
+        found = {name: suite(name, model, x, norm, **known) for name in SUITES}
         return {name: members for name, members in found.items() if members}
+    if not isinstance(suites, str | Mapping | Sequence):
+        raise ValueError(f"suites must be names of suites and dictionaries {{suite: {{name: attack}}}}, got {suites!r}")
+    if not suites:
+        raise ValueError(f"suites names no attack; give some of {', '.join(SUITES)}, suites of your own, or None for all")
     chosen: dict[str, dict[str, Attack]] = {}
     for item in [suites] if isinstance(suites, str | Mapping) else suites:
         own = isinstance(item, Mapping)
-        for name, members in (item if own else {item: suite(item, model, x, norm)}).items():
+        for name, members in (item if own else {item: suite(item, model, x, norm, **known)}).items():
             if own and name == STANDARD:
                 raise ValueError(f"{STANDARD!r} is AutoAttack as its authors run it; give a suite of your own another name")
             if name in chosen:
@@ -63,27 +80,36 @@ def _logits(model: nn.Module, x: Tensor, chunk: int, seed: int) -> Tensor:
         return torch.cat([model(part) for part in x.split(chunk)])
 
 
-def _attack_chunk(model, attack: Attack, name: str, x: Tensor, y: Tensor, eps: float, norm: str, seed: int):
-    """One attack on one chunk, as a piece: the model's answers to the images that came back, and their distances."""
+def _attack_chunk(model: nn.Module, attack: Attack, name: str, x: Tensor, y: Tensor, rows: Tensor, threat: Threat, number: int):
+    """One attack on images `rows` of chunk `number`, as a piece: the model's answers to what came back, and the distances."""
+    eps, norm, seed = threat.eps, threat.norm, threat.seed_of(number)
     bounded = takes_eps(attack)
-    start = time.perf_counter()
-    with frozen(model), seeded(x.device, seed), torch.enable_grad(), count_passes(model) as passes:
-        x_adv = attack(model, x.clone(), y.clone(), seed=seed, **({"eps": eps} if bounded else {}))
+    options = {"seed": seed, **({"eps": eps} if bounded else {})}
+    seen, parts = model, [rows]
+    if isinstance(model, Sliced) and reads_layers(attack):  # layers are not to be read in slices, but such an attack can be cut
+        seen, parts = model.model, rows.split(model.size)
+    found, start = [], time.perf_counter()
+    with frozen(seen), torch.enable_grad(), count_passes(seen) as counted:
+        for part in parts:
+            with seeded(x.device, seed):
+                x_adv = on_rows(attack, seen, x, y.clone(), part, **options)
+            if x_adv.shape != x[part].shape:
+                raise AttackError(f"{name} returned images of shape {tuple(x_adv.shape)} for {tuple(x[part].shape)}")
+            found.append(x_adv.detach())
     seconds = time.perf_counter() - start
-    if x_adv.shape != x.shape:
-        raise AttackError(f"{name} returned images of shape {tuple(x_adv.shape)} for {tuple(x.shape)}")
-    x_adv = check_output(x, x_adv.detach(), eps if bounded else torch.inf, name, norm)
+    x, y = x[rows], y[rows]
+    x_adv = check_output(x, torch.cat(found), eps if bounded else torch.inf, name, norm)
     logits = _logits(model, x_adv, len(x), seed)
-    prediction, undefined = logits.argmax(1), logits.isnan().any(1)
-    wrong = (prediction != y) | undefined  # no answer is no right answer
+    prediction = inference.answers(logits)
+    wrong, undefined = prediction != y, prediction < 0  # no answer is no right answer
     far = {n: distances(x, x_adv, n).masked_fill(~wrong, torch.inf) for n in BALL_NORMS}
     tensors = {
-        "success": wrong & (far[norm] <= eps + TOLERANCE),
+        "success": wrong if bounded else wrong & (far[norm] <= eps + TOLERANCE),  # a bounded one is proven to be in the ball
         "prediction": prediction,
         **far,
         "loss": margin(logits, y).masked_fill(undefined, torch.inf),
     }
-    cost = {"images": len(y), "seconds": seconds, "forward": passes.forward, "backward": passes.backward}
+    cost = {"images": len(y), "seconds": seconds, "forward": counted.forward, "backward": counted.backward}
     return tensors, {"cost": cost, "undefined": int(undefined.sum())}
 
 
@@ -93,83 +119,150 @@ def _code(attack: Attack) -> str:
     return code_files.fingerprint(judging.union(code_files.files_of_function(attack)))
 
 
+def _place(name: str, attack: Attack, settings: str) -> str:
+    """Where the pieces of `attack` are kept: no other name, setting, code or thing that it holds has the same place."""
+    cause = f"{name}\n{settings} {_code(attack)} {function_fingerprint(attack)}"
+    return f"{re.sub(r'[^A-Za-z0-9./-]+', '-', name)[:80]}-{hashlib.sha256(cause.encode()).hexdigest()[:8]}"
+
+
 def run_attack(
     model: nn.Module,
     attack: Attack,
     x: Tensor,
     y: Tensor,
     attacked: Tensor,
+    threat: Threat,
     *,
-    eps: float,
-    norm: str = "linf",
+    standing: Tensor | None = None,
     name: str = "attack",
-    seed: int = 0,
-    chunk: int = CHUNK,
     pieces: Pieces | None = None,
     bar: tqdm | None = None,
 ) -> tuple[Outcome, int]:
-    """`attack` on the images where `attacked` (N,) is True; and for how many the model's answer was NaN."""
+    """`attack` on the images where `attacked` (N,) is True; and for how many the model's answer was NaN.
+
+    standing: (N,) bool, those whose outcome is wanted, all by default. What the attack does to them does not depend on it:
+    an attack that heeds an image's neighbours is given its whole chunk, if one of it stands
+    """
     pieces = pieces or Pieces(None, {})
-    settings = describe(attack)
-    digest = hashlib.sha256(f"{settings} {_code(attack)}".encode()).hexdigest()[:8]
-    where = f"{re.sub(r'[^A-Za-z0-9./-]+', '-', name)}-{digest}"
+    standing = attacked if standing is None else attacked & standing
+    settings, alone = describe(attack), treats_alone(attack, threat.norm)
+    where = _place(name, attack, settings)
     empty = {"success": False, "prediction": -1, "linf": torch.nan, "l2": torch.nan, "loss": torch.nan}
     kinds = {"success": torch.bool, "prediction": torch.int64}
     arrays = {key: torch.full((len(y),), value, dtype=kinds.get(key, torch.float64)) for key, value in empty.items()}
-    cost, undefined = {"images": 0, "seconds": 0.0, "forward": 0, "backward": 0}, 0
-    for number, part in enumerate(attacked.nonzero().flatten().split(chunk)):
-        if len(part) == 0:
-            break
-        job = partial(_attack_chunk, model, attack, name, x[part], y[part], eps, norm, seed * 10_007 + number)
-        try:
-            tensors, facts = pieces.get(f"{where}/{number:05d}", job)
-        except Exception as error:
-            error.add_note(f"while running {name} on images {int(part[0])} to {int(part[-1])}")
-            raise
-        for key, array in arrays.items():
-            array[part.cpu()] = tensors[key].to(array.dtype)
-        cost = {key: cost[key] + facts["cost"][key] for key in cost}
-        undefined += facts["undefined"]
+    cost, undefined = dict(NO_COST), 0
+    for number, part in enumerate(attacked.nonzero().flatten().split(threat.chunk)):
+        left = standing[part]
+        if left.any():
+            rows = left.nonzero().flatten() if alone else torch.arange(len(part), device=part.device)
+            images = fingerprint(part) if len(rows) == len(part) else fingerprint(part, rows)
+            job = partial(_attack_chunk, model, attack, name, x[part], y[part], rows, threat, number)
+            try:
+                tensors, facts = pieces.get(f"{where}/{number:05d}-{images[:8]}", job)  # never laid on other images
+            except Exception as error:
+                error.add_note(f"while running {name} on images {int(part[0])} to {int(part[-1])}")
+                raise
+            wanted, reached = left[rows].cpu(), part[left].cpu()
+            for key, array in arrays.items():
+                array[reached] = tensors[key][wanted].to(array.dtype)
+            cost = {key: cost[key] + facts["cost"][key] for key in cost}
+            undefined += facts["undefined"]
         if bar is not None:
             bar.update(len(part))
     numbers = {key: array.numpy() for key, array in arrays.items()}
-    return Outcome(attacked.cpu().numpy(), **numbers, cost=cost, settings=settings, bounded=takes_eps(attack)), undefined
+    return Outcome(standing.cpu().numpy(), **numbers, cost=cost, settings=settings, bounded=takes_eps(attack)), undefined
 
 
-def _standard(model, members, x, y, clean_loss, *, eps, norm, seed, chunk, folder, progress):
-    """AutoAttack as outcomes, one a part that ran or had nothing left to do, and its warnings."""
-    ran = standard_suite.standard(model, x, y, eps=eps, norm=norm, seed=seed, batch_size=chunk, folder=folder, progress=progress)
-    loss = margin(_logits(model, ran.x_adv, chunk, seed), y)
-    far = {n: distances(x, ran.x_adv, n) for n in BALL_NORMS}
-    outcomes = {}
-    for number, part in enumerate(autoattack.PARTS):
-        broke = ran.broken_by == number
-        arrays = {
-            "attacked": ran.attacked(part),
-            "success": broke,
-            "prediction": torch.where(broke, ran.prediction, y),
-            "loss": torch.where(broke, loss, clean_loss),
-            **{n: far[n].masked_fill(~broke, torch.inf) for n in BALL_NORMS},
-        }
-        outcomes[part] = Outcome(
-            **{key: array.cpu().numpy() for key, array in arrays.items()},
-            cost=ran.cost.get(part, {"images": 0, "seconds": 0.0, "forward": 0, "backward": 0}),
-            settings=describe(members[part]),
-            cumulative=True,
-        )
-    return outcomes, ran.warnings
+@dataclass(frozen=True)
+class _Evaluation:
+    """One call of `evaluate`, all its arguments checked: model as the attacks see it, x (N, C, H, W), y (N,), which images
+    are right, and their margin losses, (N,)."""
 
+    model: nn.Module
+    x: Tensor
+    y: Tensor
+    right: Tensor
+    clean_loss: Tensor
+    threat: Threat
+    pieces: Pieces
+    progress: bool
 
-def _check_settings(eps, norm, seed, chunk, batch_size) -> None:
-    if norm not in BALL_NORMS:
-        raise ValueError(f"norm must be one of {', '.join(BALL_NORMS)}; got {norm!r}")
-    if not (eps > 0 and (norm == "l2" or eps <= 1)):
-        raise ValueError(f"eps must be above 0, in units of the image range (8/255), and for linf at most 1; got {eps}")
-    for name, value in (("chunk", chunk), ("batch_size", batch_size)):
-        if type(value) is not int or value < 1:
-            raise ValueError(f"{name} must be a whole number of at least 1; got {value!r}")
-    if type(seed) is not int or not 0 <= seed < 2**31:
-        raise ValueError(f"seed must be a whole number from 0 to 2^31 - 1; got {seed!r}")
+    def one(self, name: str, attack: Attack, bar: tqdm, standing: Tensor | None = None) -> tuple[Outcome, list[dict]]:
+        """The outcome of one attack, and its warnings."""
+        bar.set_description(name, refresh=False)
+        outcome, undefined = run_attack(
+            self.model, attack, self.x, self.y, self.right, self.threat, standing=standing, name=name,
+            pieces=self.pieces, bar=bar,
+        )  # fmt: skip
+        if not undefined:
+            return outcome, []
+        message = f"the model's logits are NaN for {undefined} perturbed images, or infinite for several classes at once; "
+        message += "no answer counts as a wrong one"
+        return outcome, [{"part": name, "kind": "NaN logits", "message": message, "times": undefined}]
+
+    def autoattack(self, members: Mapping, standing: Tensor | None = None) -> tuple[dict[str, Outcome], list[dict], dict | None]:
+        """AutoAttack as outcomes, one a part that ran or had nothing left to do; its warnings; what was read back of it."""
+        model, x, y, threat = self.model, self.x, self.y, self.threat
+        folder = None if self.pieces.folder is None else standard_suite.kept_in(self.pieces.folder)
+        ran = standard_suite.standard(
+            model, x, y, eps=threat.eps, norm=threat.norm, seed=threat.seed, batch_size=threat.chunk,
+            parts=tuple(members), wanted=standing, folder=folder, progress=self.progress,
+        )  # fmt: skip
+        wanted = torch.ones_like(self.right) if standing is None else standing
+        loss = margin(_logits(model, ran.x_adv, threat.chunk, threat.seed), y)
+        far = {n: distances(x, ran.x_adv, n) for n in BALL_NORMS}
+        outcomes = {}
+        for part in members:
+            broke = ran.broken_by == autoattack.PARTS.index(part)
+            arrays = {
+                "attacked": ran.attacked(part) & wanted,
+                "success": broke & wanted,
+                "prediction": torch.where(broke, ran.prediction, y),
+                "loss": torch.where(broke, loss, self.clean_loss),
+                **{n: far[n].masked_fill(~broke, torch.inf) for n in BALL_NORMS},
+            }
+            outcomes[f"{STANDARD}/{part}"] = Outcome(
+                **{key: array.cpu().numpy() for key, array in arrays.items()},
+                cost=ran.cost.get(part, dict(NO_COST)),
+                settings=describe(members[part]),
+                cumulative=True,
+            )
+        return outcomes, ran.warnings, ran.taken
+
+    def full(self, chosen: Mapping[str, Mapping[str, Attack]]) -> tuple[dict[str, Outcome], list[dict], list[dict | None]]:
+        """Every attack on every image that is right: outcomes, warnings, what was read back."""
+        outcomes, warnings, taken = {}, [], []
+        for name, members in chosen.items():
+            if name == STANDARD:
+                parts, said, read = self.autoattack(members)
+                outcomes, warnings, taken = outcomes | parts, warnings + said, [*taken, read]
+                continue
+            with self._bar(len(members)) as bar:
+                for key, attack in members.items():
+                    outcomes[f"{name}/{key}"], said = self.one(f"{name}/{key}", attack, bar)
+                    warnings += said
+        return outcomes, warnings, taken
+
+    def cascade(self, chosen: Mapping[str, Mapping[str, Attack]], classes: int) -> tuple[dict[str, Outcome], list[dict], list[dict | None]]:
+        """The same, cheapest attack first, each on what the ones before have left."""
+        outcomes, warnings, taken = {}, [], []
+        standing, order = self.right.clone(), in_order_of_cost(chosen, STANDARD, classes)
+        with self._bar(sum(name is not None for _, name in order)) as bar:
+            for suite_name, name in order:
+                if name is None:
+                    found, said, read = self.autoattack(chosen[suite_name], standing)
+                    taken.append(read)
+                else:
+                    key = f"{suite_name}/{name}"
+                    outcome, said = self.one(key, chosen[suite_name][name], bar, standing)
+                    found = {key: replace(outcome, cumulative=True)}
+                outcomes, warnings = outcomes | found, warnings + said
+                for outcome in found.values():
+                    standing &= ~torch.from_numpy(outcome.attacked & outcome.success).to(standing.device)
+        return outcomes, warnings, taken
+
+    def _bar(self, attacks: int) -> tqdm:
+        return tqdm(total=attacks * int(self.right.sum()), disable=not self.progress, mininterval=5, unit="image")
 
 
 def evaluate(
@@ -187,68 +280,91 @@ def evaluate(
     allow_random: bool = False,
     about: Mapping | None = None,
     progress: bool = True,
+    mode: str = "full",
+    training_loss: str = "mse",
+    substitutes: Mapping[str, nn.Module] | None = None,
+    guides: tuple[Tensor, Tensor] | None = None,
 ) -> Report:
     """The report of `model`, any nn.Module from images in [0, 1] to logits, on x (N, C, H, W) with labels y (N,).
 
     eps: radius in the units of the images (8/255); norm: "linf" or "l2"
     suites: names ("paper", "standard", "adaptive", ...) and dictionaries {name: {attack name: attack}}; None: all for this norm
     folder: results go there, each finished chunk at once; the same call after a kill goes on and ends with the same files.
-    Chunks that were made by other code of ours (see `deepdefense.storage.code_files`) are made anew
+    Chunks that were made by another attack, or by other code of ours (see `deepdefense.storage.code_files`), are made anew; a folder of
+    another model is refused, also if only its code is another. What is read back is said, and is in the summary
     seed, chunk: with them every number is fixed, whatever the batch size. chunk: images that an attack is given together
     batch_size: most images that pass through the model at a time, the chunk by default; less costs another forward pass a
     gradient, and then the model's own rounding is different, which an attack of many steps can amplify
     allow_random: let a non-deterministic model in; the report says so
     about: more entries for the summary, such as RobustBench's name, dataset, architecture, reported
+    mode: "full" gives every attack every image that is right. "worst_case" gives each, cheapest first, what the ones before
+    have left: the same worst case, image by image, for a fraction of the passes, but for the model's own rounding in smaller
+    batches; no number of an attack or suite alone
+    training_loss: the loss that the model was trained with, a name of `deepdefense.losses`, for the attacks that know it
+    substitutes: {name: network} to transfer from; guides: (images (G, C, H, W), labels (G,)) whose features are aimed at.
+    Both are for the adaptive suite
+
+    Attacks that need more classes than the model has are left out, which is said and is in the summary ("left_out").
     """
-    folder = paths.given(folder)
+    threat = Threat(checked_number("eps", eps), norm, seed, chunk).check()
     batch_size = chunk if batch_size is None else batch_size
-    _check_settings(eps, norm, seed, chunk, batch_size)
+    if type(batch_size) is not int or batch_size < 1:
+        raise ValueError(f"batch_size must be a whole number of at least 1; got {batch_size!r}")
+    if mode not in MODES:
+        raise ValueError(f"mode must be one of {', '.join(MODES)}; got {mode!r}")
+    get_loss(training_loss)
+    about = check_about(about)
     preconditions.check_images(x, y)
+    x, y = x.detach().contiguous(), y.detach().long()
+    check_knowledge(model, x, substitutes, guides)
     sliced = batch_size < min(chunk, len(x))
     examined = preconditions.examine(model, x[:batch_size], y[:batch_size], allow_random=allow_random, sliced=sliced)
     deterministic = examined.deterministic
-    chosen = choose(suites, model, x[:1], norm)
+    known = {"training_loss": training_loss, "substitutes": substitutes, "guides": guides}
+    chosen = choose(suites, model, x[:1], norm, **known)
+    if (substitutes or guides is not None) and not chosen.get(ADAPTIVE):
+        raise ValueError(f"substitutes and guides are for the suite {ADAPTIVE!r}, which is not among {', '.join(chosen)}")
     seen = in_slices(model, batch_size, chunk)
-    y = y.long()
     logits = _logits(seen, x, chunk, seed)
     preconditions.check_logits(logits, y)
+    classes = logits.shape[1]
+    chosen, left_out = possible(chosen, classes)
+    if STANDARD in chosen:
+        autoattack.check(model, x[:1], y[:1], threat.eps, norm)
+    folder = writable(folder)
+    for entry in left_out:
+        tqdm.write(f"{entry['attack']} is left out: {entry['reason']}", file=sys.stderr)
+    if progress:
+        most = sum(passes(attack, classes) for members in chosen.values() for attack in members.values())
+        count = sum(map(len, chosen.values()))
+        tqdm.write(f"{count} attacks on {len(y)} images, at most about {most:,} forward passes an image", file=sys.stderr)
     prediction = logits.argmax(1)
     right = prediction == y
-    identity = {"eps": eps, "norm": norm, "seed": seed, "chunk": chunk}
-    identity |= {"images": fingerprint(x, y), "model": model_fingerprint(model)}
-    if deterministic:
-        identity["predictions"] = fingerprint(prediction)
-    pieces = Pieces(None if folder is None else folder / "pieces", identity, {"environment": provenance.environment(x.device)})
-    outcomes: dict[str, Outcome] = {}
-    warnings: list[dict] = []
-    for name, members in chosen.items():
-        if name == STANDARD:
-            parts, said = _standard(
-                seen, members, x, y, margin(logits, y), eps=eps, norm=norm, seed=seed, chunk=chunk, progress=progress,
-                folder=None if pieces.folder is None else standard_suite.kept_in(pieces.folder),
-            )  # fmt: skip
-            outcomes |= {f"{name}/{part}": outcome for part, outcome in parts.items()}
-            warnings += said
-            continue
-        with tqdm(total=len(members) * int(right.sum()), disable=not progress, mininterval=5, unit="image") as bar:
-            for key, attack in members.items():
-                bar.set_description(f"{name}/{key}", refresh=False)
-                outcomes[f"{name}/{key}"], undefined = run_attack(
-                    seen, attack, x, y, right, eps=eps, norm=norm, name=f"{name}/{key}",
-                    seed=seed, chunk=chunk, pieces=pieces, bar=bar,
-                )  # fmt: skip
-                if undefined:
-                    message = f"the model's logits are NaN for {undefined} perturbed images; they count as wrong answers"
-                    warnings.append({"part": f"{name}/{key}", "kind": "NaN logits", "message": message, "times": undefined})
+    identity = asdict(threat) | {"images": fingerprint(x, y), "model": model_fingerprint(model)}
+    identity |= {} if mode == "full" else {"mode": mode}
+    told = None if folder is None else _answers(model, x, logits, threat, deterministic)
+    identity |= {} if told is None or told else {"classes": class_fingerprint(model)}  # of answers that no seed repeats
+    pieces = Pieces(None if folder is None else folder / "pieces", identity, {"environment": provenance.environment(x.device)}, told)
+    evaluation = _Evaluation(seen, x, y, right, margin(logits, y), threat, pieces, progress)
+    if mode == "full":
+        outcomes, warnings, taken = evaluation.full(chosen)
+    else:
+        outcomes, warnings, taken = evaluation.cascade(chosen, classes)
     about = {
-        **(about or {}), **identity, "suites_run": list(chosen), "deterministic": deterministic,
-        "sliced_to": batch_size if batch_size < chunk else None,
+        **about, **identity, "suites_run": list(chosen), "deterministic": deterministic, "training_loss": training_loss,
+        "left_out": left_out, "sliced_to": batch_size if batch_size < chunk else None,
         "warnings": [*_own_warnings(deterministic), *examined.warnings, *warnings], **pieces.notes,
     }  # fmt: skip
-    report = Report(y.cpu().numpy(), prediction.cpu().numpy(), outcomes, about)
+    report = Report(y.cpu().numpy(), prediction.cpu().numpy(), outcomes, about, all_taken([pieces.say_taken(), *taken]))
     if folder is not None:
         report.write(folder)
     return report
+
+
+def _answers(model: nn.Module, x: Tensor, logits: Tensor, threat: Threat, deterministic: bool) -> dict[str, Tensor]:
+    """What tells the model from an edited one: its answers alone and, where they repeat themselves, to all clean images."""
+    found = model_answers(model, x, eps=threat.eps, norm=threat.norm, seed=threat.seed)
+    return found | ({"clean": sketch(logits)} if deterministic else {})
 
 
 def _own_warnings(deterministic: bool) -> list[dict]:
@@ -265,8 +381,8 @@ def robust_accuracy(model: nn.Module, x: Tensor, y: Tensor, attack: Attack, *, e
     attack: a function (model, x, y, *, eps, seed) -> x_adv, such as `attacks.pgd` or `partial(attacks.apgd, steps=50)`.
     """
     preconditions.check_images(x, y)
-    right = _logits(model, x, chunk, seed).argmax(1) == y
-    outcome, _ = run_attack(model, attack, x, y, right, eps=eps, seed=seed, chunk=chunk)
+    right = ~inference.wrong(_logits(model, x, chunk, seed), y)
+    outcome, _ = run_attack(model, attack, x, y, right, Threat(eps, seed=seed, chunk=chunk))
     return float((right.cpu().numpy() & ~outcome.success).mean())
 
 

@@ -4,12 +4,14 @@ Per attack and image: did it succeed (a wrong answer within eps), the model's an
 image's distance (L∞ and L2; ∞ where the model is right on it) and its margin loss (largest wrong logit minus the
 right one). Images that the attack was not given, wrong from the start or broken by an earlier part of AutoAttack, are
 null.
+
+A report in the mode "worst_case" has its attacks in the order in which they ran, each on what the ones before had left.
 """
 
 import io
 import math
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
@@ -57,7 +59,7 @@ class Outcome:
         """{field: column}, null where the image was not attacked."""
         types = {
             "success": pa.bool_(),
-            "prediction": pa.int16(),
+            "prediction": _class_type(self.prediction),
             "linf": pa.float32(),
             "l2": pa.float32(),
             "loss": pa.float32(),
@@ -71,12 +73,20 @@ class Report:
 
     label, prediction: (N,), the true classes and the model's answers to the clean images
     outcomes: {"suite/attack": Outcome}; about: what else the summary says, JSON
+    taken: what was read from the folder instead of computed, {"pieces", "of", "made": [first, last]}; not written to it,
+    so that the files do not depend on how often a call was interrupted
     """
 
     label: np.ndarray
     prediction: np.ndarray
     outcomes: dict[str, Outcome]
     about: dict
+    taken: dict | None = None
+
+    @property
+    def cascade(self) -> bool:
+        """Was each attack given only what all the attacks before it had left?"""
+        return self.about.get("mode") == "worst_case"
 
     @property
     def clean(self) -> np.ndarray:
@@ -88,19 +98,25 @@ class Report:
         return list(dict.fromkeys(key.split("/")[0] for key in self.outcomes))
 
     def in_suite(self, suite: str) -> list[str]:
-        """The attacks of `suite`, in order."""
-        return [key for key in self.outcomes if key.split("/")[0] == suite]
+        """The attacks of `suite`, in order; a ValueError if it was not run."""
+        found = [key for key in self.outcomes if key.split("/")[0] == suite]
+        if not found:
+            raise ValueError(f"no attack of suite {suite!r} was run; there are {', '.join(self.suites) or 'none'}")
+        return found
 
     def robust(self, *keys: str) -> np.ndarray:
         """Right on the clean image and after each attack of `keys` (default: all of them, the worst case), (N,) bool.
 
-        A part of AutoAttack stands for itself and the parts before it.
+        A part of AutoAttack stands for itself and the parts before it; in a cascade each attack does. A ValueError if no
+        attack was run: a worst case over nothing is no number.
         """
+        if not self.outcomes:
+            raise ValueError("no attack was run, so there is no robust accuracy")
         mask = self.clean.copy()
         for key in keys or self.outcomes:
             names = [key]
             if self.outcomes[key].cumulative:
-                names = self.in_suite(key.split("/")[0])
+                names = list(self.outcomes) if self.cascade else self.in_suite(key.split("/")[0])
                 names = names[: names.index(key) + 1]
             for name in names:
                 outcome = self.outcomes[name]
@@ -111,8 +127,8 @@ class Report:
         """One row an image."""
         columns = {
             "index": pa.array(np.arange(len(self.label)), pa.int32()),
-            "label": pa.array(self.label, pa.int16()),
-            "prediction": pa.array(self.prediction, pa.int16()),
+            "label": pa.array(self.label, _class_type(self.label)),
+            "prediction": pa.array(self.prediction, _class_type(self.prediction)),
             "robust": pa.array(self.robust()),
         }
         for key, outcome in self.outcomes.items():
@@ -125,14 +141,17 @@ class Report:
         return getattr(self.outcomes[key], norm or self.about["norm"])[self.clean & self.outcomes[key].attacked]
 
     def summary(self) -> dict:
-        """JSON: accuracies in [0, 1] with 95 % Wilson intervals over images, costs per image, and `about`."""
+        """JSON: accuracies in [0, 1] with 95 % Wilson intervals over images, costs per image, and `about`.
+
+        A cascade tells no suite's own number, and none of a minimum-norm attack's distances: it saw the rest only.
+        """
         attacks = {}
         for key, outcome in self.outcomes.items():
             cost, images = outcome.cost, max(outcome.cost["images"], 1)
             attacks[key] = proportion(self.robust(key)) | {
                 "attacked": int(outcome.attacked.sum()),
                 "succeeded": int((outcome.attacked & outcome.success).sum()),
-                "distance": None if outcome.bounded else _quantiles(self.distance(key)),
+                "distance": None if outcome.bounded or self.cascade else _quantiles(self.distance(key)),
                 "seconds": cost["seconds"],
                 "seconds_per_image": cost["seconds"] / images,
                 "forward_passes_per_image": cost["forward"] / images,
@@ -148,10 +167,18 @@ class Report:
             "n": len(self.label),
             "clean": proportion(self.clean),
             "worst_case": proportion(self.robust()),
-            "suites": {suite: proportion(self.robust(*self.in_suite(suite))) for suite in self.suites},
+            "suites": {suite: proportion(self.robust(*self.in_suite(suite))) for suite in self.suites if not self.cascade},
             "attacks": attacks,
             "robustbench": self.robustbench(),
+            **({} if self.taken is None else {"taken": self.taken}),
         }
+
+    @property
+    def _has_autoattack(self) -> bool:
+        """Did AutoAttack run whole, and on all images?"""
+        left_out = [entry["attack"].split("/")[0] for entry in self.about.get("left_out", [])]
+        alone = not self.cascade or self.suites == ["standard"]
+        return "standard" in self.suites and "standard" not in left_out and alone
 
     def robustbench(self) -> dict:
         """The fields of RobustBench's `model_info` files, as they have them: percentages as text, None where not known.
@@ -160,7 +187,7 @@ class Report:
         warnings.
         """
         percent = {name: f"{100 * mask.mean():.2f}" for name, mask in (("clean", self.clean), ("worst", self.robust()))}
-        standard = f"{100 * self.robust(*self.in_suite('standard')).mean():.2f}" if "standard" in self.suites else None
+        standard = f"{100 * self.robust(*self.in_suite('standard')).mean():.2f}" if self._has_autoattack else None
         flagged = [warning["kind"] for warning in self.about["warnings"]]
         below = standard is None or float(percent["worst"]) < float(standard)
         return {
@@ -170,7 +197,7 @@ class Report:
             "clean_acc": percent["clean"],
             "reported": self.about.get("reported"),
             "autoattack_acc": standard,
-            "external": percent["worst"] if self.outcomes and below else None,
+            "external": percent["worst"] if below else None,
             "unreliable": bool(flagged),
             "flagged": sorted(set(flagged)),
             "footnote": self.about.get("footnote"),
@@ -182,7 +209,7 @@ class Report:
         pq.write_table(self.table(), buffer)
         return [
             files.write_bytes(Path(folder) / PARQUET_NAME, buffer.getvalue()),
-            files.write_json(Path(folder) / JSON_NAME, self.summary()),
+            files.write_json(Path(folder) / JSON_NAME, replace(self, taken=None).summary()),
         ]
 
     @classmethod
@@ -212,6 +239,11 @@ def proportion(mask: np.ndarray) -> dict[str, float]:
     """The share of True in `mask` with its 95 % Wilson interval."""
     low, high = wilson(int(mask.sum()), len(mask))
     return {"accuracy": float(mask.mean()), "low": low, "high": high}
+
+
+def _class_type(classes: np.ndarray) -> pa.DataType:
+    """16 bits for class indices, as long as they fit."""
+    return pa.int16() if classes.max(initial=0) <= np.iinfo(np.int16).max else pa.int32()
 
 
 def _quantiles(distance: np.ndarray) -> dict[str, float | None]:

@@ -2,7 +2,7 @@
 
 import sys
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from importlib.metadata import version
 from pathlib import Path
@@ -13,11 +13,12 @@ from torch import Tensor, nn
 from tqdm import tqdm
 
 from ..attacks.autoattack import PARTS, Log, check, logits_of, perturb
-from ..attacks.contract import AttackError
 from ..cost import count_passes
 from ..inference import answers, frozen, seeded
 from ..storage import code_files
+from ..storage.identity import model_answers
 from ..storage.resumable import Pieces, fingerprint, model_fingerprint
+from .threat import Threat
 
 
 @dataclass(frozen=True)
@@ -28,6 +29,7 @@ class Standard:
     clean (N,) bool: right from the start; broken_by (N,): index of the part in PARTS that broke it, −1 if none did
     warnings: {"part", "kind", "message", "times"} of everything the authors' code warned of
     cost: {part: {"images", "seconds", "forward", "backward"}} of the parts that ran; passes are summed over images
+    taken: what was read from the folder (see `pieces.Pieces.say_taken`)
     """
 
     x_adv: Tensor
@@ -36,6 +38,7 @@ class Standard:
     broken_by: Tensor
     warnings: list[dict]
     cost: dict[str, dict]
+    taken: dict | None = None
 
     @property
     def robust(self) -> Tensor:
@@ -76,7 +79,7 @@ def _summary(messages: list[tuple[str, str]]) -> list[dict]:
     return list(found.values())
 
 
-def _model_warnings(logits: Callable, x: Tensor, y: Tensor) -> list[str]:
+def _model_warnings(logits: Callable, x: Tensor, y: Tensor, parts: Sequence[str] = PARTS) -> list[str]:
     """The authors' checks of the model. Their check for dynamic models counts calls over the whole life of the
     process and switches off whatever was tracing; here it starts at 0 and the tracer comes back."""
     log = Log()
@@ -91,11 +94,11 @@ def _model_warnings(logits: Callable, x: Tensor, y: Tensor) -> list[str]:
     return log.messages
 
 
-def _batch(part, model, x, y, eps, norm, seed, settings) -> tuple[dict, dict]:
+def _batch(part, model, x, y, threat: Threat, settings) -> tuple[dict, dict]:
     """One part on one batch, as a piece: which images it broke, how they look, what the model says to them."""
     log, start = Log(), time.perf_counter()
     with count_passes(model) as passes:
-        x_adv = perturb(part, model, x, y, eps, norm, seed, log, **settings)
+        x_adv = perturb(part, model, x, y, threat.eps, threat.norm, threat.seed, log, **settings)
         prediction = answers(logits_of(model, x.dtype)(x_adv))
     broken = prediction != y
     tensors = {"broken": broken, "prediction": prediction[broken], "x_adv": x_adv[broken]}
@@ -125,6 +128,8 @@ def standard(
     batch_size: int = 250,
     steps: int = 100,
     queries: int = 5000,
+    parts: Sequence[str] = PARTS,
+    wanted: Tensor | None = None,
     folder: str | Path | None = None,
     progress: bool = False,
 ) -> Standard:
@@ -132,29 +137,36 @@ def standard(
 
     norm: "linf" or "l2"; batch_size is part of the result, since the authors draw the same noise for every batch
     steps, queries: anything but 100 and 5,000 is no AutoAttack, and is there for tests
-    folder: keep each finished batch of each part there; a killed run goes on where it was. The caller answers for the
-    model being the same then, as far as its weights and its predictions on `x` do not tell.
+    parts: which of the four to run, in their order; fewer than all are no AutoAttack
+    wanted: (N,) bool, the images whose outcome matters: once none of them is right any more, the remaining parts are
+    left out. All images are attacked until then, since each part draws for what the one before has left
+    folder: keep each finished batch of each part there; a killed run goes on where it was. The model must be the same then:
+    its weights, and what it answers to a few images (`identity.model_answers`)
     """
+    unknown = [part for part in parts if part not in PARTS]
+    if unknown or not parts:
+        raise ValueError(f"parts must be some of {', '.join(PARTS)}; got {tuple(parts)!r}")
     x, y = check(model, x, y, eps, norm, batch_size=batch_size, steps=steps, queries=queries)
     if len(x) == 0:
         raise ValueError("no images to attack")
+    threat = Threat(eps, norm, seed, batch_size)
     device, logits = x.device, logits_of(model, x.dtype)
     settings = {part: {"queries": queries} if part == "Square" else {"steps": steps} for part in PARTS}
     with frozen(model), seeded(device, seed), torch.no_grad():
-        messages = [("model", text) for text in _model_warnings(logits, x[:batch_size], y[:batch_size])]
+        messages = [("model", text) for text in _model_warnings(logits, x[:batch_size], y[:batch_size], parts)]
         prediction = torch.cat([answers(logits(part)) for part in x.split(batch_size)])
-        random = any("randomized" in text for _, text in messages)
         identity = {"eps": eps, "norm": norm, "seed": seed, "batch_size": batch_size, **settings}
         identity |= {"images": fingerprint(x, y), "model": model_fingerprint(model), "package": version("pyautoattack")}
-        if not random:
-            identity["predictions"] = fingerprint(prediction)
-        pieces = Pieces(folder, identity)
+        pieces = Pieces(folder, identity, answers=model_answers(model, x, eps=eps, norm=norm) if folder is not None else None)
         clean = prediction == y
         x_adv, broken_by = x.detach().clone(), torch.full((len(y),), -1, device=device)
         cost, accuracy = {}, {"clean": clean.float().mean().item()}
-        with tqdm(total=len(PARTS) * len(y), disable=not progress, mininterval=5, unit="image") as bar:
-            for number, part in enumerate(PARTS):
-                index = (clean & (broken_by < 0)).nonzero().flatten()
+        with tqdm(total=len(parts) * len(y), disable=not progress, mininterval=5, unit="image") as bar:
+            for number, part in ((number, part) for number, part in enumerate(PARTS) if part in parts):
+                standing = clean & (broken_by < 0)
+                index = standing.nonzero().flatten()
+                if wanted is not None and not (standing & wanted).any():
+                    break
                 bar.set_description(part, refresh=False)
                 bar.update(len(y) - len(index))
                 if len(index) == 0:
@@ -162,11 +174,9 @@ def standard(
                 cost[part] = {"images": 0, "seconds": 0.0, "forward": 0, "backward": 0}
                 for count, batch in enumerate(index.split(batch_size)):
                     tensors, facts = pieces.get(
-                        f"{part.lower()}-{count:05d}",
-                        lambda part=part, batch=batch: _batch(part, model, x[batch], y[batch], eps, norm, seed, settings[part]),
+                        f"{part.lower()}-{count:05d}-{fingerprint(batch)[:8]}",  # never laid on other images
+                        lambda part=part, batch=batch: _batch(part, model, x[batch], y[batch], threat, settings[part]),
                     )
-                    if len(tensors["broken"]) != len(batch):
-                        raise AttackError(f"{folder} holds a piece of {part} for other images; delete the folder")
                     hit = batch[tensors["broken"].to(device)]
                     broken_by[hit] = number
                     prediction[hit] = tensors["prediction"].to(device)
@@ -178,4 +188,4 @@ def standard(
     log = Log()
     checks.check_square_sr(accuracy, logger=log)
     messages += [("Square", text) for text in log.messages]
-    return Standard(x_adv, prediction, clean, broken_by, _summary(messages), cost)
+    return Standard(x_adv, prediction, clean, broken_by, _summary(messages), cost, pieces.say_taken())

@@ -33,6 +33,8 @@ def of_report(report: Report, y: Tensor, eps: float) -> Evidence:
     about = report.about
     if (about["norm"], about["eps"]) != ("linf", eps):
         raise ValueError(f"evaluated must be a report in linf at eps {eps:g}, not in {about['norm']} at eps {about['eps']:g}")
+    if report.cascade:
+        raise ValueError("evaluated must be a report in which every attack saw every image, not that of a cascade")
     if report.label.tolist() != y.tolist():
         raise ValueError(f"evaluated must be a report of the same {len(y)} images; its labels are others")
 

@@ -11,7 +11,8 @@ from torch import Tensor, nn
 from tqdm import tqdm
 
 from .. import attacks
-from ..attacks.contract import Attack, check_inputs, describe
+from ..attacks.contract import Attack, check_inputs
+from ..evaluation.attack_words import describe
 from ..evaluation.report import Report
 from ..inference import seeded
 from ..storage import code_files, files, provenance

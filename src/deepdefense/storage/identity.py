@@ -1,9 +1,13 @@
-"""What a kept result belongs to: a function down to what it holds.
+"""What a kept result belongs to: a function down to what it holds, and a model by what it answers.
 
 A result may be read back only while its cause is the same. `function_fingerprint` looks into a function as Python does when
 it runs: its compiled code, what it closes over, its defaults, the globals it names, what a partial binds, the attributes of
 an object that is called. Functions of this package are told by their files, those of a library by its version. What
 cannot be looked into is never the same twice, so that nothing of it is read back.
+
+A model's weights do not tell its code. `model_answers` are a model's numbers on fixed images, each passed alone, and the input
+gradient there: kept beside a result and compared with a tolerance (`pieces.Pieces`), since a hash of rounded numbers differs
+wherever one of them lies near the edge of a rounding.
 """
 
 import builtins
@@ -23,8 +27,9 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
+from ..inference import frozen, seeded
 from . import code_files
-from .resumable import fingerprint
+from .resumable import fingerprint, other_answers
 
 ATOMS = (type(None), bool, int, float, complex, str, bytes, range, type(...), torch.dtype, torch.device, np.generic)
 LOADS = ("LOAD_GLOBAL", "LOAD_NAME", "LOAD_DEREF")
@@ -207,3 +212,59 @@ def _plain(member):
     if isinstance(member, property):
         return (member.fget, member.fset, member.fdel)
     return getattr(member, "__func__", member)
+
+
+PROBES = 8  # images that a model is asked alone
+SKETCH = 16  # numbers kept of a long row
+
+
+def sketch(rows: Tensor) -> Tensor:
+    """Rows (n, d) in float64 on the CPU, long ones as SKETCH fixed random combinations of the size of one entry."""
+    rows = rows.detach().flatten(1).to("cpu", torch.float64)
+    if rows.shape[1] <= SKETCH:
+        return rows
+    mix = torch.randn(rows.shape[1], SKETCH, generator=torch.Generator().manual_seed(0), dtype=torch.float64)
+    return rows @ mix / rows.shape[1] ** 0.5
+
+
+def _probes(x: Tensor, eps: float, norm: str) -> Tensor:
+    """A few of the images x, a corner of the ball around each and a point inside it."""
+    picked = x.detach()[torch.linspace(0, len(x) - 1, min(PROBES, len(x))).long().unique().to(x.device)]
+    generator = torch.Generator().manual_seed(0)
+    noise = torch.randn(picked.shape, generator=generator, dtype=torch.float64)
+    size = noise.flatten(1).norm(dim=1).view(-1, *[1] * (x.dim() - 1))
+    corner = noise.sign() if norm == "linf" else noise / size
+    moves = [eps * corner, 0.4 * eps * noise.flip(0) / (1 if norm == "linf" else size.flip(0))]
+    return torch.cat([picked, *((picked + move.to(picked)).clamp(0, 1) for move in moves)])
+
+
+def model_answers(model: nn.Module, x: Tensor, *, eps: float, norm: str = "linf", seed: int = 0) -> dict[str, Tensor]:
+    """What `model` says to a few of the images x (N, ...) in [0, 1] and within eps of them, and its gradient there.
+
+    {"logits": (n, k), "gradient": (n, k)}, to be kept and compared by `Pieces(answers=)`: two versions of a defence with the
+    same weights differ in them. Each image is passed alone with the same seed, so that no batch size has a say. Empty
+    for a model whose answers differ between two passes with the same seed: they tell nothing of its code.
+    """
+
+    def once() -> dict[str, Tensor]:
+        logits, gradients = [], []
+        for image in _probes(x, eps, norm).split(1):
+            with seeded(x.device, seed), torch.enable_grad():
+                point = image.clone().requires_grad_()
+                z = model(point.clone())
+                weights = torch.arange(1, z.shape[1] + 1, device=z.device, dtype=torch.float32).sin()
+                total = (z.float() * weights).sum()
+                found = torch.autograd.grad(total, point, allow_unused=True)[0] if total.requires_grad else None
+            logits.append(z.detach())
+            gradients.append(torch.zeros_like(image) if found is None else found)
+        return {"logits": sketch(torch.cat(logits)), "gradient": sketch(torch.cat(gradients))}
+
+    with frozen(model):
+        first, again = once(), once()
+    return {} if other_answers(first, again) else first
+
+
+def class_fingerprint(model: nn.Module) -> str:
+    """Sixteen hexadecimal digits that change with the code of the classes that `model` is made of, not with its state."""
+    walk = _Walk()
+    return _hash(*(_hash(name, walk.of(type(module))) for name, module in model.named_modules()))[:16]

@@ -7,11 +7,15 @@ in.
 
 import hashlib
 import json
-from collections.abc import Callable
+import sys
+from collections.abc import Callable, Iterable
+from datetime import UTC, datetime
 from pathlib import Path
 
 import safetensors.torch
+import torch
 from torch import Tensor, nn
+from tqdm import tqdm
 
 from ..evaluation.sliced_model import Sliced
 from . import files, paths
@@ -24,7 +28,10 @@ def fingerprint(*tensors: Tensor) -> str:
     digest = hashlib.sha256()
     for tensor in tensors:
         digest.update(f"{tensor.dtype}{tuple(tensor.shape)}".encode())
-        digest.update(tensor.detach().cpu().contiguous().numpy().tobytes())
+        tensor = tensor.detach().cpu()
+        tensor = tensor if tensor.layout == torch.strided else tensor.to_dense()
+        flat = tensor.resolve_conj().resolve_neg().contiguous().flatten()
+        digest.update(flat.view(torch.uint8).numpy().tobytes())  # by bytes: numpy does not know every type of torch
     return digest.hexdigest()[:16]
 
 
@@ -39,41 +46,123 @@ def model_fingerprint(model: nn.Module) -> str:
     return hashlib.sha256(f"{classes}{list(state)}{fingerprint(*tensors)}".encode()).hexdigest()[:16]
 
 
+# By how much an answer may differ, as a share of its size, before it is another model's. Logits of single images move by
+# 1e-6 with the number of threads, a gradient with every kink that rounding crosses; all logits with the batch size as well.
+TOLERANCES = {"logits": 1e-4, "gradient": 1e-2, "clean": 1e-3}
+NAMES = {"logits": "logits on fixed images", "gradient": "input gradients", "clean": "logits on the clean images"}
+STRAY = {"clean": 0.01}  # share of rows that may differ by more, as a model that quantises inside lets them
+
+
+def other_answers(before: dict[str, Tensor], now: dict[str, Tensor]) -> str | None:
+    """In what two models' answers (see `identity.model_answers`) differ, in words; None if they are the same but for rounding."""
+    for name in sorted(before.keys() | now.keys()):
+        if name not in before or name not in now or before[name].shape != now[name].shape:
+            return f"its {NAMES[name]}, which are of another kind"
+        rows = [answer.double() for answer in (before[name], now[name])]
+        if rows[0].isnan().ne(rows[1].isnan()).any():
+            return f"its {NAMES[name]}, NaN elsewhere"
+        first, second = (row.nan_to_num() for row in rows)
+        span = [(row.abs() if name == "gradient" else row - row.amin(1, keepdim=True)).amax(1) for row in (first, second)]
+        size = torch.maximum(*span)
+        share = (first - second).abs().amax(1) / torch.maximum(size, 1e-3 * size.max()).clamp(min=1e-30)
+        if (share > TOLERANCES[name]).sum() > STRAY.get(name, 0) * len(share):
+            return f"its {NAMES[name]}, by up to {share.max():.2g} of their size"
+    return None
+
+
 class Pieces:
     """The pieces of one computation. folder: where they are kept; None keeps them in memory.
 
     settings: what the computation is, as JSON; a folder that holds pieces of another one is a ValueError
     notes: kept beside the settings when the folder is begun and never compared; afterwards `self.notes` is what was
     kept
+    answers: a model's numbers (`identity.model_answers`), compared with a tolerance: another model's are a ValueError
     """
 
-    def __init__(self, folder: str | Path | None, settings: dict, notes: dict | None = None):
+    def __init__(
+        self,
+        folder: str | Path | None,
+        settings: dict,
+        notes: dict | None = None,
+        answers: dict[str, Tensor] | None = None,
+    ):
         self.folder = paths.given(folder)
         self.notes = notes or {}
+        self.dates: list[str] = []  # when the pieces that were read were made
+        self.count = 0
         if self.folder is None:
             return
         settings, path = json.loads(json.dumps(settings)), self.folder / "settings.json"
+        kept_answers = self.folder / "settings.answers"
+        if path.exists():
+            kept = files.read_json(path)
+            for key in {**kept["settings"], **settings}:
+                before, now = kept["settings"].get(key), settings.get(key)
+                if before != now:
+                    raise ValueError(f"{self.folder} holds results with {key} = {before!r}, not {now!r}; use another folder or delete it")
+            if answers is not None and kept_answers.exists():
+                if difference := other_answers(_read(kept_answers)[0], answers):
+                    raise ValueError(
+                        f"{self.folder} holds results of another model: the weights are the same, but it differs in {difference}; "
+                        "use another folder or delete it"
+                    )
+            self.notes = kept["notes"]
+        if answers is not None and not (path.exists() and kept_answers.exists()):
+            # Either new, or of an earlier version that knew no answers: the names of its pieces tell its code, none is read.
+            files.write_bytes(kept_answers, safetensors.torch.save(answers, metadata={"facts": "{}"}))
         if not path.exists():
             files.write_json(path, {"settings": settings, "notes": self.notes})
-            return
-        kept = files.read_json(path)
-        for key in {**kept["settings"], **settings}:
-            before, now = kept["settings"].get(key), settings.get(key)
-            if before != now:
-                raise ValueError(f"{self.folder} holds results with {key} = {before!r}, not {now!r}; use another folder or delete it")
-        self.notes = kept["notes"]
 
     def get(self, name: str, compute: Callable[[], Piece]) -> Piece:
         """The piece called `name` (a relative path): read if it is there, else computed and kept. Tensors are on the
         CPU."""
         path = None if self.folder is None else self.folder / f"{name}.safetensors"
+        self.count += 1
         if path is not None and path.exists():
-            return _read(path)
+            tensors, facts = _read(path)
+            self.dates.append(facts.pop("made", None) or _modified(path))
+            return tensors, facts
         tensors, facts = compute()
         tensors = {key: tensor.detach().cpu().contiguous() for key, tensor in tensors.items()}
         if path is not None:
-            files.write_bytes(path, safetensors.torch.save(tensors, metadata={"facts": json.dumps(facts)}))
+            made = {**facts, "made": _now()}
+            files.write_bytes(path, safetensors.torch.save(tensors, metadata={"facts": json.dumps(made)}))
         return tensors, facts
+
+    def say_taken(self) -> dict | None:
+        """Say on stderr what was read instead of computed, and return it: {"pieces", "of", "made": [first, last]}."""
+        if not self.dates:
+            return None
+        taken = {"pieces": len(self.dates), "of": self.count, "made": [min(self.dates), max(self.dates)]}
+        first, last = taken["made"]
+        when = f"made {first}" if first == last else f"made {first} to {last}"
+        tqdm.write(f"{taken['pieces']} of {taken['of']} results are read from {place(self.folder)}, {when}", file=sys.stderr)
+        return taken
+
+
+def all_taken(said: Iterable[dict | None]) -> dict | None:
+    """Several answers of `Pieces.say_taken` as one."""
+    found = [taken for taken in said if taken is not None]
+    if not found:
+        return None
+    made = [date for taken in found for date in taken["made"]]
+    return {"pieces": sum(t["pieces"] for t in found), "of": sum(t["of"] for t in found), "made": [min(made), max(made)]}
+
+
+def place(folder: Path) -> str:
+    """`folder` as a reader may see it: below the project's or the working directory without what is above."""
+    for above in (paths.root(), Path.cwd()):
+        if folder.resolve().is_relative_to(above.resolve()):
+            return folder.resolve().relative_to(above.resolve()).as_posix()
+    return str(folder)
+
+
+def _now() -> str:
+    return datetime.now(UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
+
+
+def _modified(path: Path) -> str:
+    return datetime.fromtimestamp(path.stat().st_mtime, UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
 
 
 def _read(path: Path) -> Piece:

@@ -9,6 +9,7 @@ from deepdefense.attacks.smallest_distance import minimum_over
 from deepdefense.data import Split
 from deepdefense.evaluation.protocol import evaluate
 from deepdefense.evaluation.report import Report
+from deepdefense.training.config import TrainConfig
 from deepdefense.training.runs import Run
 
 from ..records import report_folder
@@ -33,13 +34,14 @@ def attack_run(
     which: "last" takes the weights of the last epoch, "best" those that validation selected.
     """
     about = {"name": run.name, "dataset": run.record["config"]["data"], "architecture": run.record["config"]["model"]}
+    loss = TrainConfig(**run.record["config"]).loss
     about |= {"weights": which, "training": {key: run.record[key] for key in TRAINING_FACTS}}
     name = report_folder(eps=eps, norm=norm, which=which, n=len(split), seed=seed)
     folder = run.folder and run.folder / name
     model = {"last": run.last, "best": run.best}[which]
     return evaluate(
         model, split.images(), split.y, eps=eps, norm=norm, suites=suites, seed=seed, batch_size=batch_size,
-        folder=folder, about=about, progress=progress,
+        folder=folder, about=about, progress=progress, training_loss=loss,
     )  # fmt: skip
 
 
