@@ -38,7 +38,8 @@ def main() -> int:
             found = masking_run(name, inference.pick_device(options.device), images=options.images, spent=spent)
         except ValueError as error:
             parser.error(str(error))
-        print(f"{name}: checks failed: {', '.join(map(str, found.failed)) or 'none'}", flush=True)
+        failed, powerless = (", ".join(map(str, numbers)) or "none" for numbers in (found.failed, found.powerless))
+        print(f"{name}: checks failed: {failed}; without power: {powerless}", flush=True)
     return 0
 
 

@@ -5,6 +5,9 @@
     for check in found.checks:
         print(check.number, check.title, check.verdict, check.reason)
 
+A verdict is "pass", "fail", "not applicable", or "no power": nothing that the images might have done could have failed the
+check, or there are fewer than 30 of them. `check.power` holds how many could have counted and how many would have failed it.
+
 `replication.chapters.masking_checks.figure(check)` draws a check. Sources: Athalye et al. 2018, Carlini et al. 2019, Tramèr et
 al. 2020, Pintor et al. 2022, Zimmermann et al. 2022.
 """

@@ -17,7 +17,7 @@ from torch import Tensor, nn
 from .. import taps
 from ..attacks.contract import Attack, check_inputs
 from ..inference import frozen, seeded
-from .check import Check, falls_short, make, skipped
+from .check import Check, Rule, falls_short, make, powerless, skipped
 from .tested_model import Subject, predict
 
 WANTED = 0.95  # share of readouts that a sound attack solves
@@ -47,7 +47,7 @@ class Binarised(nn.Module):
         self.model, self.layer, self.w, self.threshold = model, layer, w, threshold
 
     def features(self, x: Tensor) -> Tensor:
-        return taps.forward(self.model, x, [self.layer])[1][-1].value.flatten(1)
+        return taps.forward(self.model, x, [self.layer])[1][-1].value.flatten(1).to(x.dtype)
 
     def forward(self, x: Tensor) -> Tensor:
         score = self.features(x) @ self.w - self.threshold
@@ -155,17 +155,43 @@ def binarisation_test(
     return Binarisation(len(x), readouts, solved, guessed, any_attack)
 
 
+def _of_two_classes(subject: Subject, attacks: Mapping[str, Attack]) -> tuple[dict[str, Attack], str]:
+    """The attacks that can be run on a model of two classes, and which cannot, and why: each is tried on a linear one."""
+    x = subject.x[:1]
+    model = nn.Sequential(nn.Flatten(), nn.Linear(x[0].numel(), 2)).to(x.device, x.dtype)
+    fit, unfit = {}, []
+    for name, attack in attacks.items():
+        try:
+            attack(model, x.clone(), torch.zeros(1, dtype=torch.long, device=x.device), eps=subject.eps, seed=subject.settings.seed)
+            fit[name] = attack
+        except (ValueError, IndexError, RuntimeError) as error:
+            unfit.append(f"{name} ({error})")
+    return fit, ", ".join(unfit)
+
+
 def check_binarisation(subject: Subject, attacks: Mapping[str, Attack]) -> Check:
     """Check 7: an adversarial example that is there by construction is found (Zimmermann et al. 2022). By each attack,
     and by any.
 
     Fails if fewer readouts are solved by the white-box attacks together than a true share of 95 % explains (the
-    binomial tail is below 1 %). Not applicable with fewer than 10 readouts, or, if the attacks solve them, where
-    random guessing solves more than half as well.
+    binomial tail is below 1 %). No power on fewer than 10 images. Not applicable with fewer than 10 readouts, or, if the
+    attacks solve them, where random guessing solves more than half as well.
     """
     if last_layer(subject.model, subject.x) is None:
         return skipped(check_binarisation, 7, TITLE, "The model has no weight layer that a readout could replace.")
-    found = binarisation_test(subject.model, subject.x[: subject.settings.readouts], attacks, eps=subject.eps, seed=subject.settings.seed)
+    if min(len(subject), subject.settings.readouts) < FEWEST:
+        return powerless(check_binarisation, 7, TITLE, min(len(subject), subject.settings.readouts), FEWEST)
+    attacks, unfit = _of_two_classes(subject, attacks)
+    if not attacks:
+        return skipped(check_binarisation, 7, TITLE, f"Its readouts have two classes, which no attack takes: {unfit}.")
+    try:
+        found = binarisation_test(
+            subject.model, subject.x[: subject.settings.readouts], attacks, eps=subject.eps, seed=subject.settings.seed
+        )
+    except ValueError as error:
+        if not subject.answers_vary():
+            raise
+        return skipped(check_binarisation, 7, TITLE, f"On this random model it cannot be made: {error}.")
     n = found.readouts
     if n < FEWEST:
         reason = f"Only {n} of {found.images} images gave a readout that separates inner points from the surface point."
@@ -180,6 +206,7 @@ def check_binarisation(subject: Subject, attacks: Mapping[str, Attack]) -> Check
     fine = f"The attacks together solve {found.any_attack} of {n} readouts, guessing {found.guessed}."
     if weak:
         fine += f" Too weak alone: {', '.join(weak)}."
+    also = f"Left out, since readouts have two classes: {unfit}." if unfit else ""
     rates = {name: count / n for name, count in found.solved.items()}
     data = {
         "success": {**rates, "random guessing": found.guessed / n},
@@ -187,4 +214,5 @@ def check_binarisation(subject: Subject, attacks: Mapping[str, Attack]) -> Check
         "wanted": WANTED,
         "images": found.images,
     }
-    return make(check_binarisation, 7, TITLE, failures, fine, numbers, data)
+    rules = [Rule("readouts left unsolved", n - found.any_attack, n, n, 1 - WANTED)]
+    return make(check_binarisation, 7, TITLE, failures, fine, numbers, data, rules, None, also)

@@ -1,21 +1,63 @@
-"""What a check says, and when a difference between two attacks is more than chance: shared by all nine checks."""
+"""What a check says, when a difference between two attacks is more than chance, and whether any could have been seen.
+
+A check that counts images which the white-box attacks left cannot fail where they left none. Its verdict is then "no
+power" and not "pass".
+"""
 
 import inspect
 import math
-from collections.abc import Callable, Mapping
-from dataclasses import asdict, dataclass
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 
 import torch
 from scipy.stats import binom
 
 from ..storage.files import read_json
+from . import old_records
 
 JSON_NAME = "masking.json"
-VERDICTS = ("pass", "fail", "not applicable")
+VERDICTS = ("pass", "fail", "no power", "not applicable")
 NEVER = 0.01  # share of images that may go the wrong way where a sound evaluation has none
 LITTLE = 0.05  # share that may change where a sound evaluation changes "little"
 LEVEL = 0.01  # probability that a model at the allowed share fails all the same
+# Below 30 images no check passes. From 30 on a fault on a fifth of the images fails the rules that allow 1 %, and one on a
+# third of them the rules that allow 5 %, each with a probability of 95 % or more. Of one image no rule can fail at all.
+FEWEST = 30
+
+
+@dataclass(frozen=True)
+class Rule:
+    """One way in which a check can fail: more than a share `allowed` of `n` images explains do what they must not.
+
+    count: how many did; could: how many could have, such as the images that no white-box attack breaks
+    """
+
+    name: str
+    count: int
+    could: int
+    n: int
+    allowed: float
+
+    @property
+    def fails_from(self) -> int | None:
+        """The smallest count that fails, or None where not even all n images would."""
+        return next((count for count in range(1, self.n + 1) if exceeds(count, self.n, self.allowed)), None)
+
+    @property
+    def blind(self) -> bool:
+        """Could nothing that the images might have done have failed it?"""
+        return self.fails_from is None or self.fails_from > self.could
+
+    @property
+    def words(self) -> str:
+        if self.allowed == 0:
+            return "one would fail"
+        need = "not even all would fail" if self.fails_from is None else f"{self.fails_from} would fail"
+        return f"{self.could} of {self.n} could count, {need}"
+
+    def to_dict(self) -> dict:
+        return {**asdict(self), "fails_from": self.fails_from}
 
 
 @dataclass(frozen=True)
@@ -24,18 +66,42 @@ class Check:
 
     number: int  # 1 to 9
     title: str
-    verdict: str  # "pass", "fail" or "not applicable"
-    reason: str  # one sentence
+    verdict: str  # "pass", "fail", "no power" or "not applicable"
+    reason: str  # one sentence or two
     rule: str  # when it fails
     numbers: dict
     data: dict
+    power: list = field(default_factory=list)  # a `Rule` each, in JSON types, with the smallest count that fails: "fails_from"
 
     def __post_init__(self):
         if self.verdict not in VERDICTS:
             raise ValueError(f"verdict must be one of {', '.join(VERDICTS)}; got {self.verdict!r}")
 
+    @property
+    def in_part(self) -> bool:
+        """Did it pass, although some of its rules could not have failed?"""
+        return self.verdict == "pass" and any(rule.blind for rule in self.rules)
+
+    @property
+    def rules(self) -> tuple[Rule, ...]:
+        """The ways in which it could fail; empty for a check that was not made."""
+        return tuple(Rule(**{key: value for key, value in row.items() if key != "fails_from"}) for row in self.power)
+
     def to_dict(self) -> dict:
         return asdict(self)
+
+    @classmethod
+    def from_record(cls, record: Mapping, attacked: int | None = None) -> "Check":
+        """The check of a JSON record. One from before power was recorded is judged by the counts that it holds, if it does.
+
+        attacked: how many images the whole report attacked
+        """
+        found = cls(**record)
+        rules = [] if "power" in record or found.verdict != "pass" else [Rule(*row) for row in old_records.rules(record)]
+        if not rules:
+            return found
+        verdict, reason = judge([], found.reason, rules, old_records.images(record, attacked))
+        return cls(**{**record, "verdict": verdict, "reason": reason, "power": [rule.to_dict() for rule in rules]})
 
 
 @dataclass(frozen=True)
@@ -58,32 +124,80 @@ class MaskingReport:
         return tuple(check.number for check in self.checks if check.verdict == "fail")
 
     @property
+    def powerless(self) -> tuple[int, ...]:
+        """Numbers of the checks that could not have failed, or not on so few images."""
+        return tuple(check.number for check in self.checks if check.verdict == "no power")
+
+    @property
     def made(self) -> tuple[Check, ...]:
-        """The checks that were applicable; these have a figure."""
-        return tuple(check for check in self.checks if check.verdict != "not applicable")
+        """The checks that were made, with power or without; these have a figure."""
+        return tuple(check for check in self.checks if check.data)
 
     def to_dict(self) -> dict:
         """JSON form, without NaN or infinity."""
-        return {**asdict(self), "checks": [check.to_dict() for check in self.checks], "failed": list(self.failed)}
+        checks = [check.to_dict() for check in self.checks]
+        return {**asdict(self), "checks": checks, "failed": list(self.failed), "without power": list(self.powerless)}
 
     @classmethod
     def read(cls, folder: str | Path) -> "MaskingReport":
         """The report that `masking.report` left in `folder`."""
         record = read_json(Path(folder) / JSON_NAME)
-        checks = tuple(Check(**check) for check in record["checks"])
+        checks = tuple(Check.from_record(check, record["attacked"]) for check in record["checks"])
         return cls(checks, *(record[name] for name in ("eps", "images", "attacked", "settings")))
 
 
-def make(function: Callable, number: int, title: str, failures: list[str], fine: str, numbers: Mapping, data: Mapping) -> Check:
-    """The outcome of the check `function`: "fail" with what failed, or "pass" with the sentence `fine`."""
-    reason = "; ".join(failures) + "." if failures else fine
-    verdict = "fail" if failures else "pass"
-    return Check(number, title, verdict, reason, rule_of(function), as_json(numbers), as_json(data))
+def make(
+    function: Callable,
+    number: int,
+    title: str,
+    failures: list[str],
+    fine: str,
+    numbers: Mapping,
+    data: Mapping,
+    rules: Sequence[Rule],
+    images: int | None,
+    also: str = "",
+) -> Check:
+    """The outcome of the check `function` on so many `images` (None: any number will do): "fail" with what failed, "pass"
+    with the sentence `fine`, or "no power"; also: a sentence for all three."""
+    verdict, reason = judge(failures, fine, rules, images)
+    power = [rule.to_dict() for rule in rules]
+    return Check(number, title, verdict, f"{reason} {also}".rstrip(), rule_of(function), as_json(numbers), as_json(data), as_json(power))
+
+
+def judge(failures: Sequence[str], fine: str, rules: Sequence[Rule], images: int | None) -> tuple[str, str]:
+    """(verdict, reason). A failure is one however few the images are; a pass needs FEWEST, and a rule that could have failed."""
+    if failures:
+        return "fail", "; ".join(failures) + "."
+    if images is not None and images < FEWEST:
+        return "no power", f"Nothing failed, but {_counted(images)} too few: no check passes on fewer than {FEWEST}."
+    blind = [rule for rule in rules if rule.blind]
+    if len(blind) == len(rules):
+        return "no power", f"It could not have failed: {_listed(blind)}."
+    return "pass", fine + (f" Without power: {_listed(blind)}." if blind else "")
+
+
+def _counted(images: int) -> str:
+    return "1 image is" if images == 1 else f"{images} images are"
+
+
+def _listed(rules: Sequence[Rule]) -> str:
+    """The rules by name, those of equal counts together."""
+    together: dict[str, list[str]] = {}
+    for rule in rules:
+        together.setdefault(rule.words, []).append(rule.name)
+    return "; ".join(f"{', '.join(names)} ({words})" for words, names in together.items())
 
 
 def skipped(function: Callable, number: int, title: str, reason: str) -> Check:
     """A check that could not be made, and why."""
     return Check(number, title, "not applicable", reason, rule_of(function), {}, {})
+
+
+def powerless(function: Callable, number: int, title: str, images: int, fewest: int) -> Check:
+    """A check that needs `fewest` images to be made at all."""
+    reason = f"{_counted(images)} too few: this check is made on {fewest} or more."
+    return Check(number, title, "no power", reason[0].upper() + reason[1:], rule_of(function), {}, {})
 
 
 def rule_of(function: Callable) -> str:

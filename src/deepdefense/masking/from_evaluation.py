@@ -28,6 +28,9 @@ class Evidence:
     warnings: list[str] | None
 
 
+NOTHING = Evidence({}, {}, {}, None, None)
+
+
 def of_report(report: Report, y: Tensor, eps: float) -> Evidence:
     """The evidence in `report`, which must be of the images with labels y (N,), in L∞ at this eps; else a ValueError."""
     about = report.about

@@ -7,12 +7,13 @@ from itertools import pairwise
 import torch
 from torch import Tensor
 
+from ..attacks.contract import Attack
 from ..attacks.multi_targeted import multi_targeted_pgd
 from ..attacks.projected_gradient import FACTORS, ScaledLogits, loss_pgd, trace_pgd
-from ..inference import frozen
+from ..inference import answers, frozen
 from ..losses import get_loss
-from .check import LITTLE, NEVER, Check, exceeds, make
-from .tested_model import Subject, predict
+from .check import LITTLE, NEVER, Check, Rule, exceeds, make
+from .tested_model import Subject
 
 SMALL_SWEEP = (0.25, 0.5, 1.0, 2.0, 4.0)  # times eps
 LAST_RADIUS = 0.5  # half the range: every image can be made grey
@@ -62,8 +63,11 @@ def check_strength(subject: Subject) -> Check:
             "3 restarts": 1 - restarted.float().mean().item(),
         },
     }
+    could = dict.fromkeys(tests, n - int(once.sum()))
+    could |= {"largest rise of accuracy with eps": max(counts[:-1]), "left at eps 0.5": n}
+    rules = [Rule(key, numbers[key], could[key], n, allowed) for key, (_, allowed) in tests.items()]
     fine = "Stronger attacks and larger radii break more images, little is gained past PGD, and none survive eps = 0.5."
-    return make(check_strength, 1, "More attack, more success", failures, fine, numbers, data)
+    return make(check_strength, 1, "More attack, more success", failures, fine, numbers, data, rules, n)
 
 
 def _gradient_norms(subject: Subject, loss: str) -> Tensor:
@@ -91,14 +95,22 @@ def _classes(subject: Subject) -> int:
         return subject.model(subject.x[:1]).shape[1]
 
 
-def _double_copy(subject: Subject) -> torch.nn.Module | str:
-    """The model in float64, or why there is none."""
+def _broken_in_double(subject: Subject, attack: Attack) -> Tensor | str:
+    """Images that `attack` breaks on a float64 copy of the model, (n,) bool; or why it cannot be run there.
+
+    A model may refuse float64 in any way and anywhere, by an assertion or in its backward pass, so that any error of this
+    trial is an answer, which the check reports.
+    """
     try:
         copy = deepcopy(subject.model).double()
-        predict(copy, subject.x[:1].double(), 1)
-        return copy
-    except (RuntimeError, TypeError) as error:
-        return str(error).split("\n")[0]
+        with frozen(copy), torch.no_grad():
+            logits = copy(subject.x[:1].double())
+            if logits.dtype != torch.float64:
+                return f"the model answers float64 images in {str(logits.dtype).removeprefix('torch.')}"
+        return subject.broken_in_float64(copy, attack)
+    except Exception as error:
+        first = next(iter(str(error).strip().splitlines()), "")
+        return f"{type(error).__name__}: {first}" if first else type(error).__name__
 
 
 def check_invariance(subject: Subject) -> Check:
@@ -118,8 +130,8 @@ def check_invariance(subject: Subject) -> Check:
     by_scale = {f"{factor:g}": subject.broken(partial(_on_scaled, factor=factor, steps=subject.settings.steps)) for factor in FACTORS}
     best_scale, by_best_scale = _most(by_scale, survived)
     best_loss, by_best_loss = _most(by_loss, survived)
-    double = _double_copy(subject)
-    in_double = None if isinstance(double, str) else subject.broken_in_float64(double, partial(pgd, loss="ce"))
+    double = _broken_in_double(subject, partial(pgd, loss="ce"))
+    in_double = None if isinstance(double, str) else double
     norms = {loss: _gradient_norms(subject, loss) for loss in dict.fromkeys(["ce", subject.settings.training_loss])}
     zero = {loss: int((norm == 0).sum()) for loss, norm in norms.items()}
     repeat = _repeat_difference(subject)
@@ -155,9 +167,14 @@ def check_invariance(subject: Subject) -> Check:
         "gradient norms": norms,
     }
     fine = "No scale, precision or loss finds what the white-box attacks miss, gradients are there, and two passes agree."
-    if isinstance(double, str):
-        fine += f" Float64 was not tried: {double}."
-    return make(check_invariance, 2, "Scale, precision and loss do not matter", failures, fine, numbers, data)
+    also = f"Float64 could not be tried: {double.rstrip('.')}." if isinstance(double, str) else ""
+    left = int(survived.sum())
+    rules = [Rule(f"broken by a {what} only", count, left, n, LITTLE) for what, count in (("scale", by_best_scale), ("loss", by_best_loss))]
+    if in_double is not None:
+        rules.append(Rule("broken in float64 only", numbers["broken in float64 only"], int((~by_loss["ce"]).sum()), n, LITTLE))
+    rules.append(Rule("zero gradients", max(zero.values()), n, n, NEVER))
+    rules.append(Rule("two passes differ", int(repeat > 0), 1, 1, 0.0))
+    return make(check_invariance, 2, "Scale, precision and loss do not matter", failures, fine, numbers, data, rules, n, also)
 
 
 def _most(broken: dict[str, Tensor], survived: Tensor) -> tuple[str, int]:
@@ -177,6 +194,9 @@ def _repeat_difference(subject: Subject) -> float:
     x = subject.x[: subject.settings.batch_size]
     with frozen(subject.model):
         first, second = subject.model(x), subject.model(x)
+    if not torch.equal(answers(first) < 0, answers(second) < 0):  # an answer in one pass alone
+        return 1.0
+    first, second = first.nan_to_num(), second.nan_to_num()
     difference = ((first - second).abs().max() / first.abs().max().clamp(min=1e-12)).item()
     return difference if difference > 1e-4 else 0.0
 
@@ -223,4 +243,9 @@ def check_convergence(subject: Subject, multi_targeted: Tensor | None = None) ->
         "accuracy": {"white-box": survived.float().mean().item(), "multi-targeted": 1 - many.float().mean().item()},
     }
     fine = "Targets and restarts find little that the white-box attacks miss, and PGD ends on the mistakes that it meets."
-    return make(check_convergence, 6, "Converged, without silent successes", failures, fine, numbers, data)
+    met = int(fool.any(0).sum())
+    rules = [
+        Rule("broken by multi-targeted restarts only", numbers["broken by multi-targeted restarts only"], int(survived.sum()), n, LITTLE),
+        Rule("silent successes", silent, met, n, LITTLE),
+    ]
+    return make(check_convergence, 6, "Converged, without silent successes", failures, fine, numbers, data, rules, n)

@@ -8,8 +8,8 @@ from torch import Tensor, nn
 from ..attacks.contract import Attack
 from ..attacks.projected_gradient import loss_pgd
 from ..attacks.transfer_attacks import transfer
-from ..inference import frozen
-from .check import LITTLE, NEVER, Check, exceeds, make, skipped
+from ..inference import answers, frozen
+from .check import LITTLE, NEVER, Check, Rule, exceeds, make, skipped
 from .tested_model import Subject
 
 
@@ -28,7 +28,9 @@ def _compare(
     if not rivals:
         return skipped(function, number, title, missing)
     n, survived = len(subject), subject.survived
-    broken = {name: subject.broken(attack) for name, attack in rivals.items()}
+    broken, missed = _run(subject, rivals)
+    if not broken:
+        return skipped(function, number, title, f"On this random model none could be run: {missed}.")
     only = {name: int((mask & survived).sum()) for name, mask in broken.items()}
     failures = [
         f"{name} breaks {count} of {n} images that no white-box attack does" for name, count in only.items() if exceeds(count, n, allowed)
@@ -42,7 +44,25 @@ def _compare(
         "only": only,
         "allowed": allowed,
     }
-    return make(function, number, title, failures, fine, numbers, data)
+    also = f"On this random model could not be run: {missed}." if missed else ""
+    rules = [Rule(f"broken by {name} only", count, int(survived.sum()), n, allowed) for name, count in only.items()]
+    return make(function, number, title, failures, fine, numbers, data, rules, n, also)
+
+
+def _run(subject: Subject, rivals: Mapping[str, Attack | Tensor]) -> tuple[dict[str, Tensor], str]:
+    """{name: images it breaks} of the rivals that can be run, and which cannot, and why.
+
+    Only for a random model may there be any: one that leaves a layer out of a pass cannot be attacked at that layer.
+    """
+    broken, missed = {}, []
+    for name, attack in rivals.items():
+        try:
+            broken[name] = subject.broken(attack)
+        except ValueError as error:
+            if not subject.answers_vary():
+                raise
+            missed.append(f"{name} ({error})")
+    return broken, ", ".join(missed)
 
 
 def check_black_box(subject: Subject, attacks: Mapping[str, Attack | Tensor]) -> Check:
@@ -69,7 +89,9 @@ def random_draws(subject: Subject, draws: int, *, chunk: int = 2048) -> Tensor:
                 noise = 2 * torch.rand(count, *x.shape, generator=generator, device=x.device, dtype=x.dtype) - 1
                 noise[: count // 2] = torch.where(noise[: count // 2] < 0, -1.0, 1.0).to(x.dtype)
                 points = (x + subject.eps * noise).clamp(0, 1)
-                wrong[index] += (subject.model(points).argmax(1) != y).sum()
+                answer = answers(subject.model(points))
+                wrong[index] += (answer != y).sum()
+                subject.silent["points"] += int((answer < 0).sum())
                 left -= count
     return wrong
 

@@ -19,6 +19,8 @@ from ..attacks.contract import check_inputs
 from ..attacks.projected_gradient import loss_pgd
 from ..inference import frozen, seeded
 from ..losses import get_loss
+from ..storage import code_files
+from ..storage.identity import class_fingerprint, function_fingerprint, model_answers
 from ..storage.resumable import Pieces, fingerprint, model_fingerprint
 
 BatchLoss = Callable[[nn.Module, Tensor, Tensor], Tensor]
@@ -43,8 +45,9 @@ def _trained(
     lr: float = 1e-3,
     batch_size: int = 128,
     seed: int = 0,
+    name: str = "the network",
 ) -> nn.Module:
-    """A copy of `network` after training on `batch_loss` by the schedule (see `Schedule`)."""
+    """A copy of `network`, called `name` in messages, after training on `batch_loss` by the schedule (see `Schedule`)."""
     check_inputs(network, x, y, 0)
     if type(steps) is not int or steps < 1:
         raise ValueError(f"steps must be a whole number of at least 1, got {steps!r}")
@@ -57,10 +60,13 @@ def _trained(
             parameter.grad = None
         optimizer = torch.optim.Adam(copy.parameters(), lr=lr)
         schedule = torch.optim.lr_scheduler.CosineAnnealingLR(optimizer, steps)
-        for _ in range(steps):
+        for step in range(steps):
             index = torch.randint(len(x), (min(batch_size, len(x)),), device=x.device)
             loss = batch_loss(copy, x[index], y[index])
             if not torch.isfinite(loss.detach()):
+                _check_answers(network, x[index], name)
+                if step == 0:
+                    raise ValueError(f"the loss of a substitute is {loss.item()} before its first step, whatever the lr")
                 raise ValueError(f"the loss of a substitute became {loss.item()}; take a lower lr than {lr:g}")
             optimizer.zero_grad(set_to_none=True)
             loss.backward()
@@ -70,14 +76,26 @@ def _trained(
     return copy.eval()
 
 
+@torch.no_grad()
+def _check_answers(model: nn.Module, x: Tensor, name: str) -> None:
+    """A ValueError that says so if `model` itself, before any training, has no finite logits on some of the images x."""
+    with frozen(model):
+        bad = (~model(x).isfinite()).any(1)
+    if bad.any():
+        raise ValueError(
+            f"{name} ({type(model).__name__}) has NaN or infinite logits on {int(bad.sum())} of {len(x)} training images as it was "
+            "given, so that no substitute can be trained from it"
+        )
+
+
 def plain(network: nn.Module, x_train: Tensor, y_train: Tensor, *, loss: str = "ce", **schedule: Unpack[Schedule]) -> nn.Module:
     """`network` trained on without any defence, 500 steps by default. Given a fresh network, that is a plain substitute."""
+    return _trained(network, x_train, y_train, _mean(loss), **schedule)
+
+
+def _mean(loss: str) -> BatchLoss:
     objective = get_loss(loss)
-
-    def batch_loss(copy: nn.Module, x: Tensor, y: Tensor) -> Tensor:
-        return objective(copy(x), y).mean()
-
-    return _trained(network, x_train, y_train, batch_loss, **schedule)
+    return lambda copy, x, y: objective(copy(x), y).mean()
 
 
 def undefended(model: nn.Module, x_train: Tensor, y_train: Tensor, *, loss: str = "ce", **schedule: Unpack[Schedule]) -> nn.Module:
@@ -85,7 +103,7 @@ def undefended(model: nn.Module, x_train: Tensor, y_train: Tensor, *, loss: str 
 
     What the defence did to the gradients wears off before the features do, so its attacks fit the model well.
     """
-    return plain(model, x_train, y_train, loss=loss, **({"steps": 200, "lr": 3e-4} | schedule))
+    return _trained(model, x_train, y_train, _mean(loss), name="the model", **({"steps": 200, "lr": 3e-4} | schedule))
 
 
 def adversarial(
@@ -118,7 +136,10 @@ def distilled(model: nn.Module, network: nn.Module, x_train: Tensor, *, noise: f
     def batch_loss(copy: nn.Module, x: Tensor, _: Tensor) -> Tensor:
         x = (x + noise * (2 * torch.rand_like(x) - 1)).clamp(0, 1)
         with frozen(model), torch.no_grad():
-            target = F.log_softmax(model(x), 1)
+            logits = model(x)
+            target = F.log_softmax(logits.to(torch.promote_types(logits.dtype, torch.float32)), 1)
+        if not target.isfinite().all():
+            _check_answers(model, x, "the model")
         return F.kl_div(F.log_softmax(copy(x), 1), target, log_target=True, reduction="batchmean")
 
     y = torch.zeros(len(x_train), dtype=torch.long, device=x_train.device)
@@ -137,7 +158,8 @@ def standard_set(
 ) -> dict[str, nn.Module]:
     """Three substitutes for `model`, each from a fresh network of `make()`: plain, adversarially trained, distilled.
 
-    folder: each is kept there as soon as it is trained, and read next time
+    folder: each is kept there as soon as it is trained, and read next time, as long as `make` gives the same network and the
+    code is the same; for another model, other images or another schedule, a folder that is in use is a ValueError
     """
     ways = {
         "plain": lambda fresh: plain(fresh, x_train, y_train, **schedule),
@@ -145,13 +167,21 @@ def standard_set(
         "distilled": lambda fresh: distilled(model, fresh, x_train, **schedule),
     }
     identity = {"images": fingerprint(x_train, y_train), "model": model_fingerprint(model), "eps": eps, **schedule}
-    pieces, found = Pieces(folder, identity), {}
+    said = None if folder is None else model_answers(model, x_train, eps=eps)
+    pieces, found = Pieces(folder, identity, answers=said), {}
+    code = None
+    if folder is not None:  # a random model's answers do not tell what it holds beside its weights
+        code = [code_files.fingerprint(code_files.files_of("substitutes")), class_fingerprint(model), None if said else model]
     for number, (name, way) in enumerate(ways.items()):
         with seeded(x_train.device, schedule.get("seed", 0) + number):
             network = make().to(x_train.device).eval()
-        weights, _ = pieces.get(name.replace(" ", "-"), lambda way=way, network=network: (way(network).state_dict(), {}))
+        where = name.replace(" ", "-")
+        if folder is not None:
+            where += f"-{function_fingerprint([network, code])[:8]}"
+        weights, _ = pieces.get(where, lambda way=way, network=network: (way(network).state_dict(), {}))
         network.load_state_dict(weights)
         found[name] = network
+    pieces.say_taken()
     return found
 
 

@@ -1,14 +1,17 @@
 """The model under test with the images that it gets right, and the one way in which every check judges an attack."""
 
 from collections.abc import Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from functools import cached_property
 
 import torch
 from torch import Tensor, nn
 
-from ..attacks.contract import Attack, check_inputs
-from ..inference import frozen
+from ..arguments import check_whole
+from ..attacks.contract import Attack
+from ..evaluation import preconditions
+from ..inference import answers, frozen, seeded
+from ..losses import get_loss
 
 
 @dataclass(frozen=True)
@@ -46,9 +49,9 @@ def preset(name: str, **changes) -> Settings:
 
 @torch.no_grad()
 def predict(model: nn.Module, x: Tensor, batch_size: int) -> Tensor:
-    """Predicted classes (N,), in eval mode."""
+    """Predicted classes (N,), in eval mode; −1 where the model gives no answer, such as NaN."""
     with frozen(model):
-        return torch.cat([model(part).argmax(1) for part in x.split(batch_size)])
+        return torch.cat([answers(model(part)) for part in x.split(batch_size)])
 
 
 @dataclass(frozen=True)
@@ -56,6 +59,7 @@ class Subject:
     """`x` (n, C, H, W) in [0, 1] and `y` (n,): images that `model` gets right; eps; the attacks to be checked.
 
     right: which those n were among the N images that were given, (N,) bool
+    silent: how many perturbed images, and random points, the model gave no answer to so far; they count as mistakes
     """
 
     model: nn.Module
@@ -65,6 +69,7 @@ class Subject:
     eps: float
     white_box: Mapping[str, Attack | Tensor]
     settings: Settings
+    silent: dict[str, int] = field(default_factory=lambda: {"images": 0, "points": 0})
 
     def __len__(self) -> int:
         return len(self.y)
@@ -87,8 +92,17 @@ class Subject:
         for number, part in enumerate(torch.arange(len(self), device=self.y.device).split(size)):
             x, y = self.x[part].to(dtype or self.x.dtype), self.y[part]
             x_adv = attack(model, x, y, eps=eps, seed=(self.settings.seed + seed) * 10_007 + number)
-            wrong.append(predict(model, x_adv, size) != y)
+            answer = predict(model, x_adv, size)
+            self.silent["images"] += int((answer < 0).sum())
+            wrong.append(answer != y)
         return torch.cat(wrong)
+
+    @torch.no_grad()
+    def answers_vary(self, passes: int = 50) -> bool:
+        """Do passes over the same few images differ? A model that leaves a layer out now and then may agree with itself twice."""
+        with frozen(self.model):
+            first = self.model(self.x[:4])
+            return any(not torch.equal(first, self.model(self.x[:4])) for _ in range(passes))
 
     @cached_property
     def broken_by_white_box(self) -> dict[str, Tensor]:
@@ -101,6 +115,64 @@ class Subject:
         return ~torch.stack(list(self.broken_by_white_box.values())).any(0)
 
 
+def check(model: nn.Module, x: Tensor, y: Tensor, eps: float, settings: Settings) -> tuple[int, bool]:
+    """(number of classes, whether two passes agree); one sentence, a ValueError, for what a report cannot work with."""
+    if type(eps) is bool or not isinstance(eps, int | float) or not 0 < eps < 0.5:
+        raise ValueError(f"eps must be above 0 and below 0.5 here, since the sweep over radii ends at 0.5; got {eps!r}")
+    whole = {name: getattr(settings, name) for name in ("steps", "restarts", "draws", "queries", "readouts", "batch_size")}
+    check_whole(**whole | ({} if settings.targets is None else {"targets": settings.targets}))
+    get_loss(settings.training_loss)
+    if not isinstance(x, Tensor) or len(x):
+        preconditions.check_images(x, y)
+    if len(x) == 0:
+        raise ValueError("the model gets none of the 0 images right, so there is nothing to attack")
+    deterministic = preconditions.check_model(model, x[: settings.batch_size], y[: settings.batch_size], allow_random=True)
+    with frozen(model), seeded(x.device, 0), torch.no_grad():
+        classes = model(x[:1].clone()).shape[1]
+    if y.max() >= classes:
+        raise ValueError(f"labels must be below the number of classes: the model has {classes}, the largest label is {y.max()}")
+    if settings.training_loss == "dlr" and classes < 3:
+        raise ValueError(f"training_loss 'dlr' needs at least 3 classes, and the model has {classes}")
+    return classes, deterministic
+
+
+@torch.no_grad()
+def clean_logits(model: nn.Module, x: Tensor, batch_size: int) -> Tensor:
+    """Logits (N, K) of all images, in eval mode."""
+    with frozen(model), seeded(x.device, 0):
+        return torch.cat([model(part) for part in x.split(batch_size)])
+
+
+def check_attacks(named: Mapping[str, Mapping | None], images: int) -> None:
+    """A ValueError unless each is {name: attack}, an attack being a function or the mask (images,) of what it broke."""
+    for name, members in named.items():
+        if members is not None and not isinstance(members, Mapping):
+            raise ValueError(f"{name} must be a dictionary of attacks by name, got {type(members).__name__}")
+        for key, attack in (members or {}).items():
+            mask = isinstance(attack, Tensor) and attack.dtype == torch.bool and attack.shape == (images,)
+            if not mask and (isinstance(attack, Tensor) or not callable(attack)):
+                got = f"a tensor of {attack.dtype} and shape {tuple(attack.shape)}" if isinstance(attack, Tensor) else type(attack).__name__
+                raise ValueError(
+                    f"{name}: {key!r} must be a function (model, x, y, *, eps, seed) -> x_adv, or the mask ({images},) bool of the "
+                    f"images that it broke; got {got}"
+                )
+
+
+@torch.no_grad()
+def check_substitutes(substitutes: Mapping[str, nn.Module], x: Tensor, classes: int) -> None:
+    """A ValueError unless each takes these images to logits of that many classes."""
+    for name, network in substitutes.items():
+        if not isinstance(network, nn.Module):
+            raise ValueError(f"substitute {name!r} must be a torch.nn.Module, got {type(network).__name__}")
+        try:
+            with frozen(network), seeded(x.device, 0):
+                logits = network(x[:1].clone())
+        except Exception as error:
+            raise ValueError(f"substitute {name!r} failed on an image of shape {tuple(x[:1].shape)}: {error}") from error
+        if tuple(logits.shape) != (1, classes):
+            raise ValueError(f"substitute {name!r} must answer an image with {classes} logits, got shape {tuple(logits.shape)}")
+
+
 def build(
     model: nn.Module,
     x: Tensor,
@@ -110,13 +182,14 @@ def build(
     white_box: Mapping[str, Attack | Tensor],
     settings: Settings,
 ) -> Subject:
-    """The subject of a report, from all images: those that the model gets wrong without an attack are left out."""
-    check_inputs(model, x, y, eps)
-    if not 0 < eps < 0.5:
-        raise ValueError(f"eps must be above 0 and below 0.5 here, since the sweep over radii ends at 0.5; got {eps}")
+    """The subject of a report, from all images, checked already: those that the model gets wrong without an attack are
+    left out."""
     if not white_box:
         raise ValueError("white_box must hold at least one attack to check")
-    right = predict(model, x, settings.batch_size) == y if len(x) else torch.zeros(0, dtype=torch.bool)
+    answer = predict(model, x, settings.batch_size)
+    right = answer == y
     if not right.any():
-        raise ValueError(f"the model gets none of the {len(x)} images right, so there is nothing to attack")
-    return Subject(model, x[right].detach(), y[right], right, eps, white_box, settings)
+        silent = int((answer < 0).sum())
+        said = f" (its logits are NaN for {silent} of them)" if silent else ""
+        raise ValueError(f"the model gets none of the {len(x)} images right{said}, so there is nothing to attack")
+    return Subject(model, x[right].detach().contiguous(), y[right].long(), right, eps, white_box, settings)

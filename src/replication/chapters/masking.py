@@ -42,8 +42,17 @@ def verdicts_table(found: Sequence[Masked]) -> pd.DataFrame:
     return masking_checks.verdicts_table({title(network): report for network, report in found})
 
 
+def power_table(found: Sequence[Masked]) -> pd.DataFrame:
+    """How many images could have counted against each check, and how many would have failed it, one column a network."""
+    columns = {
+        title(network): {f"{c.number}. {c.title}": masking_checks.power_words(c) or NOTHING for c in report.checks}
+        for network, report in found
+    }
+    return pd.DataFrame(columns)
+
+
 def reasons(found: Sequence[Masked]) -> str:
-    """What each check that did not pass says, by network."""
+    """What each check that did not pass, or only in part, says, by network."""
     lines = []
     for network, report in found:
         said = masking_checks.reasons(report, passed=False)

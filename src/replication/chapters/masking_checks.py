@@ -12,17 +12,28 @@ import seaborn as sns
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
-from deepdefense.masking.check import MaskingReport
+from deepdefense.masking.check import Check, MaskingReport
 
 BLUE, ORANGE, GREEN, RED, *_ = sns.color_palette("colorblind")
 GREY = (0.6, 0.6, 0.6)
 DPI = 80  # nine figures of 9 inches: as wide as a page, and light
-VERDICT_COLOURS = {"pass": BLUE, "fail": RED, "not applicable": GREY}
-VERDICT_MARKS = {"pass": "✓", "fail": "✗", "not applicable": "–"}  # so that colour is not all there is
+VERDICT_COLOURS = {"pass": BLUE, "fail": RED, "no power": ORANGE, "not applicable": GREY}
+VERDICT_MARKS = {"pass": "✓", "fail": "✗", "no power": "○", "not applicable": "–"}  # so that colour is not all there is
 
 
 def _record(check) -> Mapping:
     return check if isinstance(check, Mapping) else check.to_dict()
+
+
+def verdict_words(check) -> str:
+    """The verdict of a check (or its JSON form) with its mark; a pass is "in part" if some of its rules could not fail."""
+    check = Check.from_record(_record(check))
+    return f"{VERDICT_MARKS[check.verdict]} {check.verdict}" + (" in part" if check.in_part else "")
+
+
+def power_words(check) -> str:
+    """How many images could have counted against a check, and how many would have failed it, rule by rule."""
+    return "; ".join(dict.fromkeys(rule.words for rule in Check.from_record(_record(check)).rules))
 
 
 def _bars(ax: Axes, values: Mapping[str, float], colours: Sequence, xlabel: str) -> None:
@@ -166,10 +177,10 @@ DRAWINGS = {
 
 
 def figure(check) -> Figure:
-    """The picture of one check, titled with its verdict. ValueError for one that was not applicable: it has no data."""
-    record = _record(check)
-    if record["verdict"] == "not applicable":
-        raise ValueError(f"check {record['number']} was not applicable, so there is nothing to draw: {record['reason']}")
+    """The picture of one check, titled with its verdict. ValueError for one that was not made: it has no data."""
+    record = Check.from_record(_record(check)).to_dict()
+    if not record["data"]:
+        raise ValueError(f"check {record['number']} was not made, so there is nothing to draw: {record['reason']}")
     fig = DRAWINGS[record["number"]](record)
     n = record["numbers"].get("n", record["numbers"].get("readouts"))
     fig.suptitle(
@@ -183,40 +194,43 @@ def figure(check) -> Figure:
 
 def verdicts(report) -> Figure:
     """All nine verdicts of a report (or its JSON form) on one page, one row each."""
-    checks = _record(report)["checks"]
+    record = _record(report)
+    checks = [Check.from_record(check, record.get("attacked")) for check in record["checks"]]
     fig, ax = plt.subplots(figsize=(7.5, 0.34 * len(checks) + 0.3), dpi=DPI)
     for row, check in enumerate(checks):
-        colour = VERDICT_COLOURS[check["verdict"]]
-        ax.text(
-            0.0,
-            row,
-            f"{VERDICT_MARKS[check['verdict']]} {check['verdict']}",
-            color=colour,
-            weight="bold",
-            va="center",
-            fontsize=10,
-        )
-        ax.text(0.22, row, f"{check['number']}. {check['title']}", va="center", fontsize=10)
+        colour = VERDICT_COLOURS[check.verdict]
+        ax.text(0.0, row, verdict_words(check), color=colour, weight="bold", va="center", fontsize=10)
+        ax.text(0.25, row, f"{check.number}. {check.title}", va="center", fontsize=10)
     ax.set(xlim=(0, 1), ylim=(len(checks) - 0.5, -0.5))
     ax.axis("off")
     return fig
 
 
 def checks_table(report) -> pd.DataFrame:
-    """One row a check of a masking report: its number, what it asks, the verdict and the reason."""
-    rows = [{"check": c.number, "question": c.title, "verdict": c.verdict, "reason": c.reason} for c in report.checks]
+    """One row a check of a masking report: what it asks, the verdict, the images that could have counted, the reason."""
+    rows = [
+        {"check": c.number, "question": c.title, "verdict": c.verdict, "power": power_words(c), "reason": c.reason} for c in report.checks
+    ]
     return pd.DataFrame(rows).set_index("check")
 
 
 def verdicts_table(reports: Mapping[str, MaskingReport]) -> pd.DataFrame:
     """The nine verdicts of several reports, one column each; reports: {title: report}."""
-    columns = {
-        title: {f"{c.number}. {c.title}": f"{VERDICT_MARKS[c.verdict]} {c.verdict}" for c in report.checks}
-        for title, report in reports.items()
-    }
+    columns = {title: {f"{c.number}. {c.title}": verdict_words(c) for c in report.checks} for title, report in reports.items()}
     return pd.DataFrame(columns)
 
 
 def reasons(report: MaskingReport, *, passed: bool = True) -> list[str]:
-    """What each check says, a line each; passed: also those that pass."""
-    return [f"{c.number}. {c.verdict}: {c.reason}" for c in report.checks if passed or c.verdict != "pass"]
+    """What each check says, a line each; passed: also those that pass without reserve."""
+    return [f"{c.number}. {c.verdict}: {c.reason}" for c in report.checks if passed or c.verdict != "pass" or c.in_part]
+
+
+def power_table(report) -> pd.DataFrame:
+    """One row a rule of each check: how many images broke it, could have broken it, and would have failed it, of how many."""
+    rows = [
+        {"check": c.number, "rule": r.name, "counted": r.count, "could count": r.could, "fails from": r.fails_from, "n": r.n}
+        for c in report.checks
+        for r in c.rules
+    ]
+    columns = ["check", "rule", "counted", "could count", "fails from", "n"]
+    return pd.DataFrame(rows, columns=columns).astype({"fails from": "Int64"}).set_index(["check", "rule"])
