@@ -29,14 +29,12 @@ def row(benchmark, attack, by):
 def test_passes_are_counted(benchmark):
     model, x = pw.affine(), pw.greys(5)
     y = model(x).argmax(1)
-    probe = {"ours": 1 / len(x), "torchattacks": 0, "foolbox": 0}  # ours asks the model once a call for its classes
     for by in ("ours", "torchattacks", "foolbox"):
         measured = benchmark.turn(row(benchmark, "FGSM", by), model, x, y, 0)
-        assert (measured["forward"], measured["backward"]) == (1 + probe[by], 1)
+        assert (measured["forward"], measured["backward"]) == (1, 1)
     for by in ("ours", "torchattacks"):
         measured = benchmark.turn(row(benchmark, "PGD-20", by), model, x, y, 0)
-        assert measured["forward"] == pytest.approx(20 + probe[by])
-        assert measured["backward"] == 20
+        assert (measured["forward"], measured["backward"]) == (20, 20)
     measured = benchmark.turn(row(benchmark, "DeepFool L2", "ours"), model, x, y, 0)
     assert measured["backward"] == 3 and measured["success"] == 1  # one step: a backward pass for each wrong class
     assert measured["distance"] == pytest.approx(pw.affine_distance(model, x, y, "l2").median().item(), rel=0.05)

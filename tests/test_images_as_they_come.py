@@ -15,6 +15,7 @@ from test_inference import pair
 from torch import nn
 
 from deepdefense import attacks
+from deepdefense.attacks import libraries
 from deepdefense.attacks.contract import AttackError, check_output, distances, in_range, rounding, takes_eps
 from deepdefense.inference import wrong
 
@@ -226,6 +227,14 @@ def test_infinite_logits_that_are_an_answer(name):
         assert (y == 4).all() == (value > 0)
         x_adv = run(name, model, x, y)
         assert x_adv.isfinite().all() and (value < 0 or not wrong(model(x_adv), y).any())
+
+
+def test_a_view_lets_go_of_model_and_images(network):
+    x, y = case(network)
+    with libraries.viewed(network, x, 0) as view:
+        view.attacked(x, y, EPS, "linf")
+        view(x * math.nan)
+    assert not any(isinstance(value, torch.Tensor) or value for value in (view._ball, view._silent, view._unanswered, view._model))
 
 
 @pytest.mark.parametrize(("norm", "eps"), [("linf", 8 / 255), ("linf", 1.0), ("l2", 0.5), ("l2", 3.0), ("l2", 40.0)])

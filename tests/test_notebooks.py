@@ -46,7 +46,7 @@ def test_committed_notebook_is_executed_and_parameterised(path):
 
 @pytest.mark.parametrize(
     "arguments, named, allowed",
-    [(["lamm", "0.1"], "'lamm'", "did you mean 'lam'"), (["lam", "much"], "lam must be a number from 0", "'much'")],
+    [(["lamm", "0.1"], "'lamm'", "did you mean 'lam'"), (["lam", "much"], "lam must be a number; got", "'much'")],
 )
 def test_a_bad_parameter_of_the_command_is_named_before_any_work(tmp_path, arguments, named, allowed):
     done = papermill("03_train.ipynb", tmp_path, "-p", *arguments)

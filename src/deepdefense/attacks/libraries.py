@@ -102,6 +102,7 @@ class View(nn.Module):
 
     def release(self) -> None:
         self._model.clear()
+        self._ball = self._silent = self._unanswered = None
 
 
 @contextmanager
