@@ -7,7 +7,7 @@ from dataclasses import replace
 import pytest
 import torch
 from nets import digits, images
-from test_graph import StandIn
+from test_cuda_graph import StandIn
 
 from deepdefense import models, objectives, training
 from deepdefense.gfa import gfa_terms

@@ -8,7 +8,7 @@ from nets import images
 from torch import nn
 
 from deepdefense import attacks
-from deepdefense.attacks import paper, planned_passes, suites
+from deepdefense.attacks import forward_passes, paper, suites
 from deepdefense.cost import count_passes
 
 
@@ -46,7 +46,7 @@ VARIED = {
 }
 
 
-@pytest.mark.parametrize("attack", planned_passes.FORWARD, ids=lambda attack: f"{attack.__module__}.{attack.__name__}")
+@pytest.mark.parametrize("attack", forward_passes.FORWARD, ids=lambda attack: f"{attack.__module__}.{attack.__name__}")
 @pytest.mark.parametrize("classes", [2, 4, 12])
 def test_what_is_planned_is_what_it_takes(attack, classes):
     model, (x, _) = Firm(classes), images(1)

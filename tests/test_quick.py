@@ -4,7 +4,7 @@ import importlib.util
 
 from deepdefense.storage import paths
 
-spec = importlib.util.spec_from_file_location("tool", paths.root() / "tools" / "test.py")
+spec = importlib.util.spec_from_file_location("tool", paths.root() / "tools" / "run_tests.py")
 tool = importlib.util.module_from_spec(spec)
 spec.loader.exec_module(tool)
 

@@ -12,6 +12,7 @@ from ..inference import frozen
 from . import autoattack, gradient, hard_label, multi_targeted, paper, projected_gradient
 from .features import feature_pgd, inner_layers
 from .orthogonal import orthogonal_pgd
+from .tangential import tangential_pgd
 from .transfer_attacks import smooth_pgd
 
 
@@ -38,6 +39,7 @@ FORWARD: dict[Callable, Callable[[SimpleNamespace], int]] = {
     projected_gradient.scaled_pgd: lambda s: 2 + len(s.factors) * (s.steps + 3),
     multi_targeted.multi_targeted_pgd: lambda s: 3 + _targets(s) * s.restarts * (s.steps + 2),
     orthogonal_pgd: lambda s: 3 + s.steps * (2 if s.at == "iterate" else 1),
+    tangential_pgd: lambda s: 2 + (s.origin is None) + s.restarts * (s.steps + 2),
     feature_pgd: lambda s: 2 + (s.layers is None) + len(s.layers or s.inner) * (s.steps + 3),
     smooth_pgd: lambda s: 3 + len(s.betas) * (s.steps + 3),
     hard_label.rays: lambda s: s.queries + 1,
@@ -47,13 +49,8 @@ FORWARD: dict[Callable, Callable[[SimpleNamespace], int]] = {
 There are as many backward passes at most, but for Square and RayS, which take none."""
 
 
-def planned_passes(attack: Callable[..., Tensor], model: nn.Module, x: Tensor) -> int | None:
-    """How many forward passes through `model` an image costs at most; None for an attack that is not of this table.
-
-    attack: a function of `deepdefense.attacks`, settings bound by `functools.partial` or not; x: an image or more
-    (B, ...). Exact for an image that stands against everything, given alone; of a batch, the check at the door asks one.
-    Costs two passes itself.
-    """
+def passes_of(attack: Callable[..., Tensor], classes: int, inner: int) -> int | None:
+    """Forward passes of one image, at most; None for an attack that is not of this table. inner: layers that features are read of."""
     settings = {}
     while isinstance(attack, partial):
         settings = attack.keywords | settings
@@ -61,7 +58,16 @@ def planned_passes(attack: Callable[..., Tensor], model: nn.Module, x: Tensor) -
     if attack not in FORWARD:
         return None
     defaults = {name: p.default for name, p in inspect.signature(attack).parameters.items()}
+    return FORWARD[attack](SimpleNamespace(**{**defaults, **settings, "classes": classes, "inner": range(inner)}))
+
+
+def planned_passes(attack: Callable[..., Tensor], model: nn.Module, x: Tensor) -> int | None:
+    """How many forward passes through `model` an image costs at most; None for an attack that is not of this table.
+
+    attack: a function of `deepdefense.attacks`, settings bound by `functools.partial` or not; x: an image or more
+    (B, ...). Exact for an image that stands against everything, given alone; of a batch, the check at the door asks one.
+    Costs some passes itself.
+    """
     with frozen(model), torch.no_grad():
         classes = model(x[:1]).shape[1]
-    inner = inner_layers(model, x) if attack is feature_pgd else []
-    return FORWARD[attack](SimpleNamespace(**{**defaults, **settings, "classes": classes, "inner": inner}))
+    return passes_of(attack, classes, len(inner_layers(model, x)))

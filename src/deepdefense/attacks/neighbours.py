@@ -59,7 +59,6 @@ ALONE: dict[Callable, Callable[[Settings, str], bool]] = {
     paper.square: _one_start,
     minimum_norm.deepfool: _always,
     minimum_norm.ddn: _always,
-    minimum_norm.l2_margin: _always,
     minimum_norm.fmn_linf: _always,
     minimum_norm.ead: _always,
     autoattack.apgd_ce: _always,

@@ -19,7 +19,7 @@ from .minimum_norm import ddn, deepfool_l2, deepfool_linf, ead, fmn_linf, l2_mar
 from .multi_targeted import multi_targeted_pgd
 from .orthogonal import orthogonal_pgd
 from .projected_gradient import loss_pgd, restarted_pgd, scaled_pgd
-from .tangential import has_image_direction, tangential_pgd
+from .tangential import tangential_pgd
 from .transfer_attacks import has_relu, smooth_pgd, transfer
 
 STANDARD, ADAPTIVE = "standard", "adaptive"
@@ -83,8 +83,7 @@ def suite_adaptive(
     feature attack towards another class; steps: of each ascent; restarts: of the margin, multi-targeted and tangential ones
 
     Left out where it cannot run: DLR with two classes, features of a model without inner weight layers, smooth
-    activations of a model without ReLU, transfer without substitutes, guided features without guides, the tangential one
-    where the input of the first layer does not follow the image.
+    activations of a model without ReLU, transfer without substitutes, guided features without guides.
     """
     check_inputs(model, x, torch.zeros(len(x), dtype=torch.long), 0)
     if len(x) == 0:
@@ -100,8 +99,7 @@ def suite_adaptive(
     for place in ("clean", "iterate"):
         options = dict(steps=steps, training_loss=training_loss, at=place)
         suite[f"orthogonal PGD, {place}"] = partial(orthogonal_pgd, **options)
-    if has_image_direction(model, x[:8]):
-        suite["tangential PGD"] = partial(tangential_pgd, steps=steps, restarts=restarts)
+    suite["tangential PGD"] = partial(tangential_pgd, steps=steps, restarts=restarts)
     if inner_layers(model, x):
         suite["features, away"] = partial(feature_pgd, steps=steps)
         if guides is not None:

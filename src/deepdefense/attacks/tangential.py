@@ -22,32 +22,21 @@ def image_direction(model: nn.Module, x: Tensor, origin: float | None = None) ->
     """The vector u (B, ...), float64, with ⟨u, δ⟩ = 0 exactly when δ is orthogonal to the image as the network sees it.
 
     origin: the pixel value that the network sees as zero, for one whose input is a multiple of x − origin: then u = x − origin
-    (0.5 for networks of `models.build`, which see [−1, 1]). None takes it from the frozen model: h(x) is the first tap, as
-    in GFA, and u = ∂(½‖h‖²)/∂x = Jᵀh, since the network sees δ as Jδ: right for any scaling, padding or linear map before
-    the first layer. The image itself stands for h in a model without weight layers, and h for u where J is zero (a rounded
-    input) if h is x in shape, or flattened; else a ValueError.
+    (0.5 for networks of `models.build`, which see [−1, 1]). None takes it from the frozen model: h(x) is the image as the network
+    sees it, the first tap, as in GFA, and u = ∂(½‖h‖²)/∂x = Jᵀh, since the network sees δ as Jδ: right for any scaling.
     """
     if origin is not None:
         return x.detach().double() - origin
-    if not taps.tap_names(model):
-        return x.detach().double()
     return torch.cat([_pulled_back(model, one) for one in x.detach().split(1)])  # alone, as a model may take few at a time
 
 
 def _pulled_back(model: nn.Module, one: Tensor) -> Tensor:
-    """Jᵀh of one image (1, ...), float64; h itself where J is zero."""
+    """Jᵀh of one image (1, ...), float64."""
     with torch.enable_grad():
         point = one.clone().requires_grad_()
         _, (tap,) = taps.forward(model, point, "first")
-        size = tap.value.double().square().sum() / 2
-        found = torch.autograd.grad(size, point, allow_unused=True)[0] if size.requires_grad else None
-    u = torch.zeros_like(one, dtype=torch.float64) if found is None else found.double().nan_to_num(0, 0, 0)
-    h = tap.value.detach()
-    if u.any() or not h.any():  # an image that the network sees as zeros has no direction to lose
-        return u
-    if h.shape not in (one.shape, one.flatten(1).shape):
-        raise ValueError(f"the input of layer {tap.name!r} does not follow the image (its gradient is zero); pass origin")
-    return h.reshape(one.shape).double()
+        (found,) = torch.autograd.grad(tap.value.double().square().sum() / 2, point)
+    return found.double().nan_to_num(0, 0, 0)
 
 
 def steepest(gradient: Tensor, u: Tensor, low: Tensor, high: Tensor, level: Tensor) -> Tensor:
@@ -100,9 +89,9 @@ def tangential_pgd(
     is no direction to be orthogonal to, and the attack is free.
     The decomposition: Lin et al. 2025 (arXiv 2511.13749); the attack is ours.
     """
-    check_inputs(model, x, y, eps)
+    x, y = check_inputs(model, x, y, eps)
     check_whole(steps=steps, restarts=restarts)
-    objective, x, y = get_loss(loss), x.detach(), y.long()
+    objective = get_loss(loss)
     if len(x) == 0:
         return x.clone()
     generator = torch.Generator(x.device).manual_seed(seed)
@@ -136,13 +125,3 @@ def tangential_pgd(
 
         x_adv = worst_of(model, x, y, [attempt(start()) for _ in range(restarts)])
     return _check_tangential(x, check_output(x, x_adv, eps, "tangential PGD"), u)
-
-
-def has_image_direction(model: nn.Module, x: Tensor) -> bool:
-    """Whether `image_direction` finds one in the model itself."""
-    try:
-        with frozen(model):
-            image_direction(model, x)
-    except ValueError:
-        return False
-    return True

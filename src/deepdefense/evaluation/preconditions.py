@@ -98,8 +98,7 @@ def check_model(model: nn.Module, x: Tensor, y: Tensor, *, allow_random: bool = 
 def examine(model: nn.Module, x: Tensor, y: Tensor, *, allow_random: bool = False, sliced: bool = False) -> Examined:
     """Try `model` on the first images of x (N, C, H, W) in all ways that an evaluation uses it; a DoorError where one fails.
 
-    It must answer the same twice (unless allow_random), to each image alone as among others, must leave the images as they
-    are, take a hook, and let a gradient reach the images; where that gradient is zero or NaN, a warning is returned. All in
+    It must answer the same twice (unless allow_random), to each image alone as among others, take a hook, and let a gradient reach the images; where that gradient is zero or NaN, a warning is returned. All in
     eval mode; modes, buffers, gradient flags and torch's random state are afterwards as they were.
     sliced: the model will be given its images in slices, whose gradients are computed by `torch.utils.checkpoint`
     """
@@ -181,18 +180,9 @@ def _trial(what: str, advice: str = "") -> Iterator[None]:
 
 
 def _answer(model: nn.Module, x: Tensor, what: str, advice: str = "") -> Tensor:
-    """What the model answers to a copy of x, into which it must not write."""
-    given = x.detach().clone()
-    version = given._version
+    """What the model answers to x."""
     with _trial(what, advice):
-        logits = model(given)
-    _require(
-        given._version == version and torch.equal(given, x),
-        "the model writes into the images that it is given (an operation in place on its input, such as x -= mean or "
-        "ReLU(inplace=True)), so that other images than the attack's would be judged; make that operation out of place, "
-        "as in x = x - mean",
-    )
-    return logits.clone() if isinstance(logits, Tensor) else logits
+        return model(x.detach())
 
 
 def _kind(answer) -> str:

@@ -22,7 +22,7 @@ from tqdm import tqdm
 from .. import attacks, inference
 from ..arguments import checked_number
 from ..attacks import autoattack
-from ..attacks.contract import TOLERANCE, Attack, AttackError, check_output, distances, takes_eps
+from ..attacks.contract import Attack, AttackError, check_output, distances, rounding, takes_eps
 from ..attacks.neighbours import on_rows, reads_layers, treats_alone
 from ..attacks.suites import ADAPTIVE, STANDARD, SUITES, suite
 from ..cost import count_passes
@@ -104,7 +104,7 @@ def _attack_chunk(model: nn.Module, attack: Attack, name: str, x: Tensor, y: Ten
     wrong, undefined = prediction != y, prediction < 0  # no answer is no right answer
     far = {n: distances(x, x_adv, n).masked_fill(~wrong, torch.inf) for n in BALL_NORMS}
     tensors = {
-        "success": wrong if bounded else wrong & (far[norm] <= eps + TOLERANCE),  # a bounded one is proven to be in the ball
+        "success": wrong if bounded else wrong & (far[norm] <= eps + rounding(x, eps, norm)),  # a bounded one is proven to be in the ball
         "prediction": prediction,
         **far,
         "loss": margin(logits, y).masked_fill(undefined, torch.inf),
@@ -338,7 +338,7 @@ def evaluate(
         most = sum(passes(attack, classes) for members in chosen.values() for attack in members.values())
         count = sum(map(len, chosen.values()))
         tqdm.write(f"{count} attacks on {len(y)} images, at most about {most:,} forward passes an image", file=sys.stderr)
-    prediction = logits.argmax(1)
+    prediction = inference.answers(logits)
     right = prediction == y
     identity = asdict(threat) | {"images": fingerprint(x, y), "model": model_fingerprint(model)}
     identity |= {} if mode == "full" else {"mode": mode}

@@ -79,7 +79,7 @@ class Request:
     x: Tensor
     y: Tensor
     eps: float
-    gradient_checks: Mapping[str, Attack | Tensor] | None
+    white_box: Mapping[str, Attack | Tensor] | None
     black_box: Mapping[str, Attack | Tensor] | None
     adaptive: Mapping[str, Attack | Tensor] | None
     substitutes: Mapping[str, nn.Module]

@@ -171,7 +171,7 @@ def standard_set(
     pieces, found = Pieces(folder, identity, answers=said), {}
     code = None
     if folder is not None:  # a random model's answers do not tell what it holds beside its weights
-        code = [code_files.fingerprint(code_files.files_of("substitutes")), class_fingerprint(model), None if said else model]
+        code = [code_files.fingerprint(code_files.files_of(__name__)), class_fingerprint(model), None if said else model]
     for number, (name, way) in enumerate(ways.items()):
         with seeded(x_train.device, schedule.get("seed", 0) + number):
             network = make().to(x_train.device).eval()

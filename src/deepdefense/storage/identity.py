@@ -58,13 +58,13 @@ def _is_library(name: str) -> bool:
 
 
 def _is_ours(name: str) -> bool:
-    return name == code_files.NAME or name.startswith(f"{code_files.NAME}.")
+    return name.partition(".")[0] in code_files.PACKAGES
 
 
 def _known(name: str) -> str | None:
     """What stands for the code of module `name` where it is this package's or a library's; None for anybody else's."""
     if _is_ours(name):
-        return code_files.fingerprint(code_files.files_of(name.removeprefix(code_files.NAME).removeprefix(".")))
+        return code_files.fingerprint(code_files.files_of(name))
     if _is_library(name):
         return f"{getattr(sys.modules.get(name.partition('.')[0]), '__version__', '')}"
     return None

@@ -9,7 +9,7 @@ from .. import data
 from ..attacks.projected_gradient import loss_pgd
 from ..geometry import alignment
 from ..gfa import layer_gradients, measure_alignment
-from ..inference import frozen, predict
+from ..inference import answers, frozen, predict
 from .config import TrainConfig
 
 SLOW_START = 1 / 3  # share of a run within which one that has not learnt anything yet is not given up
@@ -63,7 +63,7 @@ def validate(config: TrainConfig, model: nn.Module, val: data.Split, train: data
     attacked = loss_pgd(model, x, some.y, eps=config.val_eps, steps=config.val_steps, loss="margin", seed=config.seed)
     with frozen(model), torch.no_grad():
         logits = [model(part) for part in val.images().split(1000)]
-    right = torch.cat(logits).argmax(1) == val.y
+    right = answers(torch.cat(logits)) == val.y
     clean = right.float().mean().item()
     robust = (right[: len(some)] & (predict(model, attacked) == some.y)).float().mean().item()
     subset = train[:SUBSET]

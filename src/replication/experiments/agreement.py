@@ -20,7 +20,7 @@ from deepdefense.attacks.autoattack import AUTHORS_NORM, PARTS
 from deepdefense.attacks.contract import distances
 from deepdefense.attacks.libraries import library
 from deepdefense.evaluation.standard_suite import kept_in, standard
-from deepdefense.inference import frozen, seeded
+from deepdefense.inference import answers, frozen, predict, seeded, wrong
 from deepdefense.storage import files, provenance
 from deepdefense.storage.resumable import Pieces, fingerprint, model_fingerprint
 
@@ -66,7 +66,7 @@ def authors_autoattack(
             theirs = library("pyautoattack").AutoAttack(
                 model, norm=AUTHORS_NORM[norm], eps=eps, seed=seed, device=x.device, version="standard"
             )
-            prediction = torch.cat([model(part).argmax(1) for part in x.split(batch_size)])
+            prediction = torch.cat([answers(model(part)) for part in x.split(batch_size)])
             x_adv, broken_by = x.clone(), torch.full_like(y, -1)
             for number, part in enumerate(parts):
                 left = (prediction == y).nonzero().flatten()
@@ -98,7 +98,7 @@ def foolbox_deepfool(model: nn.Module, x: Tensor, y: Tensor, norm: str, *, seed:
 def _reached(model: nn.Module, x: Tensor, x_adv: Tensor, y: Tensor, norm: str) -> Tensor:
     """Distance of each image to its perturbed one, (n,); ∞ where the model is right on that."""
     with frozen(model):
-        return distances(x, x_adv, norm).masked_fill(model(x_adv).argmax(1) == y, torch.inf)
+        return distances(x, x_adv, norm).masked_fill(~wrong(model(x_adv), y), torch.inf)
 
 
 def deepfools(
@@ -107,8 +107,7 @@ def deepfools(
     """{"l2 ours", "l2 foolbox", "linf ours", "linf foolbox"}: DeepFool's distance of each image, (N,); ∞ for a failure,
     NaN where the model is wrong from the start."""
     pieces = pieces or Pieces(None, {})
-    with frozen(model), torch.no_grad():
-        right = torch.cat([model(part).argmax(1) for part in x.split(batch_size)]) == y
+    right = predict(model, x, batch_size) == y
     far = {f"{norm} {by}": torch.full((len(y),), torch.nan) for norm in DEEPFOOL for by in ("ours", "foolbox")}
     for number, part in enumerate(right.nonzero().flatten().split(batch_size)):
         clean, labels = x[part], y[part]

@@ -15,7 +15,7 @@ from deepdefense.attacks import loss_pgd
 from deepdefense.data import Split
 from deepdefense.geometry import decompose
 from deepdefense.gfa import layer_gradients, measure_alignment
-from deepdefense.inference import frozen
+from deepdefense.inference import answers, frozen
 from deepdefense.losses import get_loss
 from deepdefense.models import Classifier
 from deepdefense.storage import files, provenance
@@ -96,7 +96,7 @@ def image_by_image(logits: Tensor, y: Tensor, rise: Mapping[str, Mapping[str, Te
     """
     return {
         "label": y.tolist(),
-        "right": (logits.argmax(1) == y).tolist(),
+        "right": (answers(logits) == y).tolist(),
         "margin": (-get_loss("margin")(logits, y)).double().tolist(),
         "rise": {loss: rise[loss]["tangential"].double().tolist() for loss in ("mse", "margin")},
         "alignment": alignment.double().tolist(),
@@ -151,7 +151,7 @@ def landscape(f, h: Tensor, y: Tensor, g: Tensor, scale: float, generator: torch
             rows = {name: [] for name in found}
             for t in GRID / scale:
                 logits = f(h + float(r) * radial + float(t) * tangential)
-                rows["accuracy"].append(float((logits.argmax(1) == y).double().mean()))
+                rows["accuracy"].append(float((answers(logits) == y).double().mean()))
                 for loss in LOSSES:
                     rows[loss].append(float(get_loss(loss)(logits, y).double().mean()))
             for name, row in rows.items():
@@ -179,7 +179,7 @@ def geometry(model: Classifier, x: Tensor, y: Tensor, *, eps: float, loss: str =
         rise = rises(f, h, y, RADIUS / scale)
         (aligned,) = measure_alignment(model, x, y, layers="first", loss=loss).values()
         return {
-            "accuracy": float((logits.argmax(1) == y).double().mean()),
+            "accuracy": float((answers(logits) == y).double().mean()),
             "n": len(y),
             "coordinates": {"scale": scale, "dimension": h[0].numel(), "length": summary(h.flatten(1).norm(dim=1))},
             "loss": level,
