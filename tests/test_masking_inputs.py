@@ -347,5 +347,5 @@ def test_what_cannot_be_used_is_said_before_any_attack(monkeypatch):
     for options, sentence in cases.values():
         with pytest.raises(ValueError, match=sentence):
             masking.report(net, x, y, **shared, **options)
-    with pytest.raises(ValueError, match="labels must be below the number of classes"):
+    with pytest.raises(ValueError, match="y must hold class indices from 0 to"):
         masking.report(Plane(torch.ones(64), torch.tensor(0.0)), x, torch.full_like(y, 5), eps=EPS)

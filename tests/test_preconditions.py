@@ -28,8 +28,8 @@ IMAGES = {
     ),
     "symmetric": (2 * X - 1, Y, r"must lie in \[0, 1\]"),
     "NaN": (torch.where(X > 0.99, torch.nan, X), Y, "x holds NaN"),
-    "short": (X, Y[:5], "one label for each of the 6 images"),
-    "one-hot": (X, torch.eye(10)[Y], "one label for each"),
+    "short": (X, Y[:5], "one class index for each of 6 samples"),
+    "one-hot": (X, torch.eye(10)[Y], "one class index for each"),
     "float labels": (X, Y.float(), "whole numbers, got torch.float32"),
     "negative": (X, Y - 20, "at least 0"),
     "too large": (X, Y + 20, "the model has 10, the largest label is"),
@@ -57,7 +57,7 @@ MODELS = {
         Returns(fails),
         r"failed on images of shape \(6, 3, 6, 6\) and type torch.float32: RuntimeError: expected scalar",
     ),
-    "tuple": (Returns(lambda z: (z, z)), "must return a tensor of logits, got tuple"),
+    "tuple": (Returns(lambda z: (z, z)), r"must return a tensor of logits \(N, K\), got tuple"),
     "scores": (
         Returns(lambda z: z[:, 0]),
         r"must return logits \(N, K\) with K at least 2: for 6 images it gave shape \(6,\)",
@@ -211,7 +211,7 @@ TRIALS = {
         lambda self, x: self.model(NoDerivative.apply(x)),
         "when a gradient .*: NotImplementedError: .*; give the model without what keeps .* differentiable stand-in",
     ),
-    "a pair": (a_pair_if_differentiated, "must return a tensor of logits, got tuple"),
+    "a pair": (a_pair_if_differentiated, r"must return a tensor of logits \(N, K\), got tuple"),
     "free tensor": (lambda self, x: self.model(x.detach() + self.prompt), "no gradient with respect to its input"),
     "another leaf": (
         lambda self, x: self.model(x.detach() + torch.zeros_like(x, requires_grad=torch.is_grad_enabled())),

@@ -52,6 +52,11 @@ def seeded(device: torch.device, seed: int) -> Iterator[None]:
             random.setstate(of_python)
 
 
+def batch_seed(seed: int, number: int) -> int:
+    """The seed of batch `number` of what has `seed`: batches draw apart, and those of another seed apart from them."""
+    return seed * 10_007 + number
+
+
 def reseed(device: torch.device, seed: int) -> None:
     """Put torch's global generators at `seed`, the CPU's and those of every GPU in use."""
     if _gpus_in_use(device):

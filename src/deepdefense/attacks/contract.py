@@ -6,6 +6,7 @@ from collections.abc import Callable
 import torch
 from torch import Tensor, nn
 
+from .. import arguments
 from ..inference import frozen, seeded
 
 TOLERANCE = 1e-6  # float32 rounding of x + delta around 1 is 6e-8
@@ -25,22 +26,20 @@ def check_images(model: nn.Module, x: Tensor, y: Tensor, eps: float) -> tuple[Te
         raise ValueError(f"model must be a torch.nn.Module, got {type(model).__name__}")
     if not x.is_floating_point() or x.dim() < 2:
         raise ValueError(f"x must be a float tensor (B, ...) in [0, 1], got {x.dtype} of shape {tuple(x.shape)}")
-    if y.shape != x.shape[:1] or y.dtype not in (torch.int64, torch.int32, torch.uint8):
-        raise ValueError(f"y must hold {len(x)} class indices, got {y.dtype} of shape {tuple(y.shape)}")
+    y = arguments.check_labels(y, len(x), values=False)
     if not 0 <= eps <= 1:
         raise ValueError(f"eps must lie in [0, 1], in units of the image range (8/255 for 8 grey levels); got {eps}")
     if x.is_inference() and not torch.is_inference_mode_enabled():
         x, y = x.clone(), y.clone()  # autograd takes no tensor of inference mode
     x = x.detach().as_subclass(Tensor).contiguous()
-    return in_range(x), y.detach().as_subclass(Tensor).long().contiguous()
+    return in_range(x), y.detach().as_subclass(Tensor).contiguous()
 
 
-def check_labels(y: Tensor, classes: int) -> None:
+def check_classes(y: Tensor, classes: int) -> None:
     """A ValueError unless y holds indices of `classes` classes, of which an attack needs two."""
     if classes < 2:
         raise ValueError(f"the model must tell at least 2 classes apart, its logits have {classes}")
-    if len(y) and not (y.min() >= 0 and y.max() < classes):
-        raise ValueError(f"y must hold class indices from 0 to {classes - 1}; these range from {y.min()} to {y.max()}")
+    arguments.check_labels(y, len(y), classes, values=True)
 
 
 def check_inputs(model: nn.Module, x: Tensor, y: Tensor, eps: float) -> tuple[Tensor, Tensor]:
@@ -48,7 +47,7 @@ def check_inputs(model: nn.Module, x: Tensor, y: Tensor, eps: float) -> tuple[Te
     x, y = check_images(model, x, y, eps)
     if len(x):
         with frozen(model), seeded(x.device, 0), torch.no_grad():
-            check_labels(y, model(x[:1]).shape[1])
+            check_classes(y, model(x[:1]).shape[1])
     return x, y
 
 

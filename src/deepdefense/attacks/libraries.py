@@ -10,7 +10,7 @@ import torch
 from torch import Tensor, nn
 
 from ..inference import answers, frozen, seeded
-from .contract import check_images, check_inputs, check_labels, check_output, distances, rounding
+from .contract import check_classes, check_images, check_inputs, check_output, distances, rounding
 
 INSTALL = {
     "torchattacks": "`pip install --no-deps torchattacks==3.5.1` (without --no-deps it brings an old requests with known vulnerabilities)",
@@ -53,7 +53,7 @@ class View(nn.Module):
             x.register_hook(_finite)
         logits = self._asked(x)
         if self._first:
-            check_labels(self._ball[1], logits.shape[1])
+            check_classes(self._ball[1], logits.shape[1])
             self._first = False
         return logits if math.isfinite(logits.detach().sum()) else self._made_finite(x.detach(), logits)
 

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor, nn
 
-from ..inference import frozen
+from ..inference import batch_seed, frozen
 from .contract import NORMS, Attack, check_inputs, distances
 from .minimum_norm import _wrong
 
@@ -125,7 +125,7 @@ def minimum_over(
     index = correct.nonzero().squeeze(1)
     for number, part in enumerate(index.split(batch_size) if len(index) else ()):
         for i, (name, attack) in enumerate(attacks.items()):
-            found = attack(model, x[part], y[part], seed=seed * 10_007 + number).detach()
+            found = attack(model, x[part], y[part], seed=batch_seed(seed, number)).detach()
             if bisections:
                 found = tighten(model, x[part], y[part], found, steps=bisections)
             with frozen(model):

@@ -8,6 +8,8 @@ import torch
 from torch import Tensor, nn
 from torch.utils.checkpoint import checkpoint
 
+from ..arguments import check_labels, check_logits_type
+from ..attacks.contract import in_range
 from ..inference import frozen, seeded
 from ..losses import ce, margin
 
@@ -45,41 +47,42 @@ def _require(condition, message: str) -> None:
         raise DoorError(message)
 
 
-def check_images(x: Tensor, y: Tensor) -> None:
-    """x must be (N, C, H, W), float, in [0, 1]; y (N,) whole numbers of at least 0, on the same device."""
-    for name, value in (("x", x), ("y", y)):
-        _require(isinstance(value, Tensor), f"{name} must be a torch.Tensor, got {type(value).__name__}")
+@contextmanager
+def _at_the_door() -> Iterator[None]:
+    try:
+        yield
+    except ValueError as error:
+        raise DoorError(str(error)) from None
+
+
+def check_images(x: Tensor, y: Tensor) -> Tensor:
+    """`x`, which must be (N, C, H, W), float, and in [0, 1] but for rounding, which is moved onto its ends.
+
+    y must hold (N,) whole numbers of at least 0, on the same device.
+    """
+    _require(isinstance(x, Tensor), f"x must be a torch.Tensor, got {type(x).__name__}")
     _require(x.dim() == 4, f"x must hold images (N, C, H, W), got shape {tuple(x.shape)}")
     _require(
         x.dtype in (torch.float32, torch.float64),
         f"x must be float32 or float64 in [0, 1], got {x.dtype}" + ("; divide by 255" if x.dtype == torch.uint8 else ""),
     )
     _require(len(x) and x.numel(), f"there are no images: x has shape {tuple(x.shape)}")
-    _require(y.shape == x.shape[:1], f"y must hold one label for each of the {len(x)} images, got shape {tuple(y.shape)}")
-    whole = not (y.is_floating_point() or y.is_complex() or y.dtype == torch.bool)
-    _require(whole, f"y must hold class indices as whole numbers, got {y.dtype}")
+    with _at_the_door():
+        check_labels(y, len(x), values=True)
     _require(y.device == x.device, f"x is on {x.device} and y on {y.device}; they must be on one device")
     _require(not x.isnan().any(), "x holds NaN")
-    _require(
-        x.min() >= 0 and x.max() <= 1,
-        f"images must lie in [0, 1]; these range from {x.min():.4g} to {x.max():.4g}. "
-        "Put scaling and normalisation inside the model, so that eps means the same for every model",
-    )
-    _require(y.min() >= 0, f"labels must be at least 0, got {y.min()}")
+    try:
+        return in_range(x)
+    except ValueError as error:
+        inside = "Put scaling and normalisation inside the model, so that eps means the same for every model"
+        raise DoorError(f"{error}. {inside}") from None
 
 
 def check_logits(logits: Tensor, y: Tensor) -> None:
     """logits must be (N, K) with K above every label, finite, and no probabilities."""
-    _require(isinstance(logits, Tensor), f"the model must return a tensor of logits, got {type(logits).__name__}")
-    _require(
-        logits.dim() == 2 and len(logits) == len(y) and logits.shape[1] >= 2,
-        f"the model must return logits (N, K) with K at least 2: for {len(y)} images it gave shape {tuple(logits.shape)}",
-    )
-    _require(logits.is_floating_point(), f"the model must return floating-point logits, got {logits.dtype}")
-    _require(
-        y.max() < logits.shape[1],
-        f"labels must be below the number of classes: the model has {logits.shape[1]}, the largest label is {y.max()}",
-    )
+    with _at_the_door():
+        check_logits_type(logits, len(y))
+        check_labels(y, len(y), logits.shape[1], values=True)
     bad = (~logits.isfinite()).any(1)
     _require(not bad.any(), f"the model's logits are NaN or infinite for {int(bad.sum())} of {len(y)} clean images")
     sums_to_one = ((logits.sum(1) - 1).abs() < 1e-3).all()
@@ -98,8 +101,9 @@ def check_model(model: nn.Module, x: Tensor, y: Tensor, *, allow_random: bool = 
 def examine(model: nn.Module, x: Tensor, y: Tensor, *, allow_random: bool = False, sliced: bool = False) -> Examined:
     """Try `model` on the first images of x (N, C, H, W) in all ways that an evaluation uses it; a DoorError where one fails.
 
-    It must answer the same twice (unless allow_random), to each image alone as among others, take a hook, and let a gradient reach the images; where that gradient is zero or NaN, a warning is returned. All in
-    eval mode; modes, buffers, gradient flags and torch's random state are afterwards as they were.
+    It must answer the same twice (unless allow_random), to each image alone as among others, take a hook, and let a gradient
+    reach the images; where that gradient is zero or NaN, a warning is returned. All in eval mode; modes, buffers, gradient flags
+    and the random states are afterwards as they were.
     sliced: the model will be given its images in slices, whose gradients are computed by `torch.utils.checkpoint`
     """
     _check_origin(model, x)

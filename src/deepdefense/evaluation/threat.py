@@ -2,6 +2,8 @@
 
 from dataclasses import dataclass
 
+from ..inference import batch_seed
+
 BALL_NORMS = ("linf", "l2")
 
 
@@ -30,4 +32,4 @@ class Threat:
 
     def seed_of(self, number: int) -> int:
         """The seed of chunk `number`."""
-        return self.seed * 10_007 + number
+        return batch_seed(self.seed, number)

@@ -16,7 +16,7 @@ from torch import Tensor, nn
 
 from .. import taps
 from ..attacks.contract import Attack, check_inputs
-from ..inference import frozen, seeded
+from ..inference import batch_seed, frozen, seeded
 from .check import Check, Rule, falls_short, make, powerless, skipped
 from .tested_model import Subject, predict
 
@@ -145,7 +145,7 @@ def binarisation_test(
             readouts += 1
             found = []
             for name, attack in attacks.items():
-                x_adv = attack(binary, image, y[:1], eps=eps, seed=seed * 10_007 + number)
+                x_adv = attack(binary, image, y[:1], eps=eps, seed=batch_seed(seed, number))
                 found.append(bool(predict(binary, x_adv, 1).item() == 1))
                 solved[name] += found[-1]
             any_attack += any(found)

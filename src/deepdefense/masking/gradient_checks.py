@@ -10,7 +10,7 @@ from torch import Tensor
 from ..attacks.contract import Attack
 from ..attacks.multi_targeted import multi_targeted_pgd
 from ..attacks.projected_gradient import FACTORS, ScaledLogits, loss_pgd, trace_pgd
-from ..inference import answers, frozen
+from ..inference import answers, batch_seed, frozen
 from ..losses import get_loss
 from .check import LITTLE, NEVER, Check, Rule, exceeds, make
 from .tested_model import Subject
@@ -217,7 +217,7 @@ def check_convergence(subject: Subject, multi_targeted: Tensor | None = None) ->
     many = subject.broken(attack if multi_targeted is None else multi_targeted)
     values, fooled = [], []
     for number, part in enumerate(torch.arange(n, device=subject.y.device).split(spent.batch_size)):
-        seed = spent.seed * 10_007 + number
+        seed = batch_seed(spent.seed, number)
         found = trace_pgd(subject.model, subject.x[part], subject.y[part], eps=subject.eps, steps=spent.steps, loss="ce", seed=seed)
         values.append(found.values)
         fooled.append(found.fooled)

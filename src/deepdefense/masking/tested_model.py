@@ -10,7 +10,7 @@ from torch import Tensor, nn
 from ..arguments import check_whole
 from ..attacks.contract import Attack
 from ..evaluation import preconditions
-from ..inference import answers, frozen, seeded
+from ..inference import answers, batch_seed, frozen, seeded
 from ..losses import get_loss
 
 
@@ -91,7 +91,7 @@ class Subject:
         wrong, size = [], self.settings.batch_size
         for number, part in enumerate(torch.arange(len(self), device=self.y.device).split(size)):
             x, y = self.x[part].to(dtype or self.x.dtype), self.y[part]
-            x_adv = attack(model, x, y, eps=eps, seed=(self.settings.seed + seed) * 10_007 + number)
+            x_adv = attack(model, x, y, eps=eps, seed=batch_seed(self.settings.seed + seed, number))
             answer = predict(model, x_adv, size)
             self.silent["images"] += int((answer < 0).sum())
             wrong.append(answer != y)
