@@ -13,7 +13,7 @@ from functools import partial
 
 import torch
 
-from . import gfa, gnr, pgd_at, standard, trades
+from . import gfa, gnr, pgd_at, standard, tangential_gnr, trades
 
 
 @dataclass(frozen=True)
@@ -31,6 +31,7 @@ OBJECTIVES: dict[str, Callable] = {
     "pgd-at": pgd_at.objective,
     "gnr": gnr.objective,
     "trades": trades.objective,
+    "tangential-gnr": tangential_gnr.objective,
 }
 
 

@@ -1,0 +1,170 @@
+"""The defences beside the paper's: each against its authors' formula, written out here with torch alone, and against finite differences."""
+
+from copy import deepcopy
+from dataclasses import replace
+
+import pytest
+import torch
+import torch.nn.functional as F
+from nets import Normalised, digits, global_random_state, images, seeded
+from test_cuda_graph import StandIn
+from torch import nn
+
+from deepdefense import models, objectives, training
+from deepdefense.training import TrainConfig, cuda_graph
+from deepdefense.training.step import TrainingStep, make_optimizer
+
+EPS, ALPHA = 0.1, 0.03
+ATTACK = dict(eps=EPS, alpha=ALPHA, attack_steps=2)
+CASES = {  # every option that changes what is differentiated
+    "tangential-gnr": {},
+}
+LOSSES = {name: ["ce"] if name == "mart" else ["mse", "ce"] for name in CASES}
+BOTH = [(name, loss) for name, losses in LOSSES.items() for loss in losses]
+
+
+def generator():
+    return torch.Generator().manual_seed(0)
+
+
+def step(lam=0.7):
+    return objectives.Step(lam, generator())
+
+
+def smooth(seed=0):
+    """A well-bent network with second derivatives everywhere, on 36 numbers, in float64; it sees images as they are."""
+    net = seeded(lambda: nn.Sequential(nn.Flatten(), nn.Linear(36, 7), nn.Tanh(), nn.Linear(7, 3)), seed)
+    with torch.no_grad():
+        net[1].weight.mul_(3)
+    return net
+
+
+def batch():
+    x, y = images(5)
+    return x.double(), y
+
+
+def mean_loss(net, x, y, loss):
+    """By hand, per sample."""
+    z = net(x)
+    return (z - F.one_hot(y, 3)).square().sum(1) if loss == "mse" else z.logsumexp(1) - z[torch.arange(len(y)), y]
+
+
+def gradient(net, x, y, loss):
+    """Of each sample's loss at x, differentiable once more."""
+    x = x.clone().requires_grad_()
+    return torch.autograd.grad(mean_loss(net, x, y, loss).sum(), x, create_graph=True)[0]
+
+
+def signed_steps(net, x, y, loss, start, sizes, eps=EPS):
+    """Steps along the sign of the gradient, each clipped to the ball and to [0, 1]."""
+    x_adv = (start.clamp(x - eps, x + eps)).clamp(0, 1)
+    for size in sizes:
+        x_adv = (x_adv + size * gradient(net, x_adv, y, loss).sign().detach()).clamp(x - eps, x + eps).clamp(0, 1)
+    return x_adv.detach()
+
+
+def uniform(x, rng, eps=EPS):
+    return x + eps * (2 * torch.rand(x.shape, generator=rng, dtype=x.dtype) - 1)
+
+
+def same(net, value, expected):
+    """Values and gradients of all weights agree to rounding."""
+    assert value.item() == pytest.approx(expected.item(), rel=1e-10)
+    mine, theirs = (torch.autograd.grad(total, list(net.parameters()), retain_graph=True) for total in (value, expected))
+    for one, other in zip(mine, theirs, strict=True):
+        assert torch.allclose(one, other, rtol=1e-8, atol=1e-10)
+
+
+@pytest.mark.parametrize("loss", ["mse", "ce"])
+def test_tangential_gnr_leaves_the_part_along_the_seen_image_alone(loss):
+    """The image seen is 2x − 1; GNR, whose gradient is twice as long, is four times both parts together."""
+    net, (x, y) = models.build("mlp", (1, 6, 6), 3, width=0.02, activation="softplus", seed=0).double(), batch()
+    value, log = objectives.build("tangential-gnr", {"loss": loss})(net, x, y, step())
+    seen = (2 * x - 1).flatten(1)
+    g = gradient(net.body, 2 * x - 1, y, loss).flatten(1)
+    along = (g * seen).sum(1).square() / seen.square().sum(1)
+    squares = g.square().sum(1) - along
+    assert log["penalty"].item() == pytest.approx(squares.mean().item(), rel=1e-10)
+    same(net, value, mean_loss(net, x, y, loss).mean() + 0.7 * squares.mean())
+    whole = objectives.build("gnr", {"loss": loss})(net, x, y, step())[1]["penalty"]
+    assert whole.item() == pytest.approx(4 * (squares + along).mean().item(), rel=1e-10) and along.mean() > 1e-3 * squares.mean()
+
+
+@pytest.mark.parametrize(("name", "loss"), BOTH)
+def test_gradients_of_the_weights_are_finite_differences(name, loss):
+    """The attack's signs do not change over so small a step."""
+    net, (x, y) = smooth(seed=3), batch()
+    objective = objectives.build(name, dict(CASES[name], loss=loss))
+    objective(net, x, y, step())[0].backward()
+    rng = torch.Generator().manual_seed(9)
+    direction = [torch.randn(p.shape, generator=rng, dtype=p.dtype) for p in net.parameters()]
+    slope = sum((p.grad * d).sum() for p, d in zip(net.parameters(), direction, strict=True))
+
+    def along(t):
+        moved = deepcopy(net)
+        with torch.no_grad():
+            for p, d in zip(moved.parameters(), direction, strict=True):
+                p += t * d
+        return objective(moved, x, y, step())[0].item()
+
+    h = 1e-5
+    assert slope.item() == pytest.approx((along(h) - along(-h)) / (2 * h), rel=1e-5)
+
+
+@pytest.mark.parametrize("name", CASES)
+def test_a_step_leaves_all_else_as_it_was(name):
+    """Batch normalisation is in training mode where it is trained and in eval mode under attack; no global generator is drawn from."""
+    net, (x, y) = seeded(lambda: Normalised(classes=3)).float().train(), images(30)
+    before, copy, state, modes = net.norm.weight.detach().clone(), x.clone(), global_random_state(), []
+    net.norm.register_forward_pre_hook(lambda module, args: modes.append(module.training))
+    value, log = objectives.build(name, CASES[name])(net, x, y, step())
+    value.backward()
+    assert global_random_state() == state and torch.equal(x, copy) and net.training and torch.equal(net.norm.weight, before)
+    assert all(p.requires_grad and p.grad.isfinite().all() for p in net.parameters())
+    assert all(not number.requires_grad for number in log.values()) and {"task", "penalty"} <= log.keys()
+    steps = {"gradalign": 1, "cure": 0, "mart": 2}.get(name, 2 if name.startswith("pgd-at") else 0)
+    assert modes[:steps] == [False] * steps and all(modes[steps:]) and len(modes) > steps
+    fixed = {"statistics": "fixed"} if "statistics" in objectives.option_defaults(name) else {}
+    if fixed:
+        mean = net.norm.running_mean.clone()
+        objectives.build(name, {**CASES[name], **fixed})(net, x, y, step())
+        assert torch.equal(net.norm.running_mean, mean)
+
+
+BASE = TrainConfig(model="mlp", width=0.2, epochs=8, batch_size=60, lr=5e-3, val_size=100, val_steps=5, val_eps=0.15)
+TRAINED = {
+    "standard": {},
+    "tangential-gnr": dict(lam=8.0, warmup=0.5),
+}
+
+
+def fit(name, folder=None, **settings):
+    run = replace(BASE, objective=name, **settings)
+    return training.fit(run, folder=folder, dataset=digits(train=600, val=150), device="cpu", progress=False)
+
+
+@pytest.fixture(scope="module")
+def plain():
+    return fit("standard").record["history"][-1]
+
+
+@pytest.mark.parametrize("name", [name for name in TRAINED if name != "standard"])
+def test_they_buy_robustness(plain, name):
+    record = fit(name, **TRAINED[name]).record
+    last = record["history"][-1]
+    assert record["status"] == "finished" and last["val_accuracy"] > 0.8
+    assert last["val_robust_accuracy"] > plain["val_robust_accuracy"] + 0.03
+
+
+@pytest.mark.parametrize("name", CASES)
+def test_a_recorded_step_gives_what_a_plain_one_gives(name):
+    ends = []
+    for wrap in (lambda one: one, lambda one: cuda_graph.GraphedStep(one, StandIn())):
+        model = models.build("cnn", (1, 8, 8), 10, width=0.2, seed=0).train()
+        one = wrap(TrainingStep(model, make_optimizer(BASE, model), objectives.build(name, CASES[name])))
+        rng = generator()
+        for i in range(6):
+            one(*images(8, (1, 8, 8), 10, seed=i), 0.1 * i, 1e-3, rng)
+        ends.append(torch.cat([p.detach().flatten() for p in model.parameters()]))
+    assert (ends[0] - ends[1]).norm() <= 1e-5 * ends[0].norm()
