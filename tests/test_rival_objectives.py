@@ -18,6 +18,7 @@ EPS, ALPHA = 0.1, 0.03
 ATTACK = dict(eps=EPS, alpha=ALPHA, attack_steps=2)
 CASES = {  # every option that changes what is differentiated
     "tangential-gnr": {},
+    "gradalign": dict(eps=EPS, detach_clean=False),
 }
 LOSSES = {name: ["ce"] if name == "mart" else ["mse", "ce"] for name in CASES}
 BOTH = [(name, loss) for name, losses in LOSSES.items() for loss in losses]
@@ -74,6 +75,39 @@ def same(net, value, expected):
     mine, theirs = (torch.autograd.grad(total, list(net.parameters()), retain_graph=True) for total in (value, expected))
     for one, other in zip(mine, theirs, strict=True):
         assert torch.allclose(one, other, rtol=1e-8, atol=1e-10)
+
+
+@pytest.mark.parametrize("loss", ["mse", "ce"])
+@pytest.mark.parametrize("detach_clean", [True, False])
+@pytest.mark.parametrize("attack_start", ["uniform", "zero"])
+def test_gradalign_is_its_formula(loss, detach_clean, attack_start):
+    net, (x, y), rng = smooth(), batch(), generator()
+    options = dict(loss=loss, eps=EPS, attack_start=attack_start, detach_clean=detach_clean)
+    value, log = objectives.build("gradalign", options)(net, x, y, step())
+    start = uniform(x, rng) if attack_start == "uniform" else x
+    x_adv = signed_steps(net, x, y, loss, start, [1.25 * EPS])
+    at_x, at_eta = gradient(net, x, y, loss).flatten(1), gradient(net, uniform(x, rng), y, loss).flatten(1)
+    at_x = at_x.detach() if detach_clean else at_x
+    cosine = ((at_x / at_x.norm(dim=1, keepdim=True)) * (at_eta / at_eta.norm(dim=1, keepdim=True))).sum(1)
+    task = mean_loss(net, x_adv, y, loss).mean()
+    assert 1 - cosine.mean() > 1e-3 and log["penalty"].item() == pytest.approx(1 - cosine.mean().item(), rel=1e-10)
+    same(net, value, task + 0.7 * (1 - cosine.mean()))
+
+
+def test_an_image_without_a_gradient_counts_for_nothing_in_gradalign():
+    """The first image is far on the flat side of the only ReLU; the rest are on its slope, where the function is linear."""
+    net = seeded(lambda: nn.Sequential(nn.Flatten(), nn.Linear(36, 1), nn.ReLU(), nn.Linear(1, 3)))
+    x, y = batch()
+    with torch.no_grad():
+        net[1].weight.fill_(1.0)
+        net[1].bias.fill_(-9.0)
+    x[0], x[1:] = 0.0, x[1:].clamp(min=0.6)
+    _, log = objectives.build("gradalign", dict(eps=0.01, loss="ce"))(net, x, y, step())
+    assert log["penalty"].item() == pytest.approx(0, abs=1e-12), "with the first image it would be 1/5"
+    x[:] = 0.0
+    value, log = objectives.build("gradalign", dict(eps=0.01, loss="ce"))(net, x, y, step())
+    value.backward()
+    assert log["penalty"].item() == 0 and all(p.grad.isfinite().all() for p in net.parameters())
 
 
 @pytest.mark.parametrize("loss", ["mse", "ce"])
@@ -136,6 +170,7 @@ BASE = TrainConfig(model="mlp", width=0.2, epochs=8, batch_size=60, lr=5e-3, val
 TRAINED = {
     "standard": {},
     "tangential-gnr": dict(lam=8.0, warmup=0.5),
+    "gradalign": dict(lam=0.2, options=dict(eps=0.15)),
 }
 
 

@@ -84,6 +84,9 @@ OPTIONS = [
     ("trades", "beta", "6"),
     ("trades", "attack_steps", 0),
     ("trades", "eps", 8),
+    ("gradalign", "step_size", 0),
+    ("gradalign", "attack_start", "random"),
+    ("gradalign", "detach_clean", 1),
     ("tangential-gnr", "loss", "l2"),
 ]
 

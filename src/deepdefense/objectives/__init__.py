@@ -13,7 +13,7 @@ from functools import partial
 
 import torch
 
-from . import gfa, gnr, pgd_at, standard, tangential_gnr, trades
+from . import gfa, gnr, gradalign, pgd_at, standard, tangential_gnr, trades
 
 
 @dataclass(frozen=True)
@@ -32,6 +32,7 @@ OBJECTIVES: dict[str, Callable] = {
     "gnr": gnr.objective,
     "trades": trades.objective,
     "tangential-gnr": tangential_gnr.objective,
+    "gradalign": gradalign.objective,
 }
 
 
