@@ -1,5 +1,6 @@
 """The defences beside the paper's: each against its authors' formula, written out here with torch alone, and against finite differences."""
 
+import math
 from copy import deepcopy
 from dataclasses import replace
 
@@ -19,6 +20,7 @@ ATTACK = dict(eps=EPS, alpha=ALPHA, attack_steps=2)
 CASES = {  # every option that changes what is differentiated
     "tangential-gnr": {},
     "gradalign": dict(eps=EPS, detach_clean=False),
+    "cure": dict(h=0.7),
 }
 LOSSES = {name: ["ce"] if name == "mart" else ["mse", "ce"] for name in CASES}
 BOTH = [(name, loss) for name, losses in LOSSES.items() for loss in losses]
@@ -111,6 +113,24 @@ def test_an_image_without_a_gradient_counts_for_nothing_in_gradalign():
 
 
 @pytest.mark.parametrize("loss", ["mse", "ce"])
+def test_cure_is_its_formula(loss):
+    net, (x, y) = smooth(), batch()
+    value, log = objectives.build("cure", dict(loss=loss, h=0.7))(net, x, y, step())
+    clean = gradient(net, x, y, loss)
+    z = clean.detach().sign() / math.sqrt(36)  # no entry is 0
+    penalty = (gradient(net, x + 0.7 * z, y, loss) - clean).square().sum((1, 2, 3)).mean()
+    assert penalty > 1e-4 and log["penalty"].item() == pytest.approx(penalty.item(), rel=1e-10)
+    same(net, value, mean_loss(net, x, y, loss).mean() + 0.7 * penalty)
+
+
+def test_cure_sees_no_curvature_in_a_linear_network_trained_by_its_margin():
+    """The gradient of a linear network's logit difference is the same everywhere."""
+    net, (x, y) = seeded(lambda: nn.Sequential(nn.Flatten(), nn.Linear(36, 2))), batch()
+    _, log = objectives.build("cure", dict(loss="margin", h=3))(net, x, y % 2, step())
+    assert log["penalty"].item() < 1e-25
+
+
+@pytest.mark.parametrize("loss", ["mse", "ce"])
 def test_tangential_gnr_leaves_the_part_along_the_seen_image_alone(loss):
     """The image seen is 2x − 1; GNR, whose gradient is twice as long, is four times both parts together."""
     net, (x, y) = models.build("mlp", (1, 6, 6), 3, width=0.02, activation="softplus", seed=0).double(), batch()
@@ -171,6 +191,7 @@ TRAINED = {
     "standard": {},
     "tangential-gnr": dict(lam=8.0, warmup=0.5),
     "gradalign": dict(lam=0.2, options=dict(eps=0.15)),
+    "cure": dict(lam=2.0, warmup=0.5),
 }
 
 

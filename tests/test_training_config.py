@@ -87,6 +87,8 @@ OPTIONS = [
     ("gradalign", "step_size", 0),
     ("gradalign", "attack_start", "random"),
     ("gradalign", "detach_clean", 1),
+    ("cure", "h", 0),
+    ("cure", "h", math.nan),
     ("tangential-gnr", "loss", "l2"),
 ]
 

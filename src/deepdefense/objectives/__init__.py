@@ -13,7 +13,7 @@ from functools import partial
 
 import torch
 
-from . import gfa, gnr, gradalign, pgd_at, standard, tangential_gnr, trades
+from . import cure, gfa, gnr, gradalign, pgd_at, standard, tangential_gnr, trades
 
 
 @dataclass(frozen=True)
@@ -33,6 +33,7 @@ OBJECTIVES: dict[str, Callable] = {
     "trades": trades.objective,
     "tangential-gnr": tangential_gnr.objective,
     "gradalign": gradalign.objective,
+    "cure": cure.objective,
 }
 
 
