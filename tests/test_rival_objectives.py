@@ -14,6 +14,7 @@ from torch import nn
 from deepdefense import models, objectives, training
 from deepdefense.training import TrainConfig, cuda_graph
 from deepdefense.training.step import TrainingStep, make_optimizer
+from replication.profiles import make
 
 EPS, ALPHA = 0.1, 0.03
 ATTACK = dict(eps=EPS, alpha=ALPHA, attack_steps=2)
@@ -21,6 +22,7 @@ CASES = {  # every option that changes what is differentiated
     "tangential-gnr": {},
     "gradalign": dict(eps=EPS, detach_clean=False),
     "cure": dict(h=0.7),
+    "mart": ATTACK,
 }
 LOSSES = {name: ["ce"] if name == "mart" else ["mse", "ce"] for name in CASES}
 BOTH = [(name, loss) for name, losses in LOSSES.items() for loss in losses]
@@ -130,6 +132,28 @@ def test_cure_sees_no_curvature_in_a_linear_network_trained_by_its_margin():
     assert log["penalty"].item() < 1e-25
 
 
+def test_mart_is_its_formula():
+    net, (x, y), rng = smooth(), batch(), generator()
+    value, log = objectives.build("mart", dict(ATTACK, beta=2.5))(net, x, y, step())
+    start = x + 0.001 * torch.randn(x.shape, generator=rng, dtype=x.dtype)
+    x_adv = signed_steps(net, x, y, "ce", start, [ALPHA] * 2)
+    rows = torch.arange(len(y))
+    p, q = net(x).softmax(1), net(x_adv).softmax(1)
+    ranked = q.argsort(1)
+    wrong = torch.where(ranked[:, -1] == y, ranked[:, -2], ranked[:, -1])
+    assert (ranked[:, -1] == y).any() and (ranked[:, -1] != y).any(), "both cases of the largest wrong class"
+    boosted = -q[rows, y].log() - (1.0001 - q[rows, wrong]).log()
+    weighted = (p * (p.log() - q.log())).sum(1) * (1 - p[rows, y])
+    assert log["penalty"].item() == pytest.approx(weighted.mean().item(), rel=1e-10)
+    same(net, value, boosted.mean() + 2.5 * weighted.mean())
+
+
+def test_mart_has_no_form_for_squared_error():
+    with pytest.raises(ValueError, match="^loss must be ce, since MART is made of probabilities; got 'mse'$"):
+        make("smoke", "mart", loss="mse")
+    assert make("smoke", "mart").loss == "ce"
+
+
 @pytest.mark.parametrize("loss", ["mse", "ce"])
 def test_tangential_gnr_leaves_the_part_along_the_seen_image_alone(loss):
     """The image seen is 2x − 1; GNR, whose gradient is twice as long, is four times both parts together."""
@@ -192,6 +216,7 @@ TRAINED = {
     "tangential-gnr": dict(lam=8.0, warmup=0.5),
     "gradalign": dict(lam=0.2, options=dict(eps=0.15)),
     "cure": dict(lam=2.0, warmup=0.5),
+    "mart": dict(options=dict(eps=0.15, alpha=0.06, attack_steps=4)),
 }
 
 

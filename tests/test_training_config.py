@@ -89,6 +89,8 @@ OPTIONS = [
     ("gradalign", "detach_clean", 1),
     ("cure", "h", 0),
     ("cure", "h", math.nan),
+    ("mart", "loss", "mse"),
+    ("mart", "beta", -1),
     ("tangential-gnr", "loss", "l2"),
 ]
 

@@ -13,7 +13,7 @@ from functools import partial
 
 import torch
 
-from . import cure, gfa, gnr, gradalign, pgd_at, standard, tangential_gnr, trades
+from . import cure, gfa, gnr, gradalign, mart, pgd_at, standard, tangential_gnr, trades
 
 
 @dataclass(frozen=True)
@@ -34,6 +34,7 @@ OBJECTIVES: dict[str, Callable] = {
     "tangential-gnr": tangential_gnr.objective,
     "gradalign": gradalign.objective,
     "cure": cure.objective,
+    "mart": mart.objective,
 }
 
 
