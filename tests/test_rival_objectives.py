@@ -1,6 +1,8 @@
 """The defences beside the paper's: each against its authors' formula, written out here with torch alone, and against finite differences."""
 
+import inspect
 import math
+import warnings
 from copy import deepcopy
 from dataclasses import replace
 
@@ -10,9 +12,12 @@ import torch.nn.functional as F
 from nets import Normalised, digits, global_random_state, images, seeded
 from test_cuda_graph import StandIn
 from torch import nn
+from torch.nn.utils.parametrizations import weight_norm
 
 from deepdefense import models, objectives, training
-from deepdefense.training import TrainConfig, cuda_graph
+from deepdefense.gfa import gfa_terms
+from deepdefense.objectives import gfa_fixed_scale
+from deepdefense.training import TrainConfig, cuda_graph, load_model
 from deepdefense.training.step import TrainingStep, make_optimizer
 from replication.profiles import make
 
@@ -23,6 +28,8 @@ CASES = {  # every option that changes what is differentiated
     "gradalign": dict(eps=EPS, detach_clean=False),
     "cure": dict(h=0.7),
     "mart": ATTACK,
+    "gfa-first-fixed-scale": {},
+    "gfa-deep-fixed-scale": dict(form="square"),
 }
 LOSSES = {name: ["ce"] if name == "mart" else ["mse", "ce"] for name in CASES}
 BOTH = [(name, loss) for name, losses in LOSSES.items() for loss in losses]
@@ -169,6 +176,36 @@ def test_tangential_gnr_leaves_the_part_along_the_seen_image_alone(loss):
     assert whole.item() == pytest.approx(4 * (squares + along).mean().item(), rel=1e-10) and along.mean() > 1e-3 * squares.mean()
 
 
+@pytest.mark.parametrize("layers", ["first", "deep"])
+@pytest.mark.parametrize("loss", ["mse", "ce"])
+def test_a_fixed_scale_is_weight_normalisation_with_constant_lengths(layers, loss):
+    net, (x, y) = smooth(), batch()
+    twin = deepcopy(net)
+    for module in (twin[1], twin[3]):
+        weight_norm(module, dim=None).parametrizations.weight.original0.requires_grad_(False).fill_(math.sqrt(len(module.weight) / 3))
+    value, _ = objectives.build(f"gfa-{layers}-fixed-scale", {"loss": loss})(net, x, y, step())
+    with warnings.catch_warnings():
+        warnings.filterwarnings("ignore", "'deep' has no tap at these modules", UserWarning)  # torch's own parametrisation
+        expected = gfa_terms(twin, x, y, lam=0.7, layers=layers, loss=loss).loss
+    assert value.item() == pytest.approx(expected.item(), rel=1e-12)
+    value.backward()
+    for mine, normed in ((net[1], twin[1]), (net[3], twin[3])):
+        assert mine.weight.norm().item() == pytest.approx(math.sqrt(len(mine.weight) / 3), rel=1e-12)
+        assert torch.allclose(mine.weight, normed.weight, rtol=1e-12)
+        assert abs((mine.weight * mine.weight.grad).sum()) < 1e-14 < mine.weight.grad.norm(), "no gradient along the weights"
+    expected.backward()
+    assert torch.allclose(net[1].bias.grad, twin[1].bias.grad, rtol=1e-9, atol=1e-12)
+    assert list(net.state_dict()) == list(smooth().state_dict()), "an ordinary network"
+
+
+@pytest.mark.parametrize(("name", "width"), [("cnn", 0.5), ("cnn", 1.0), ("mlp", 0.5)])
+def test_the_fixed_lengths_are_those_of_fresh_weights(name, width):
+    weights = gfa_fixed_scale.weights_of(models.build(name, (3, 32, 32), 10, width=width, seed=1))
+    assert len(weights) == {"cnn": 5, "mlp": 3}[name]
+    for key, weight in weights.items():
+        assert weight.norm().item() == pytest.approx(gfa_fixed_scale.fixed_length(weight), rel=0.04), key
+
+
 @pytest.mark.parametrize(("name", "loss"), BOTH)
 def test_gradients_of_the_weights_are_finite_differences(name, loss):
     """The attack's signs do not change over so small a step."""
@@ -238,6 +275,27 @@ def test_they_buy_robustness(plain, name):
     assert last["val_robust_accuracy"] > plain["val_robust_accuracy"] + 0.03
 
 
+def test_lengths_are_held_to_the_end_and_a_stopped_run_goes_on_alike(tmp_path, monkeypatch):
+    settings = dict(lam=0.3, epochs=3, optimizer="sgd", lr=0.05, weight_decay=0.01)
+    whole = fit("gfa-deep-fixed-scale", folder=tmp_path / "whole", **settings)
+    for key, weight in gfa_fixed_scale.weights_of(whole.last).items():
+        assert weight.norm().item() == pytest.approx(gfa_fixed_scale.fixed_length(weight), rel=1e-3), key
+    inner, calls = TrainingStep.__call__, iter(range(10**6))
+
+    def stops(self, *arguments):
+        if next(calls) == 25:
+            raise KeyboardInterrupt
+        return inner(self, *arguments)
+
+    monkeypatch.setattr(TrainingStep, "__call__", stops)
+    with pytest.raises(KeyboardInterrupt):
+        fit("gfa-deep-fixed-scale", folder=tmp_path / "stopped", **settings)
+    monkeypatch.undo()
+    fit("gfa-deep-fixed-scale", folder=tmp_path / "stopped", **settings)
+    both = [load_model(tmp_path / name, "last", device="cpu").state_dict() for name in ("whole", "stopped")]
+    assert all(torch.equal(value, both[1][key]) for key, value in both[0].items()) and list(both[0]) == list(whole.last.state_dict())
+
+
 @pytest.mark.parametrize("name", CASES)
 def test_a_recorded_step_gives_what_a_plain_one_gives(name):
     ends = []
@@ -249,3 +307,8 @@ def test_a_recorded_step_gives_what_a_plain_one_gives(name):
             one(*images(8, (1, 8, 8), 10, seed=i), 0.1 * i, 1e-3, rng)
         ends.append(torch.cat([p.detach().flatten() for p in model.parameters()]))
     assert (ends[0] - ends[1]).norm() <= 1e-5 * ends[0].norm()
+
+
+def test_options_of_gfa_at_a_fixed_scale_are_those_of_gfa():
+    assert objectives.option_defaults("gfa-deep-fixed-scale") == objectives.option_defaults("gfa-deep")
+    assert "layers" in inspect.signature(gfa_fixed_scale.objective).parameters

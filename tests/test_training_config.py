@@ -92,6 +92,7 @@ OPTIONS = [
     ("mart", "loss", "mse"),
     ("mart", "beta", -1),
     ("tangential-gnr", "loss", "l2"),
+    ("gfa-deep-fixed-scale", "form", "cosine"),
 ]
 
 

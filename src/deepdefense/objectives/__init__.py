@@ -13,7 +13,7 @@ from functools import partial
 
 import torch
 
-from . import cure, gfa, gnr, gradalign, mart, pgd_at, standard, tangential_gnr, trades
+from . import cure, gfa, gfa_fixed_scale, gnr, gradalign, mart, pgd_at, standard, tangential_gnr, trades
 
 
 @dataclass(frozen=True)
@@ -35,6 +35,8 @@ OBJECTIVES: dict[str, Callable] = {
     "gradalign": gradalign.objective,
     "cure": cure.objective,
     "mart": mart.objective,
+    "gfa-first-fixed-scale": partial(gfa_fixed_scale.objective, layers="first"),
+    "gfa-deep-fixed-scale": partial(gfa_fixed_scale.objective, layers="deep"),
 }
 
 
