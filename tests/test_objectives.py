@@ -122,8 +122,8 @@ def test_trades_attacks_in_eval_mode_and_trains_in_training_mode():
 
 # Forward passes, counted by hand: see below.
 COSTS = {"standard": 3, "gfa-first": 6, "gfa-deep": 6, "pgd-at": 17, "gnr": 6, "trades": 2 * 10 + 1 + 6}
-COSTS |= {"tangential-gnr": 6, "gradalign": 2 + 3 + 2 + 6, "cure": 12, "mart": 2 * 10 + 6}
-COSTS |= {"gfa-first-fixed-scale": 6, "gfa-deep-fixed-scale": 6}
+COSTS |= {"tangential-gnr": 6, "gradalign": 2 + 3 + 2 + 6, "cure": 12, "mart": 2 * 10 + 6, "pgd-at-tangential": 17 + 6}
+COSTS |= {"gfa-first-fixed-scale": 6, "gfa-deep-fixed-scale": 6, "pgd-at-gfa-first": 17 + 6, "pgd-at-gfa-deep": 17 + 6}
 
 
 @pytest.mark.parametrize("name", list(COSTS))

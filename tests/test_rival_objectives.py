@@ -17,6 +17,7 @@ from torch.nn.utils.parametrizations import weight_norm
 from deepdefense import models, objectives, training
 from deepdefense.gfa import gfa_terms
 from deepdefense.objectives import gfa_fixed_scale
+from deepdefense.objectives.closed_loop import REACHED
 from deepdefense.training import TrainConfig, cuda_graph, load_model
 from deepdefense.training.step import TrainingStep, make_optimizer
 from replication.profiles import make
@@ -30,6 +31,9 @@ CASES = {  # every option that changes what is differentiated
     "mart": ATTACK,
     "gfa-first-fixed-scale": {},
     "gfa-deep-fixed-scale": dict(form="square"),
+    "pgd-at-gfa-first": ATTACK,
+    "pgd-at-gfa-deep": dict(ATTACK, form="abs"),
+    "pgd-at-tangential": ATTACK,
 }
 LOSSES = {name: ["ce"] if name == "mart" else ["mse", "ce"] for name in CASES}
 BOTH = [(name, loss) for name, losses in LOSSES.items() for loss in losses]
@@ -176,6 +180,23 @@ def test_tangential_gnr_leaves_the_part_along_the_seen_image_alone(loss):
     assert whole.item() == pytest.approx(4 * (squares + along).mean().item(), rel=1e-10) and along.mean() > 1e-3 * squares.mean()
 
 
+@pytest.mark.parametrize("loss", ["mse", "ce"])
+def test_penalties_on_clean_images_join_the_loss_on_attacked_ones(loss):
+    net, (x, y), rng = smooth(), batch(), generator()
+    options = dict(ATTACK, loss=loss)
+    task = mean_loss(net, signed_steps(net, x, y, loss, uniform(x, rng), [ALPHA] * 2), y, loss).mean()
+    g = gradient(net, x, y, loss).flatten(1)
+    cosine = F.cosine_similarity(x.flatten(1), g)
+    same(net, objectives.build("pgd-at-gfa-first", options)(net, x, y, step())[0], task + 0.7 * (1 - cosine).mean())
+    across = (g.norm(dim=1) * (1 - cosine.square()).sqrt()).square()
+    same(net, objectives.build("pgd-at-tangential", options)(net, x, y, step())[0], task + 0.7 * across.mean())
+    deep = gfa_terms(net, x, y, lam=1.0, layers="deep", loss=loss, form="negative", weights=[1.0, 2.0])
+    value, log = objectives.build("pgd-at-gfa-deep", dict(options, form="negative", weights=[1, 2], target=0.3))(net, x, y, step())
+    same(net, value, task + 0.7 * deep.penalty)
+    first, second = (a.mean() for a in deep.alignments.values())
+    assert log[REACHED].item() == pytest.approx(-(first + 2 * second).item() / 3, rel=1e-10)
+
+
 @pytest.mark.parametrize("layers", ["first", "deep"])
 @pytest.mark.parametrize("loss", ["mse", "ce"])
 def test_a_fixed_scale_is_weight_normalisation_with_constant_lengths(layers, loss):
@@ -254,6 +275,7 @@ TRAINED = {
     "gradalign": dict(lam=0.2, options=dict(eps=0.15)),
     "cure": dict(lam=2.0, warmup=0.5),
     "mart": dict(options=dict(eps=0.15, alpha=0.06, attack_steps=4)),
+    "pgd-at-tangential": dict(lam=1.0, options=dict(eps=0.15, alpha=0.06, attack_steps=4)),
 }
 
 
@@ -273,6 +295,15 @@ def test_they_buy_robustness(plain, name):
     last = record["history"][-1]
     assert record["status"] == "finished" and last["val_accuracy"] > 0.8
     assert last["val_robust_accuracy"] > plain["val_robust_accuracy"] + 0.03
+
+
+@pytest.mark.parametrize("name", ["gfa-first-fixed-scale", "pgd-at-gfa-first"])
+def test_gfa_in_other_company_aligns_too_and_follows_a_target(plain, name):
+    options = {"eps": 0.05, "attack_steps": 2} if name.startswith("pgd") else {}
+    record = fit(name, options={**options, "target": 0.4}).record
+    last = record["history"][-1]
+    assert record["status"] == "finished" and last["val_accuracy"] > 0.8 and last["val_alignment"] > plain["val_alignment"] + 0.1
+    assert last["train_reached"] == pytest.approx(0.4, abs=0.1)
 
 
 def test_lengths_are_held_to_the_end_and_a_stopped_run_goes_on_alike(tmp_path, monkeypatch):

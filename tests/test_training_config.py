@@ -93,6 +93,9 @@ OPTIONS = [
     ("mart", "beta", -1),
     ("tangential-gnr", "loss", "l2"),
     ("gfa-deep-fixed-scale", "form", "cosine"),
+    ("pgd-at-gfa-first", "eps", 8),
+    ("pgd-at-gfa-deep", "form", "cosine"),
+    ("pgd-at-tangential", "alpha", 0),
 ]
 
 
