@@ -58,4 +58,5 @@ def objective(model, x, y, step, **options):
     return gfa.objective(FixedScale(model), x, y, step, **options)
 
 
-objective.__signature__ = inspect.signature(gfa.objective)  # its keywords and their defaults are those of GFA
+# Its keywords and their defaults are those of GFA.
+objective.__signature__ = inspect.signature(gfa.objective)  # type: ignore[attr-defined]
