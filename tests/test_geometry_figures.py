@@ -6,6 +6,7 @@ import math
 import matplotlib
 import numpy as np
 import pytest
+import seaborn as sns
 from matplotlib import pyplot as plt
 from matplotlib.colors import LogNorm
 from matplotlib.contour import ContourSet
@@ -209,3 +210,10 @@ def test_every_table_has_a_row_for_each_defence(records, name, kept):
 def test_cells():
     assert wording.cell([0.12345]) == "0.123" and wording.cell([]) == "–"
     assert wording.cell([1.0, 3.0]) == "2 ± 1.4" and wording.cell([math.nan, 1.0]) == "–"
+
+
+def test_defences_keep_their_colours_as_others_join_and_none_looks_like_another():
+    first = ["standard", "gfa-first", "gfa-deep", "pgd-at", "gnr", "trades"]
+    assert [PALETTE[name] for name in first] == list(sns.color_palette("colorblind"))[:6]
+    for look in (PALETTE, geometry_figures.MARKERS, geometry_figures.HATCHES):
+        assert list(look) == list(DEFENCE_NAMES) and len(set(look.values())) == len(look)

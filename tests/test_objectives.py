@@ -122,16 +122,20 @@ def test_trades_attacks_in_eval_mode_and_trains_in_training_mode():
 
 # Forward passes, counted by hand: see below.
 COSTS = {"standard": 3, "gfa-first": 6, "gfa-deep": 6, "pgd-at": 17, "gnr": 6, "trades": 2 * 10 + 1 + 6}
+COSTS |= {"tangential-gnr": 6, "gradalign": 2 + 3 + 2 + 6, "cure": 12, "mart": 2 * 10 + 6, "pgd-at-tangential": 17 + 6}
+COSTS |= {"gfa-first-fixed-scale": 6, "gfa-deep-fixed-scale": 6, "pgd-at-gfa-first": 17 + 6, "pgd-at-gfa-deep": 17 + 6}
 
 
 @pytest.mark.parametrize("name", list(COSTS))
 def test_the_arithmetic_of_a_step(name):
     """Forward F, backward 2F; GFA and GNR add an input gradient and its backward pass; PGD-7 adds 7 · 2F; TRADES has ten
-    attack steps, the clean prediction they start from, and two images to train on. The first layer's
+    attack steps, the clean prediction they start from, and two images to train on; MART the same without the prediction.
+    GradAlign has one attack step and two input gradients, of which one is a constant; CURE differentiates two. The first layer's
     input gradient is not needed by plain training, and tiny layers are counted whole: a tenth of slack."""
+    assert set(COSTS) == set(objectives.OBJECTIVES)
     net = models.build("mlp", (1, 8, 8), 10, seed=0)
     x, y = images(16, (1, 8, 8), 10)
-    objective = objectives.build(name, {"attack_steps": 7} if name == "pgd-at" else {})
+    objective = objectives.build(name, {"attack_steps": 7} if name.startswith("pgd-at") else {})
     before = [p.clone() for p in net.parameters()]
     cost = step_cost(net, lambda twin: objective(twin, x, y, step(0.5))[0], x)
     multiplications = sum(2 * p.numel() for p in net.parameters() if p.dim() == 2)
@@ -193,6 +197,6 @@ def test_the_other_defences_buy_robustness_too(trained, name):
 
 def test_every_objective_is_documented_and_takes_a_loss():
     for name, objective in objectives.OBJECTIVES.items():
-        assert objectives.option_defaults(name)["loss"] == "mse", name
+        assert objectives.option_defaults(name)["loss"] == ("ce" if name == "mart" else "mse"), name
         assert getattr(objective, "func", objective).__module__.startswith("deepdefense.objectives.")
     assert data.SPECS.keys() >= {"digits"}

@@ -84,6 +84,18 @@ OPTIONS = [
     ("trades", "beta", "6"),
     ("trades", "attack_steps", 0),
     ("trades", "eps", 8),
+    ("gradalign", "step_size", 0),
+    ("gradalign", "attack_start", "random"),
+    ("gradalign", "detach_clean", 1),
+    ("cure", "h", 0),
+    ("cure", "h", math.nan),
+    ("mart", "loss", "mse"),
+    ("mart", "beta", -1),
+    ("tangential-gnr", "loss", "l2"),
+    ("gfa-deep-fixed-scale", "form", "cosine"),
+    ("pgd-at-gfa-first", "eps", 8),
+    ("pgd-at-gfa-deep", "form", "cosine"),
+    ("pgd-at-tangential", "alpha", 0),
 ]
 
 
@@ -182,10 +194,10 @@ def test_parameters_go_before_the_profile_and_the_profile_before_the_defaults(pr
         if name not in ("objective", "options"):
             assert value == own.get(name, getattr(TrainConfig(), name)), name
     assert run.objective == objective and options.items() <= run.options.items()
-    assert (run.lam > 0) == objective.startswith(("gfa", "gnr"))
+    assert (run.lam > 0) == (objective not in ("standard", "pgd-at", "trades", "mart")), "all others weigh a penalty by it"
     changed = make(profile, objective, lr=0.5, loss="ce", epochs=None, lam=None)
     assert changed == replace(run, lr=0.5, options={**options, "loss": "ce"})
-    assert changed.loss == "ce" and run.loss == "mse"
+    assert changed.loss == "ce" and run.loss == ("ce" if objective == "mart" else "mse")
     assert own == {k: v for k, v in own.items() if getattr(make(profile, objective), k) == v}, "profiles are not altered"
 
 

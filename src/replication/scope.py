@@ -12,7 +12,9 @@ CNN, MLP = ("cifar10", "cnn"), ("fashion_mnist", "mlp")
 LEVELS = (1, 2, 4, 8, 12, 16)  # eps in grey levels, 1/255
 DEFENCE_NAMES = {
     "standard": "plain", "gfa-first": "GFA-FIRST", "gfa-deep": "GFA-DEEP", "pgd-at": "PGD-7 training",
-    "gnr": "GNR", "trades": "TRADES",
+    "gnr": "GNR", "trades": "TRADES", "tangential-gnr": "tangential GNR", "gradalign": "GradAlign", "cure": "CURE", "mart": "MART",
+    "gfa-first-fixed-scale": "GFA-FIRST, fixed scale", "gfa-deep-fixed-scale": "GFA-DEEP, fixed scale",
+    "pgd-at-gfa-first": "PGD-7 + GFA-FIRST", "pgd-at-gfa-deep": "PGD-7 + GFA-DEEP", "pgd-at-tangential": "PGD-7 + tangential GNR",
 }  # fmt: skip
 NORM_NAMES = {"linf": "L∞", "l2": "L2"}
 LOSSES = ("mse", "ce", "margin")  # of the measures

@@ -13,7 +13,7 @@ from functools import partial
 
 import torch
 
-from . import gfa, gnr, pgd_at, standard, trades
+from . import cure, gfa, gfa_fixed_scale, gnr, gradalign, mart, pgd_at, pgd_at_gfa, pgd_at_tangential, standard, tangential_gnr, trades
 
 
 @dataclass(frozen=True)
@@ -31,6 +31,15 @@ OBJECTIVES: dict[str, Callable] = {
     "pgd-at": pgd_at.objective,
     "gnr": gnr.objective,
     "trades": trades.objective,
+    "tangential-gnr": tangential_gnr.objective,
+    "gradalign": gradalign.objective,
+    "cure": cure.objective,
+    "mart": mart.objective,
+    "gfa-first-fixed-scale": partial(gfa_fixed_scale.objective, layers="first"),
+    "gfa-deep-fixed-scale": partial(gfa_fixed_scale.objective, layers="deep"),
+    "pgd-at-gfa-first": partial(pgd_at_gfa.objective, layers="first"),
+    "pgd-at-gfa-deep": partial(pgd_at_gfa.objective, layers="deep"),
+    "pgd-at-tangential": pgd_at_tangential.objective,
 }
 
 

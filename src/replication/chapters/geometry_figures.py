@@ -22,8 +22,14 @@ from .style import PALETTE
 
 PARTS = ("whole", "radial", "tangential")
 LINES = dict(zip(DIRECTIONS, [("-", "o"), ("--", "s"), (":", "^")], strict=True))
-MARKERS = dict(zip(DEFENCE_NAMES, "osD^vP", strict=True))
-HATCHES = dict(zip(DEFENCE_NAMES, ["", "//", "\\\\", "..", "xx", "--"], strict=True))  # colour is not all there is
+MARKERS = dict(zip(DEFENCE_NAMES, "osD^vPX<>*hpdH8", strict=True))
+HATCHES = dict(  # colour is not all there is
+    zip(
+        DEFENCE_NAMES,
+        ["", "//", "\\\\", "..", "xx", "--", "++", "oo", "||", "**", "OO", "//..", "\\\\..", "xx..", "--.."],
+        strict=True,
+    )
+)
 WIDE = 10  # ranges that differ by this factor are drawn on a logarithmic scale
 
 

@@ -8,7 +8,8 @@ import seaborn as sns
 
 from ..scope import DEFENCE_NAMES
 
-PALETTE = dict(zip(DEFENCE_NAMES, sns.color_palette("colorblind", len(DEFENCE_NAMES)), strict=True))
+COLOURS = [*sns.color_palette("colorblind"), *sns.color_palette("dark")]
+PALETTE = dict(zip(DEFENCE_NAMES, COLOURS[: len(DEFENCE_NAMES)], strict=True))
 
 
 def style(dpi: int = 110) -> None:
