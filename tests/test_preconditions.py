@@ -30,9 +30,9 @@ IMAGES = {
     "NaN": (torch.where(X > 0.99, torch.nan, X), Y, "x holds NaN"),
     "short": (X, Y[:5], "one class index for each of 6 samples"),
     "one-hot": (X, torch.eye(10)[Y], "one class index for each"),
-    "float labels": (X, Y.float(), "whole numbers, got torch.float32"),
+    "float labels": (X, Y.float(), r"whole numbers \(any integer type\), got torch.float32"),
     "negative": (X, Y - 20, "at least 0"),
-    "too large": (X, Y + 20, "the model has 10, the largest label is"),
+    "too large": (X, Y + 20, "class indices from 0 to 9; these range from 2[0-9] to 2[0-9]"),
 }
 
 

@@ -42,7 +42,9 @@ PROFILES: dict[str, dict] = {
         "pgd-at-tangential": dict(lam=10.0),
     },
     "paper": {
-        "shared": dict(data="cifar10", model="cnn", epochs=100, batch_size=128, lr=1e-3, augment="crop-flip"),
+        "shared": dict(
+            data="cifar10", model="cnn", epochs=30, batch_size=128, lr=1e-3, augment="crop-flip", val_size=1000, stop_at_chance=2
+        ),
         "gfa-first": dict(lam=2.7, warmup=1.0),
         "gfa-deep": dict(lam=0.6, warmup=1.0),
         "gnr": dict(lam=10.0),
