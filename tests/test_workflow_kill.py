@@ -155,7 +155,7 @@ def test_changed_code_trains_anew(whole):
     (folder,) = (whole / "kept" / "runs").glob("digits-cnn-gfa-first-*")
     before = files.read_json(folder / "run.json")
     path = whole / "src" / "deepdefense" / "objectives" / "gfa.py"
-    changed = path.read_text().replace("return terms.loss, {", "return 0.5 * terms.loss, {", 1)
+    changed = path.read_text().replace("return terms.loss, ", "return 0.5 * terms.loss, ", 1)
     path.write_text(changed)
     done = checkout.reproduce(whole, "trained")
     assert done.returncode == 0 and "[1/1] train digits-cnn-gfa-first" in done.stdout, done.stdout + done.stderr
