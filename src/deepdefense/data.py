@@ -101,7 +101,8 @@ class Dataset:
 
     @property
     def in_shape(self) -> tuple[int, int, int]:
-        return tuple(self.train.x.shape[1:])
+        channels, height, width = self.train.x.shape[1:]
+        return channels, height, width
 
     def to(self, device) -> "Dataset":
         return replace(self, train=self.train.to(device), val=self.val.to(device), test=self.test.to(device))
@@ -133,7 +134,7 @@ def load(name: str, root: str | Path | None = None) -> Dataset:
         return _assemble(name, _digits())
     folder = Path(root).expanduser() if root is not None else paths.data_root()
     npz = folder / f"{name}.npz"
-    arrays = _read_npz(npz) if npz.exists() else _read_torchvision(name, folder)
+    arrays = _read_npz(npz) if npz.exists() else _read_torchvision(name, spec.torchvision, folder)
     _check(arrays, spec, npz if npz.exists() else folder)
     return _assemble(name, arrays)
 
@@ -185,12 +186,12 @@ def _archives(dataset_class) -> list[tuple[str, str]]:
     return [(f"{dataset_class.__name__}/raw/{file}", md5) for file, md5 in dataset_class.resources]
 
 
-def _read_torchvision(name: str, folder: Path) -> dict[str, np.ndarray]:
+def _read_torchvision(name: str, class_name: str, folder: Path) -> dict[str, np.ndarray]:
     """torchvision's copy: unpacked files in `folder` where it has their checksums, else its archives, else a download."""
     import torchvision
     from torchvision.datasets.utils import check_integrity
 
-    dataset_class = getattr(torchvision.datasets, SPECS[name].torchvision)
+    dataset_class = getattr(torchvision.datasets, class_name)
     archives = _archives(dataset_class)
 
     def read(where: Path, download: bool) -> dict[str, np.ndarray]:
@@ -221,10 +222,10 @@ def _read_torchvision(name: str, folder: Path) -> dict[str, np.ndarray]:
             (scratch / path).parent.mkdir(parents=True, exist_ok=True)
             shutil.copyfile(folder / path, scratch / path)
         arrays = read(scratch, download=True)
-        for path in [] if complete else [item for item in scratch.rglob("*") if item.is_file()]:
-            target = folder / path.relative_to(scratch)
+        for file in [] if complete else [item for item in scratch.rglob("*") if item.is_file()]:
+            target = folder / file.relative_to(scratch)
             target.parent.mkdir(parents=True, exist_ok=True)
-            path.replace(target)
+            file.replace(target)
         return arrays
     except READ_ERRORS as error:
         raise DataError(

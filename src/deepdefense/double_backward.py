@@ -22,6 +22,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 from torch.autograd.function import once_differentiable
+from torch.autograd.graph import Node
 from torch.nn.attention import SDPBackend, sdpa_kernel
 from torch.overrides import TorchFunctionMode
 
@@ -35,7 +36,8 @@ def depends_only_on(value: Tensor, x: Tensor) -> bool:
         return True
     if value.grad_fn is None:
         return not value.requires_grad
-    seen, stack = set(), [value.grad_fn]
+    seen: set[Node] = set()
+    stack: list[Node | None] = [value.grad_fn]
     while stack:
         node = stack.pop()
         if node is None or node in seen:
@@ -67,10 +69,11 @@ def check_second_derivative(model: nn.Module, grads: Sequence[Tensor]) -> None:
     """A ValueError if the graph of `grads` holds an operation of `model` that torch cannot differentiate again."""
     if model in _looked_at:
         return
-    seen, stack = {None}, [g.grad_fn for g in grads]
+    seen: set[Node] = set()
+    stack = [g.grad_fn for g in grads]
     while stack:
         node = stack.pop()
-        if node in seen:
+        if node is None or node in seen:
             continue
         seen.add(node)
         reason = _no_derivative(node)
@@ -149,9 +152,10 @@ def _pair(value) -> tuple[int, int] | None:
     return None
 
 
-def _autocast(*tensors: Tensor | None) -> list[Tensor | None]:
+def _autocast(first: Tensor, *others: Tensor | None) -> list[Tensor | None]:
     """What autocast would make of the arguments of a convolution or a product."""
-    kind = tensors[0].device.type
+    tensors = (first, *others)
+    kind = first.device.type
     if not torch.is_autocast_enabled(kind):
         return list(tensors)
     dtype = torch.get_autocast_dtype(kind)

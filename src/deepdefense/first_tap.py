@@ -28,10 +28,10 @@ OF_STATISTICS = set("sqrt rsqrt square pow __pow__ reciprocal __rtruediv__ maxim
 
 def leads_to(start: Tensor, end, around=None) -> bool:
     """Does a path of the graph lead from `start` down to `end`, a node or a leaf, that does not go through the node `around`?"""
-    seen, stack = {None, around}, [start.grad_fn]
+    seen, stack = {around}, [start.grad_fn]
     while stack:
         node = stack.pop()
-        if node in seen:
+        if node is None or node in seen:
             continue
         if node is end or getattr(node, "variable", None) is end:
             return True

@@ -118,12 +118,15 @@ def _gradients(task: Tensor, caught: list[taps.Tap], **options) -> tuple[Tensor,
             )
     values = [tap.value for tap in caught]
     attached = task.requires_grad and all(value.requires_grad for value in values)
-    grads = torch.autograd.grad(task.sum(), values, allow_unused=True, **options) if attached else [None] * len(values)
-    cut = [repr(tap.name) for tap, g in zip(caught, grads, strict=True) if g is None]
+    found: Sequence[Tensor | None] = [None] * len(values)
+    if attached:
+        found = torch.autograd.grad(task.sum(), values, allow_unused=True, **options)
+    cut = [repr(tap.name) for tap, g in zip(caught, found, strict=True) if g is None]
     if cut:
         raise ValueError(
             f"the loss has no gradient at {', '.join(cut)} (a no_grad or detach inside the model?), so nothing can be aligned there"
         )
+    grads = tuple(g for g in found if g is not None)
     for tap, g in zip(caught, grads, strict=True):
         if g.dtype == torch.float16 and g.device.type == "cpu":
             weak = (g.detach().flatten(1).abs().amax(1) < torch.finfo(g.dtype).tiny) & (task.detach() != 0)
@@ -155,7 +158,7 @@ def layer_gradients(
         grads = _gradients(task, caught)
     lost = task.detach().isnan()
     if lost.any():
-        grads = [g.masked_fill(lost.view(-1, *[1] * (g.dim() - 1)), torch.nan) for g in grads]
+        grads = tuple(g.masked_fill(lost.view(-1, *[1] * (g.dim() - 1)), torch.nan) for g in grads)
     return {tap.name: (tap.value.detach(), g) for tap, g in zip(caught, grads, strict=True)}
 
 

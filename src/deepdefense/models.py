@@ -24,6 +24,9 @@ SCALINGS = ("symmetric", "unit")
 class Classifier(nn.Module):
     """`body((x − shift) / scale)`: x (B, C, H, W) in [0, 1] -> logits (B, K)."""
 
+    shift: Tensor
+    scale: Tensor
+
     def __init__(self, body: nn.Module, in_shape: Sequence[int], shift: Sequence[float], scale: Sequence[float]):
         super().__init__()
         self.in_shape = tuple(in_shape)

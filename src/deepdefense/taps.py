@@ -113,10 +113,10 @@ def forward(model: nn.Module, x: Tensor, layers: str | Sequence[str], *, warn: b
             logits, caught = forward(model, x.detach().clone().requires_grad_(), layers, warn=warn)
         return logits.detach(), [replace(tap, value=tap.value.detach()) for tap in caught]
     called: set[str] = set()
-    follow = FollowImage(x) if image else nullcontext()
-    with record(model, [name for name in names if name != IMAGE], called) as caught, follow:
+    follow = FollowImage(x) if image else None
+    with record(model, [name for name in names if name != IMAGE], called) as caught, follow or nullcontext():
         logits = check_run(model, x)
-    if image:
+    if follow:
         caught = _image_first(follow, logits, caught, x)
     reached = {tap.name.split("#")[0] for tap in caught} | {IMAGE}
     missed = [] if isinstance(layers, str) else [name for name in layers if name not in reached]

@@ -31,7 +31,7 @@ DLR_CLASSES = 4  # the targeted DLR loss divides by a difference of the first, t
 class Log:
     """What the authors' code takes for its logger: keeps the warnings."""
 
-    def __init__(self):
+    def __init__(self) -> None:
         self.messages: list[str] = []
 
     def warning(self, message: str) -> None:
@@ -95,7 +95,7 @@ def _square_inside() -> type[SquareAttack]:
         if source.count(before) != 2:  # L2 and L1
             raise ImportError("this version of pyautoattack is not the one whose Square attack can be mended; install 0.2.0")
         source = source.replace(before, after)
-    space = {}
+    space: dict[str, object] = {}
     exec(compile(source, f"<{SquareAttack.__module__}, mended>", "exec"), vars(inspect.getmodule(SquareAttack)), space)
     return type("SquareInside", (SquareAttack,), space)
 

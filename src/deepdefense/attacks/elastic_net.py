@@ -92,8 +92,7 @@ def elastic_net(
     for search in range(searches):
         if search == searches - 1 and searches >= 10:
             consts = upper.clamp(max=1e10)  # once more with what has succeeded
-        options = dict(rule=rule, steps=steps, beta=beta, stepsize=stepsize, early=early)
-        found, size = _descend(view, x, y, consts, **options)
+        found, size = _descend(view, x, y, consts, rule=rule, steps=steps, beta=beta, stepsize=stepsize, early=early)
         best = torch.where(per_image(size < best_size, x), found, best)
         best_size = torch.minimum(size, best_size)
         success = size.isfinite()

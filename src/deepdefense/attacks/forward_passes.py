@@ -51,7 +51,7 @@ There are as many backward passes at most, but for Square and RayS, which take n
 
 def passes_of(attack: Callable[..., Tensor], classes: int, inner: int) -> int | None:
     """Forward passes of one image, at most; None for an attack that is not of this table. inner: layers that features are read of."""
-    settings = {}
+    settings: dict[str, object] = {}
     while isinstance(attack, partial):
         settings = attack.keywords | settings
         attack = attack.func

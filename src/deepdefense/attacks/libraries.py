@@ -3,6 +3,7 @@
 import math
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from dataclasses import dataclass
 from importlib import import_module
 from types import ModuleType
 
@@ -32,6 +33,19 @@ def _finite(gradient: Tensor) -> Tensor:
     return gradient if math.isfinite(gradient.sum()) else gradient.nan_to_num()
 
 
+@dataclass
+class _Attacked:
+    """Images x that an attack is on, with what it has met: `silent` (B,), where the model gave no answer, and to which images."""
+
+    x: Tensor
+    y: Tensor
+    eps: float
+    norm: str
+    silent: Tensor
+    unanswered: Tensor | None = None
+    checked: bool = False  # its labels
+
+
 class View(nn.Module):
     """The model as an attack library may see it: switches of mode stop here, and `release` lets go of the model, since
     torchattacks leaves what it was given in a reference cycle (a default argument in `Attack.__setattr__`)."""
@@ -41,21 +55,22 @@ class View(nn.Module):
         self.training = False
         self._model = [model]  # in a list, so that it is no submodule
         self._dtype, self._default = like.dtype, torch.get_default_dtype()
-        self._ball: tuple[Tensor, Tensor, float, str] | None = None
+        self._attacked: _Attacked | None = None
         # Libraries look for a parameter's device.
         self.anchor = nn.Parameter(torch.empty(0, device=like.device), requires_grad=False)
 
     def forward(self, x: Tensor) -> Tensor:
         x = x.to(self._dtype)  # official FAB turns images into float32
-        if self._ball is None:
+        known = self._attacked
+        if known is None:
             return self._asked(x)
         if x.requires_grad:
             x.register_hook(_finite)
         logits = self._asked(x)
-        if self._first:
-            check_classes(self._ball[1], logits.shape[1])
-            self._first = False
-        return logits if math.isfinite(logits.detach().sum()) else self._made_finite(x.detach(), logits)
+        if not known.checked:
+            check_classes(known.y, logits.shape[1])
+            known.checked = True
+        return logits if math.isfinite(logits.detach().sum()) else _made_finite(known, x.detach(), logits)
 
     def _asked(self, x: Tensor) -> Tensor:
         if self._default == torch.get_default_dtype():
@@ -69,40 +84,41 @@ class View(nn.Module):
         The first answer checks the labels y. Logits and gradients arrive finite, and an image within eps of one of x
         to which the model gives no answer is kept: it is a mistake found, however the attack reads it.
         """
-        self._ball, self._first = (x, y, eps, norm), True
-        self._silent, self._unanswered = torch.zeros(len(x), dtype=torch.bool, device=x.device), None
-
-    def _made_finite(self, x: Tensor, logits: Tensor) -> Tensor:
-        """`logits` with great numbers for infinite ones, and 0, −1, −2, … (no ties) where there is no answer."""
-        silent = answers(logits.detach()) < 0
-        clean, _, eps, norm = self._ball
-        if self._unanswered is None:
-            self._unanswered = clean.clone()
-        for image in x[silent]:
-            if self._silent.all():
-                break
-            near = distances(clean, image.expand_as(clean), norm) <= eps + rounding(clean, eps, norm)
-            near &= ~self._silent & (image >= 0).all() & (image <= 1).all()
-            self._unanswered[near] = image
-            self._silent |= near
-        great = torch.finfo(logits.dtype).max / 8
-        stand_in = -torch.arange(logits.shape[1], device=logits.device, dtype=logits.dtype)
-        return torch.where(silent[:, None], stand_in, logits).clamp(-great, great)
+        self._attacked = _Attacked(x, y, eps, norm, torch.zeros(len(x), dtype=torch.bool, device=x.device))
 
     def worst(self, x_adv: Tensor) -> Tensor:
         """`x_adv`, but for images that the model gets right there and gave no answer to elsewhere: then that one."""
-        if self._unanswered is None:
+        known = self._attacked
+        if known is None or known.unanswered is None:
             return x_adv
-        index = self._silent.nonzero().squeeze(1)
+        index = known.silent.nonzero().squeeze(1)
         with torch.no_grad():
-            right = index[answers(self._asked(x_adv[index].to(self._dtype))) == self._ball[1][index]]
+            right = index[answers(self._asked(x_adv[index].to(self._dtype))) == known.y[index]]
         x_adv = x_adv.clone()
-        x_adv[right] = self._unanswered[right].to(x_adv.dtype)
+        x_adv[right] = known.unanswered[right].to(x_adv.dtype)
         return x_adv
 
     def release(self) -> None:
         self._model.clear()
-        self._ball = self._silent = self._unanswered = None
+        self._attacked = None
+
+
+def _made_finite(known: _Attacked, x: Tensor, logits: Tensor) -> Tensor:
+    """`logits` with great numbers for infinite ones, and 0, −1, −2, … (no ties) where there is no answer; `known` takes note of those."""
+    silent = answers(logits.detach()) < 0
+    clean, eps, norm = known.x, known.eps, known.norm
+    if known.unanswered is None:
+        known.unanswered = clean.clone()
+    for image in x[silent]:
+        if known.silent.all():
+            break
+        near = distances(clean, image.expand_as(clean), norm) <= eps + rounding(clean, eps, norm)
+        near &= ~known.silent & (image >= 0).all() & (image <= 1).all()
+        known.unanswered[near] = image
+        known.silent |= near
+    great = torch.finfo(logits.dtype).max / 8
+    stand_in = -torch.arange(logits.shape[1], device=logits.device, dtype=logits.dtype)
+    return torch.where(silent[:, None], stand_in, logits).clamp(-great, great)
 
 
 @contextmanager

@@ -97,7 +97,7 @@ def climb(
         best = torch.where(per_image(better, x), x_adv, best)
         best_value = torch.where(better, value, best_value)
         best_fooled = best_fooled | fooled
-        if gradient is not None:
+        if size is not None and gradient is not None:
             x_adv = move(x_adv, gradient, low, high, size)
     return Ascent(x_adv, best, torch.stack(values), torch.stack(fools))
 

@@ -116,8 +116,8 @@ def deepfool(
     Draws nothing: `seed` has no effect.
     """
     positive(steps=steps, rivals=rivals, overshoot=overshoot)
-    options = dict(norm=norm, steps=steps, overshoot=overshoot, rivals=rivals)
-    return _search("DeepFool", model, x, y, seed, lambda view, x, y: _deepfool(view, x, y, **options))
+    run = partial(_deepfool, norm=norm, steps=steps, overshoot=overshoot, rivals=rivals)
+    return _search("DeepFool", model, x, y, seed, run)
 
 
 deepfool_l2, deepfool_linf = partial(deepfool, norm="l2"), partial(deepfool, norm="linf")
@@ -127,7 +127,7 @@ def _almost(y: Tensor, slack: Tensor | None = None):
     """foolbox's criterion "misclassified", met by NaN logits, and already within `slack` (n,) of the boundary, in logits."""
     base = library("foolbox").criteria.Misclassification
 
-    class Almost(base):
+    class Almost(base):  # type: ignore[misc, valid-type]  # imported when it is needed
         def __call__(self, perturbed, outputs):
             logits = outputs.raw
             met = wrong(logits, y)
@@ -256,8 +256,8 @@ def ead(
     if rule not in ("en", "l1"):
         raise ValueError(f"rule must be 'en' or 'l1', got {rule!r}")
     positive(steps=steps, searches=searches, beta=beta, stepsize=stepsize, const=const)
-    options = dict(rule=rule, steps=steps, searches=searches, beta=beta, stepsize=stepsize, const=const, early=early)
-    return _search("EAD", model, x, y, seed, lambda view, x, y: elastic_net(view, x, y, **options))
+    run = partial(elastic_net, rule=rule, steps=steps, searches=searches, beta=beta, stepsize=stepsize, const=const, early=early)
+    return _search("EAD", model, x, y, seed, run)
 
 
 """The attacks whose per-image minimum answers for each norm (`nearest.minimum_over`)."""

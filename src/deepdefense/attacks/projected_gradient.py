@@ -64,8 +64,19 @@ def loss_pgd(
     alpha: step size, eps/4 by default; keep_best=False gives the last iterate (Madry et al. 2018, for training)
     generator: source of the random start, on x's device; without one a fresh generator with `seed`
     """
-    options = dict(eps=eps, steps=steps, alpha=alpha, loss=loss, random_start=random_start, generator=generator, seed=seed)
-    ascent = trace_pgd(model, x, y, score_last=keep_best, **options)
+    ascent = trace_pgd(
+        model,
+        x,
+        y,
+        eps=eps,
+        steps=steps,
+        alpha=alpha,
+        loss=loss,
+        random_start=random_start,
+        score_last=keep_best,
+        generator=generator,
+        seed=seed,
+    )
     return check_output(x.detach(), ascent.best if keep_best else ascent.last, eps, "PGD")
 
 

@@ -41,7 +41,7 @@ MINIMUM: dict[str, dict[str, Attack]] = {
 
 
 def _standard(model: nn.Module, x: Tensor, norm: str) -> dict[str, Attack]:
-    parts = (autoattack.apgd_ce, autoattack.apgd_t, autoattack.fab_t, autoattack.square)
+    parts: tuple[Attack, ...] = (autoattack.apgd_ce, autoattack.apgd_t, autoattack.fab_t, autoattack.square)
     return {name: partial(part, norm=norm) for name, part in zip(autoattack.PARTS, parts, strict=True)}
 
 
@@ -92,13 +92,12 @@ def suite_adaptive(
         classes = model(x[:1]).shape[1]
     losses = ["ce", "margin", *(["dlr"] if classes > 2 else [])]
     losses += [training_loss] if training_loss not in losses else []
-    suite = {f"PGD {loss}": partial(loss_pgd, steps=steps, loss=loss) for loss in losses}
+    suite: dict[str, Attack] = {f"PGD {loss}": partial(loss_pgd, steps=steps, loss=loss) for loss in losses}
     suite["PGD margin, restarts"] = partial(restarted_pgd, steps=steps, restarts=restarts)
     suite["PGD scaled logits"] = partial(scaled_pgd, steps=steps)
     suite["multi-targeted PGD"] = partial(multi_targeted_pgd, steps=steps, restarts=restarts)
     for place in ("clean", "iterate"):
-        options = dict(steps=steps, training_loss=training_loss, at=place)
-        suite[f"orthogonal PGD, {place}"] = partial(orthogonal_pgd, **options)
+        suite[f"orthogonal PGD, {place}"] = partial(orthogonal_pgd, steps=steps, training_loss=training_loss, at=place)
     suite["tangential PGD"] = partial(tangential_pgd, steps=steps, restarts=restarts)
     if inner_layers(model, x):
         suite["features, away"] = partial(feature_pgd, steps=steps)

@@ -21,7 +21,7 @@ def passes(attack: Attack, classes: int) -> int:
     if known is not None:
         return known
     settings = settings_of(attack)
-    counts = [settings[name] for name in COUNTS if isinstance(settings.get(name), int)]
+    counts = [count for name in COUNTS if isinstance(count := settings.get(name), int)]
     return math.prod(counts) if counts else UNKNOWN
 
 

@@ -247,11 +247,11 @@ def _check_gradients(model: nn.Module, x: Tensor, y: Tensor) -> list[dict]:
             check_logits(logits, y)
             total = loss(logits.to(torch.promote_types(logits.dtype, torch.float32)), y).sum()
             (gradient,) = torch.autograd.grad(total, images, allow_unused=True) if total.requires_grad else (None,)
-        _require(
-            gradient is not None,
-            "the model's output has no gradient with respect to its input (a no_grad, inference_mode or detach inside?); "
-            "give the model without it, or with a differentiable stand-in: gradient attacks have nothing to go by",
-        )
+        if gradient is None:
+            raise DoorError(
+                "the model's output has no gradient with respect to its input (a no_grad, inference_mode or detach inside?); "
+                "give the model without it, or with a differentiable stand-in: gradient attacks have nothing to go by"
+            )
         flat = gradient.flatten(1)
         zero, undefined = int((flat == 0).all(1).sum()), int((~flat.isfinite()).any(1).sum())
         if zero:

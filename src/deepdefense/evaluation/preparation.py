@@ -41,7 +41,7 @@ def writable(folder: str | Path | None) -> Path | None:
 
 def classes_needed(attack: Attack) -> int:
     """The least number of classes that a model must tell apart for `attack`."""
-    return max(CLASSES.get(function_of(attack), 2), LOSS_CLASSES.get(settings_of(attack).get("loss"), 2))
+    return max(CLASSES.get(function_of(attack), 2), LOSS_CLASSES.get(str(settings_of(attack).get("loss")), 2))
 
 
 def possible(chosen: Mapping[str, Mapping[str, Attack]], classes: int) -> tuple[dict[str, dict[str, Attack]], list[dict[str, str]]]:

@@ -58,7 +58,8 @@ def choose(suites: Sequence | Mapping | None, model: nn.Module, x: Tensor, norm:
     chosen: dict[str, dict[str, Attack]] = {}
     for item in [suites] if isinstance(suites, str | Mapping) else suites:
         own = isinstance(item, Mapping)
-        for name, members in (item if own else {item: suite(item, model, x, norm, **known)}).items():
+        given = item if isinstance(item, Mapping) else {item: suite(item, model, x, norm, **known)}
+        for name, members in given.items():
             if own and name == STANDARD:
                 raise ValueError(f"{STANDARD!r} is AutoAttack as its authors run it; give a suite of your own another name")
             if name in chosen:
@@ -170,7 +171,7 @@ def run_attack(
         if bar is not None:
             bar.update(len(part))
     numbers = {key: array.numpy() for key, array in arrays.items()}
-    return Outcome(standing.cpu().numpy(), **numbers, cost=cost, settings=settings, bounded=takes_eps(attack)), undefined
+    return Outcome.of(standing.cpu().numpy(), numbers, cost=cost, settings=settings, bounded=takes_eps(attack)), undefined
 
 
 @dataclass(frozen=True)
@@ -215,14 +216,14 @@ class _Evaluation:
         for part in members:
             broke = ran.broken_by == autoattack.PARTS.index(part)
             arrays = {
-                "attacked": ran.attacked(part) & wanted,
                 "success": broke & wanted,
                 "prediction": torch.where(broke, ran.prediction, y),
                 "loss": torch.where(broke, loss, self.clean_loss),
                 **{n: far[n].masked_fill(~broke, torch.inf) for n in BALL_NORMS},
             }
-            outcomes[f"{STANDARD}/{part}"] = Outcome(
-                **{key: array.cpu().numpy() for key, array in arrays.items()},
+            outcomes[f"{STANDARD}/{part}"] = Outcome.of(
+                (ran.attacked(part) & wanted).cpu().numpy(),
+                {key: array.cpu().numpy() for key, array in arrays.items()},
                 cost=ran.cost.get(part, dict(NO_COST)),
                 settings=describe(members[part]),
                 cumulative=True,
@@ -231,7 +232,9 @@ class _Evaluation:
 
     def full(self, chosen: Mapping[str, Mapping[str, Attack]]) -> tuple[dict[str, Outcome], list[dict], list[dict | None]]:
         """Every attack on every image that is right: outcomes, warnings, what was read back."""
-        outcomes, warnings, taken = {}, [], []
+        outcomes: dict[str, Outcome] = {}
+        warnings: list[dict] = []
+        taken: list[dict | None] = []
         for name, members in chosen.items():
             if name == STANDARD:
                 parts, said, read = self.autoattack(members)
@@ -245,7 +248,9 @@ class _Evaluation:
 
     def cascade(self, chosen: Mapping[str, Mapping[str, Attack]], classes: int) -> tuple[dict[str, Outcome], list[dict], list[dict | None]]:
         """The same, cheapest attack first, each on what the ones before have left."""
-        outcomes, warnings, taken = {}, [], []
+        outcomes: dict[str, Outcome] = {}
+        warnings: list[dict] = []
+        taken: list[dict | None] = []
         standing, order = self.right.clone(), in_order_of_cost(chosen, STANDARD, classes)
         with self._bar(sum(name is not None for _, name in order)) as bar:
             for suite_name, name in order:

@@ -55,6 +55,21 @@ class Outcome:
     bounded: bool = True
     cumulative: bool = False
 
+    @classmethod
+    def of(
+        cls,
+        attacked: np.ndarray,
+        arrays: Mapping[str, np.ndarray],
+        *,
+        cost: dict,
+        settings: str,
+        bounded: bool = True,
+        cumulative: bool = False,
+    ) -> "Outcome":
+        """With the arrays "success", "prediction", "linf", "l2" and "loss" from `arrays`."""
+        success, prediction, linf, l2, loss = (arrays[name] for name in ("success", "prediction", *DISTANCES, "loss"))
+        return cls(attacked, success, prediction, linf, l2, loss, cost, settings, bounded, cumulative)
+
     def columns(self) -> dict[str, pa.Array]:
         """{field: column}, null where the image was not attacked."""
         types = {
@@ -229,7 +244,7 @@ class Report:
             }
             arrays |= {name: _filled(table[f"{key}/{name}"], math.nan) for name in (*DISTANCES, "loss")}
             same = {name: row[name] for name in ("cost", "settings", "bounded", "cumulative")}
-            outcomes[key] = Outcome(attacked, **arrays, **same)
+            outcomes[key] = Outcome.of(attacked, arrays, **same)
         made = {"kind", "n", "clean", "worst_case", "suites", "attacks", "robustbench"}
         about = {key: value for key, value in record.items() if key not in made}
         return cls(table["label"].to_numpy(), table["prediction"].to_numpy(), outcomes, about)

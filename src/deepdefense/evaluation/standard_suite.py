@@ -4,6 +4,7 @@ import sys
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from functools import partial
 from importlib.metadata import version
 from pathlib import Path
 
@@ -173,10 +174,8 @@ def standard(
                     continue  # nothing is left: the authors skip the remaining parts, and so their check of Square
                 cost[part] = {"images": 0, "seconds": 0.0, "forward": 0, "backward": 0}
                 for count, batch in enumerate(index.split(batch_size)):
-                    tensors, facts = pieces.get(
-                        f"{part.lower()}-{count:05d}-{fingerprint(batch)[:8]}",  # never laid on other images
-                        lambda part=part, batch=batch: _batch(part, model, x[batch], y[batch], threat, settings[part]),
-                    )
+                    job = partial(_batch, part, model, x[batch], y[batch], threat, settings[part])
+                    tensors, facts = pieces.get(f"{part.lower()}-{count:05d}-{fingerprint(batch)[:8]}", job)  # never laid on other images
                     hit = batch[tensors["broken"].to(device)]
                     broken_by[hit] = number
                     prediction[hit] = tensors["prediction"].to(device)

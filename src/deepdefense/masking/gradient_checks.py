@@ -134,6 +134,7 @@ def check_invariance(subject: Subject) -> Check:
     in_double = None if isinstance(double, str) else double
     norms = {loss: _gradient_norms(subject, loss) for loss in dict.fromkeys(["ce", subject.settings.training_loss])}
     zero = {loss: int((norm == 0).sum()) for loss, norm in norms.items()}
+    double_only = None if in_double is None else int((in_double & ~by_loss["ce"]).sum())
     repeat = _repeat_difference(subject)
     numbers = {
         "broken by a scale only": by_best_scale,
@@ -141,7 +142,7 @@ def check_invariance(subject: Subject) -> Check:
         "broken by a loss only": by_best_loss,
         "best loss": best_loss,
         "broken by one loss and not by another": max(int((a & ~b).sum()) for a in by_loss.values() for b in by_loss.values()),
-        "broken in float64 only": None if in_double is None else int((in_double & ~by_loss["ce"]).sum()),
+        "broken in float64 only": double_only,
         "zero gradients": max(zero.values()),
         "largest difference of two passes": repeat,
         "n": n,
@@ -150,8 +151,8 @@ def check_invariance(subject: Subject) -> Check:
     for words, count in ((f"logits × {best_scale} break", by_best_scale), (f"PGD on {best_loss} breaks", by_best_loss)):
         if exceeds(count, n, LITTLE):
             failures.append(f"{words} {count} of {n} images that no white-box attack does")
-    if in_double is not None and exceeds(numbers["broken in float64 only"], n, LITTLE):
-        failures.append(f"float64 breaks {numbers['broken in float64 only']} of {n} images that float32 does not")
+    if double_only is not None and exceeds(double_only, n, LITTLE):
+        failures.append(f"float64 breaks {double_only} of {n} images that float32 does not")
     for loss, count in zero.items():
         if exceeds(count, n, NEVER):
             failures.append(f"{count} of {n} images have an input gradient of exactly zero in {loss}")
@@ -170,8 +171,8 @@ def check_invariance(subject: Subject) -> Check:
     also = f"Float64 could not be tried: {double.rstrip('.')}." if isinstance(double, str) else ""
     left = int(survived.sum())
     rules = [Rule(f"broken by a {what} only", count, left, n, LITTLE) for what, count in (("scale", by_best_scale), ("loss", by_best_loss))]
-    if in_double is not None:
-        rules.append(Rule("broken in float64 only", numbers["broken in float64 only"], int((~by_loss["ce"]).sum()), n, LITTLE))
+    if double_only is not None:
+        rules.append(Rule("broken in float64 only", double_only, int((~by_loss["ce"]).sum()), n, LITTLE))
     rules.append(Rule("zero gradients", max(zero.values()), n, n, NEVER))
     rules.append(Rule("two passes differ", int(repeat > 0), 1, 1, 0.0))
     return make(check_invariance, 2, "Scale, precision and loss do not matter", failures, fine, numbers, data, rules, n, also)
@@ -180,7 +181,7 @@ def check_invariance(subject: Subject) -> Check:
 def _most(broken: dict[str, Tensor], survived: Tensor) -> tuple[str, int]:
     """The name whose mask holds most survivors of the white-box attacks, and how many."""
     only = {name: int((mask & survived).sum()) for name, mask in broken.items()}
-    best = max(only, key=only.get)
+    best = max(only, key=only.__getitem__)
     return best, only[best]
 
 

@@ -166,7 +166,7 @@ def _rivals(asked: Request, tested: Subject, known: Evidence) -> dict[str, Mappi
         if known.black_box:
             black_box = known.black_box | {"RayS": black_box["RayS"]}
     if adaptive is None:
-        adaptive = default_adaptive(asked.model, tested.x, asked.substitutes, asked.settings) | known.adaptive
+        adaptive = {**default_adaptive(asked.model, tested.x, asked.substitutes, asked.settings), **known.adaptive}
     return {"black_box": black_box, "adaptive": adaptive, "substitutes": asked.substitutes}
 
 

@@ -7,8 +7,9 @@ how long and how fast it is trained.
 
 from collections.abc import Callable
 from copy import deepcopy
+from functools import partial
 from pathlib import Path
-from typing import TypedDict, Unpack
+from typing import TypedDict, Unpack, cast
 
 import torch
 import torch.nn.functional as F
@@ -21,7 +22,7 @@ from ..inference import frozen, seeded
 from ..losses import get_loss
 from ..storage import code_files
 from ..storage.identity import class_fingerprint, function_fingerprint, model_answers
-from ..storage.resumable import Pieces, fingerprint, model_fingerprint
+from ..storage.resumable import Piece, Pieces, fingerprint, model_fingerprint
 
 BatchLoss = Callable[[nn.Module, Tensor, Tensor], Tensor]
 
@@ -178,11 +179,15 @@ def standard_set(
         where = name.replace(" ", "-")
         if folder is not None:
             where += f"-{function_fingerprint([network, code])[:8]}"
-        weights, _ = pieces.get(where, lambda way=way, network=network: (way(network).state_dict(), {}))
+        weights, _ = pieces.get(where, partial(_weights, way, network))
         network.load_state_dict(weights)
         found[name] = network
     pieces.say_taken()
     return found
+
+
+def _weights(way: Callable[[nn.Module], nn.Module], network: nn.Module) -> Piece:
+    return way(network).state_dict(), {}
 
 
 def for_data(
@@ -202,5 +207,5 @@ def for_data(
     device = next((parameter.device for parameter in model.parameters()), torch.device("cpu"))
     x, y = images.train.images().to(device), images.train.y.to(device)
     found = standard_set(model, lambda: models.build("cnn", images.in_shape, len(images.classes)), x, y, eps=eps, folder=folder, **schedule)
-    tuned = {key: value for key, value in schedule.items() if key in ("batch_size", "seed")}
+    tuned = cast("Schedule", {key: value for key, value in schedule.items() if key in ("batch_size", "seed")})
     return found | {"undefended": undefended(model, x, y, loss=loss, **tuned)}

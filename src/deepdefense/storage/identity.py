@@ -77,7 +77,9 @@ def _codes(code: CodeType) -> list[CodeType]:
 
 def _names(code: CodeType) -> tuple[set[str], set[str]]:
     """(global names that `code` reads, names that it does nothing with but hand things to)."""
-    loaded, read, logged = set(), set(), set()
+    loaded: set[str] = set()
+    read: set[str] = set()
+    logged: set[str] = set()
     for part in _codes(code):
         steps = list(dis.get_instructions(part))
         for step, after in zip(steps, [*steps[1:], None], strict=True):

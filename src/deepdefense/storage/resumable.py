@@ -131,10 +131,10 @@ class Pieces:
 
     def say_taken(self) -> dict | None:
         """Say on stderr what was read instead of computed, and return it: {"pieces", "of", "made": [first, last]}."""
-        if not self.dates:
+        if self.folder is None or not self.dates:
             return None
-        taken = {"pieces": len(self.dates), "of": self.count, "made": [min(self.dates), max(self.dates)]}
-        first, last = taken["made"]
+        first, last = min(self.dates), max(self.dates)
+        taken = {"pieces": len(self.dates), "of": self.count, "made": [first, last]}
         when = f"made {first}" if first == last else f"made {first} to {last}"
         tqdm.write(f"{taken['pieces']} of {taken['of']} results are read from {place(self.folder)}, {when}", file=sys.stderr)
         return taken

@@ -3,6 +3,8 @@
 average ← decay · average + (1 − decay) · weights, after every step; after the first one it is the weights themselves
 """
 
+from collections.abc import Sequence
+
 import torch
 from torch import Tensor, nn
 from torch.optim.swa_utils import AveragedModel
@@ -16,7 +18,7 @@ def averaged(model: nn.Module, decay: float) -> AveragedModel:
     """
 
     @torch.no_grad()
-    def update(mine: list[Tensor], theirs: list[Tensor], _n) -> None:
+    def update(mine: Sequence[Tensor], theirs: Sequence[Tensor], _n: Tensor | int) -> None:
         for a, b in zip(mine, theirs, strict=True):
             a.copy_(torch.where(a == b, b, a.lerp(b, 1 - decay)) if a.is_floating_point() else b)
 

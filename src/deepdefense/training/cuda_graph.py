@@ -9,6 +9,7 @@ Not yet run on a GPU: `tests/test_cuda_graph.py` has the checks that need one, a
 
 import warnings
 from collections.abc import Callable
+from typing import cast
 
 import torch
 from torch import Tensor
@@ -48,7 +49,8 @@ class GraphedStep:
         self.step, self.recorder = step, recorder or CudaRecorder()
         self.reason: str | None = None
         self.replayed = 0
-        self._warm, self._log, self._generator = 0, None, None
+        self._warm = 0
+        self._log: dict[str, Tensor] | None = None
 
     def __call__(self, x: Tensor, y: Tensor, lam: float | Tensor, lr: float, generator: torch.Generator) -> dict[str, Tensor] | None:
         if self._warm == 0:
@@ -77,7 +79,8 @@ class GraphedStep:
     def _static(self) -> dict[str, Tensor]:
         """The step on the buffers; the rate is in the optimizer already."""
         rate = self.step.optimizer.param_groups[0]["lr"]
-        return self.step(self._x, self._y, self._lam, rate, self._generator)
+        log = self.step(self._x, self._y, self._lam, rate, self._generator)
+        return cast("dict[str, Tensor]", log)  # None is for a CPU alone
 
 
 def why_not(device: torch.device) -> str | None:

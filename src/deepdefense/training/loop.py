@@ -161,8 +161,8 @@ def fit(
 
     with resume.only_one(folder):
         finished = folder is not None and (folder / "run.json").exists()
-        so_far = resume.restore(training, finished=finished) if folder else Progress([])
-        if finished:
+        so_far = resume.restore(training, folder, finished=finished) if folder else Progress([])
+        if folder and finished:
             return Run(files.read_json(folder / "run.json"), training.network.eval(), _selected(training.network, so_far), folder)
         so_far.begin(environment)
         _epochs(training, so_far, progress)
@@ -190,7 +190,7 @@ def _epochs(training: Training, so_far: Progress, progress: bool) -> None:
         while len(so_far.history) < config.epochs and not validation.stopped(config, so_far.history, training.dataset.val.y):
             _epoch(training, so_far, bar)
             if training.folder:
-                resume.save(training, so_far)
+                resume.save(training, training.folder, so_far)
 
 
 def _make_step(config, model, objective, device, cuda_graph) -> tuple[TrainingStep, GraphedStep | None]:

@@ -24,7 +24,7 @@ def check(precision: str, device: torch.device) -> None:
 @contextmanager
 def arithmetic(precision: str) -> Iterator[None]:
     """How a GPU multiplies float32 numbers meanwhile; afterwards as before. Nothing to see on a CPU."""
-    switches = (torch.backends.cuda.matmul, torch.backends.cudnn.conv)
+    switches = (torch.backends.cuda.matmul, torch.backends.cudnn.conv)  # type: ignore[attr-defined]  # a module that is an object
     before = [switch.fp32_precision for switch in switches]
     for switch in switches:
         switch.fp32_precision = "tf32" if precision == "tf32" else "ieee"

@@ -92,7 +92,7 @@ class Progress:
 
     history: list[dict]
     best: dict | None = None  # {"epoch", "score", and with a folder "file", "sha256"}
-    best_weights: dict[str, torch.Tensor] | None = None  # on the CPU
+    best_weights: dict[str, torch.Tensor] = field(default_factory=dict)  # on the CPU; empty without a best epoch
     last: dict | None = None  # {"file", "sha256"}
     environment: dict | None = None  # where it was begun
     resumed: list[dict] = field(default_factory=list)  # date, commit and device of each time it was taken up again
@@ -130,13 +130,13 @@ def only_one(folder: Path | None) -> Iterator[None]:
         yield
 
 
-def restore(training: Training, *, finished: bool) -> Progress:
-    """The progress kept in the training's folder, with model and optimizer put where they were; a fresh one if there is none.
+def restore(training: Training, folder: Path, *, finished: bool) -> Progress:
+    """The progress kept in `folder`, the training's, with model and optimizer put where they were; a fresh one if there is none.
 
     ValueError if it is of another configuration, of other images, or of another objective or model of one's own; CheckpointError if
     it is damaged, or if the run is `finished` (its record is there) but its weights are not.
     """
-    config, folder = training.config, training.folder
+    config = training.config
     state = checkpoint.read_state(folder)
     if state is None:
         if finished:
@@ -165,22 +165,22 @@ def restore(training: Training, *, finished: bool) -> Progress:
     if training.loop is not None:
         training.loop.restore(state["loop"])
     best = state["best"]
-    best_weights = checkpoint.load_tensors(folder, best) if best else None
+    best_weights = checkpoint.load_tensors(folder, best) if best else {}
     checkpoint.tidy(folder, state)
     whole = len(state["history"]) == config.epochs
     begun = dict(environment=state.get("environment"), resumed=state.get("resumed", []), unfinished=not whole)
     return Progress(state["history"], best, best_weights, state["last"], **begun)
 
 
-def save(training: Training, so_far: Progress) -> None:
-    """Put everything that `restore` needs on disk; a kill before the end leaves the state of the epoch before."""
-    folder, epoch = training.folder, len(so_far.history)
+def save(training: Training, folder: Path, so_far: Progress) -> None:
+    """Put everything that `restore` needs into `folder`; a kill before the end leaves the state of the epoch before."""
+    epoch = len(so_far.history)
     if so_far.best and so_far.best["epoch"] == epoch:
         so_far.best |= checkpoint.save_tensors(folder, f"best-{epoch:04d}", so_far.best_weights)
     tensors, scalars = checkpoint.pack(training.network, training.optimizer)
     if training.average is not None:  # the weights that training goes on with, beside the network that readers take
         tensors |= {f"{TRAINED}{key}": value for key, value in training.model.state_dict().items()}
-    state = {"config": training.config.to_dict(), "fingerprint": training.fingerprint, "code": training.code, "own": training.own}
+    state: dict = {"config": training.config.to_dict(), "fingerprint": training.fingerprint, "code": training.code, "own": training.own}
     state |= {"history": so_far.history, "best": so_far.best, "environment": so_far.environment}
     state |= {"resumed": so_far.resumed, "scalars": scalars}
     if training.loop is not None:

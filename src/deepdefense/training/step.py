@@ -13,13 +13,12 @@ from .config import TrainConfig
 
 def make_optimizer(config: TrainConfig, model: nn.Module, *, on_device: bool = False) -> torch.optim.Optimizer:
     """AdamW, or SGD with Nesterov momentum 0.9. on_device: learning rate and counters live on the GPU, for a CUDA graph."""
-    lr, extra = config.lr, {}
-    if on_device:
-        lr = torch.tensor(config.lr, device=next(model.parameters()).device)
-        extra = dict(fused=True, capturable=True) if config.optimizer == "adam" else dict(fused=True)
+    weights, decay = list(model.parameters()), config.weight_decay
+    lr = torch.tensor(config.lr, device=weights[0].device) if on_device else config.lr
+    fused = True if on_device else None  # None: as torch sees fit
     if config.optimizer == "adam":
-        return torch.optim.AdamW(model.parameters(), lr=lr, weight_decay=config.weight_decay, **extra)
-    return torch.optim.SGD(model.parameters(), lr=lr, momentum=0.9, nesterov=True, weight_decay=config.weight_decay, **extra)
+        return torch.optim.AdamW(weights, lr=lr, weight_decay=decay, capturable=on_device, fused=fused)
+    return torch.optim.SGD(weights, lr=lr, momentum=0.9, nesterov=True, weight_decay=decay, fused=fused)
 
 
 @dataclass(frozen=True)

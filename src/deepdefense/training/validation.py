@@ -34,8 +34,8 @@ def mean_alignments(model: nn.Module, x: Tensor, y: Tensor, loss: str, batch_siz
         for xb, yb in zip(x.split(batch_size), y.split(batch_size), strict=True):
             for name, (h, g) in layer_gradients(model, xb, yb, layers="deep", loss=loss).items():
                 aligned.setdefault(name, []).append(alignment(h, g))
-                length = [torch.linalg.vector_norm(v.flatten(1), dim=1, dtype=torch.float64) for v in (h, g)]
-                lengths.setdefault(name, []).append(length[0] * length[1])
+                norms = [torch.linalg.vector_norm(v.flatten(1), dim=1, dtype=torch.float64) for v in (h, g)]
+                lengths.setdefault(name, []).append(norms[0] * norms[1])
     found = {}
     for name in aligned:
         a, length = torch.cat(aligned[name]), torch.cat(lengths[name])
