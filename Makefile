@@ -31,7 +31,7 @@ help:  ## Say what there is to make.
 reproduce: $(STAMP)  ## Train, attack, execute every page, build the site (PROFILE=smoke, cpu or paper); stopped, it goes on where it was.
 	@$(call timed, python workflow/reproduce.py --profile "$(PROFILE)" $(OPTIONS))
 
-paper: $(STAMP)  ## The same with the full grid of runs; wants a GPU (OPTIONS="--cluster slurm" for a cluster).
+paper: $(STAMP)  ## The same with the full grid of runs: tens of hours of a core, or a GPU (OPTIONS="--cluster slurm" for a cluster).
 	@$(call timed, python workflow/reproduce.py --profile paper $(OPTIONS))
 
 plan: $(STAMP)  ## Say what is still to be done for PROFILE and what it would cost; does nothing.
