@@ -2,6 +2,8 @@
 
 import importlib.metadata
 import importlib.resources
+import inspect
+import os
 import pkgutil
 import re
 import shutil
@@ -16,6 +18,8 @@ import yaml
 from packaging.requirements import Requirement
 from packaging.utils import canonicalize_name
 from packaging.version import Version
+
+from deepdefense import attacks
 
 ROOT = Path(__file__).resolve().parents[1]
 LISTS = ("pyproject.toml", "environment.yml", "requirements.lock")
@@ -133,6 +137,84 @@ def test_library_imports_without_book_tools():
     code += "".join(f"import {name}\n" for name in library)
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
     assert done.returncode == 0, done.stderr
+
+
+USER = """
+from pathlib import Path
+
+import torch
+from deepdefense import Report, attacks, data, evaluate, masking, models, training
+from deepdefense.attacks.contract import Attack
+from deepdefense.gfa import gfa_loss
+from torch import Tensor, nn
+
+digits = data.load("digits")
+model = models.build("cnn", digits.in_shape, classes=10, seed=0)
+x, y = digits.test.images()[:20], digits.test.y[:20]
+
+def mine(model: nn.Module, x: Tensor, y: Tensor, *, eps: float, seed: int = 0) -> Tensor:
+    return attacks.pgd(model, x, y, eps=eps, steps=2, seed=seed)
+
+def trained(epochs: int) -> nn.Module:
+    optimizer = torch.optim.Adam(model.parameters(), lr=3e-3)
+    for xb, yb in data.batches(digits.train, 64, generator=torch.Generator().manual_seed(0)):
+        loss = gfa_loss(model, xb, yb, lam=0.1, layers="first", form="cos")
+        optimizer.zero_grad()
+        loss.backward()  # type: ignore[no-untyped-call]
+        optimizer.step()
+    return training.fit(training.TrainConfig(epochs=epochs), dataset=digits, device="cpu").best
+
+def tested(defence: nn.Module, folder: Path) -> Report:
+    own: list[Attack] = [mine, attacks.square]
+    suites = ["standard", {"mine": {str(number): attack for number, attack in enumerate(own)}}]
+    report = evaluate(defence, x, y, eps=0.1, suites=suites, folder=folder)
+    found = masking.report(defence, x, y, eps=0.1, white_box_attacks={"mine": mine}, evaluated=report)
+    print(report.robust().mean(), report.summary()["robustbench"], [check.verdict for check in found.checks])
+    return report
+"""
+
+# What the checker must refuse, so that no type of the program above is merely unknown to it: code -> kind of error.
+MISUSED = {
+    "gfa_loss(model, x, y)": "call-arg",
+    "evaluate(model, x, y)": "call-arg",
+    "masking.report(model, x, y, eps='8/255')": "arg-type",
+    "training.fit('digits')": "arg-type",
+    "n = gfa_loss(model, x, y, lam=0.1)": "assignment",
+    "n = data.load('digits')": "assignment",
+    "n = digits.in_shape": "assignment",
+    "n = digits.test.images()": "assignment",
+    "n = models.build('cnn', (1, 8, 8), 10)": "assignment",
+    "n = model.scaled(x)": "assignment",
+    "n = evaluate(model, x, y, eps=0.1)": "assignment",
+    "n = masking.report(model, x, y, eps=0.1)": "assignment",
+    "n = training.fit(training.TrainConfig())": "assignment",
+}
+
+
+@pytest.mark.slow
+def test_users_programs_are_checked_by_the_librarys_types(tmp_path):
+    """A program on the public surface is accepted, strictly; and each misuse, a line, is refused for what it is."""
+    functions = {name: attack for name in attacks.__all__ if not isinstance(attack := getattr(attacks, name), type)}
+    given = {name: set(inspect.signature(function).parameters) for name, function in functions.items()}
+    calls = {name: ", eps=0.1" * ("eps" in names) for name, names in given.items() if "seed" in names and "attacks" not in names}
+    assert {"pgd", "deepfool_l2", "square"} <= set(calls)
+    misused = MISUSED | {f"n = attacks.{name}(model, x, y{eps})": "assignment" for name, eps in calls.items()}
+    lines = [*USER.splitlines(), "n: int"]
+    misuse = "\n".join([*lines, *misused])
+    (tmp_path / "user.py").write_text(USER, encoding="utf-8")
+    (tmp_path / "misuse.py").write_text(misuse, encoding="utf-8")
+    options = ["--strict", "--ignore-missing-imports", "--follow-imports=silent", "--no-error-summary"]
+    command = [sys.executable, "-m", "mypy", *options, "--config-file=", f"--cache-dir={tmp_path / 'cache'}", "user.py", "misuse.py"]
+    done = subprocess.run(command, cwd=tmp_path, env=os.environ | {"MYPYPATH": str(ROOT / "src")}, capture_output=True, text=True)
+    said = re.findall(r"^(\w+)\.py:(\d+): error: .*\[([\w-]+)\]$", done.stdout, flags=re.MULTILINE)
+    wanted = [("misuse", str(number), kind) for number, kind in enumerate(misused.values(), len(lines) + 1)]
+    assert said == wanted, done.stdout + done.stderr
+
+
+def test_the_package_carries_its_types():
+    assert (ROOT / "src" / "deepdefense" / "py.typed").read_bytes() == b""
+    packaged = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["tool"]["setuptools"]["package-data"]
+    assert packaged == {"deepdefense": ["py.typed"]}
 
 
 def test_licences():
