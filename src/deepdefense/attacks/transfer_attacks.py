@@ -7,6 +7,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 from torch.overrides import TorchFunctionMode
 
+from ..arguments import positive
 from ..inference import frozen
 from .contract import check_inputs, check_output
 from .linf_ascent import worst_of
@@ -65,8 +66,7 @@ class SmoothActivations(nn.Module):
 
     def __init__(self, model: nn.Module, beta: float = 20.0):
         super().__init__()
-        if not beta > 0:
-            raise ValueError(f"beta must be above 0, got {beta}")
+        positive(beta=beta)
         self.model, self.beta = model, beta
 
     def forward(self, x: Tensor) -> Tensor:

@@ -17,7 +17,7 @@ from torch import Tensor, nn
 from tqdm import tqdm
 
 from .. import attacks, inference
-from ..arguments import checked_number
+from ..arguments import check_choice, checked_number, checked_whole
 from ..attacks import autoattack
 from ..attacks.contract import Attack, distances
 from ..attacks.suites import ADAPTIVE, STANDARD, SUITES, suite
@@ -203,11 +203,9 @@ def evaluate(
     Attacks that need more classes than the model has are left out, which is said and is in the summary ("left_out").
     """
     threat = Threat(checked_number("eps", eps), norm, seed, chunk).check()
-    batch_size = chunk if batch_size is None else batch_size
-    if type(batch_size) is not int or batch_size < 1:
-        raise ValueError(f"batch_size must be a whole number of at least 1; got {batch_size!r}")
-    if mode not in MODES:
-        raise ValueError(f"mode must be one of {', '.join(MODES)}; got {mode!r}")
+    seed, chunk = threat.seed, threat.chunk
+    batch_size = chunk if batch_size is None else checked_whole("batch_size", batch_size, least=1)
+    check_choice("mode", mode, MODES)
     get_loss(training_loss)
     about = check_about(about)
     x = preconditions.check_images(x, y).detach().contiguous()
