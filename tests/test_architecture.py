@@ -18,15 +18,10 @@ from deepdefense.storage import code_files
 SOURCES = code_files.SOURCES
 PACKAGES = ("deepdefense", "replication")
 PICTURES = {"pandas", "matplotlib", "seaborn", "IPython"}
-# What runs a model, and what the rest of the study may name of it all the same: names of attacks, what a check or a run says.
+# What runs a model, and what the rest of the study may read all the same: what a check or a report says.
 RUNS_MODELS = ("deepdefense.training", "deepdefense.masking", "deepdefense.attacks", "deepdefense.evaluation", "replication.experiments")
 RECORDS_ONLY = ("replication.chapters", "replication.claims")
-READABLE = {
-    "deepdefense.masking.check",
-    "deepdefense.evaluation.report",
-    "deepdefense.attacks.suites",
-    "deepdefense.attacks.paper",
-}
+READABLE = {"deepdefense.masking.check", "deepdefense.evaluation.report"}
 
 
 def module_name(file: Path) -> str:

@@ -264,7 +264,7 @@ def test_constant_model_is_a_failure(name):
     y = torch.tensor([1, 1, 1, 0])
     assert torch.equal(attack(model, x, y), x)
     found = minimum_over(model, x, y, {name: attack}, norm)
-    assert found.correct.tolist() == [True, True, True, False] and found.winners() == [None] * 4
+    assert found.correct.tolist() == [True, True, True, False] and found.winner.tolist() == [-1] * 4
     assert found.distance[:3].isinf().all() and found.distance[3].isnan() and torch.equal(found.x_adv, x)
     short = summary(found.distance[found.correct])
     assert short.failed == 1 and short.median == math.inf and short.to_dict()["median"] is None
@@ -445,10 +445,10 @@ def test_minimum_over_takes_the_nearest_of_each_image(digits_cnn):
     y[5] = (model(x[5:6]).argmax(1) + 1) % 10
     suite = {"DeepFool": deepfool_l2, "DDN": partial(ddn, steps=40)}
     found = minimum_over(model, x, y, suite, "l2", batch_size=20)
-    assert not found.correct[5] and found.distance[5].isnan() and found.winners()[5] is None
+    assert not found.correct[5] and found.distance[5].isnan() and found.winner[5] == -1
     rows = torch.stack(list(found.by_attack.values()))[:, found.correct]
     assert torch.equal(rows.amin(0), found.distance[found.correct])
-    assert sum(found.wins().values()) == found.correct.sum()
+    assert (found.winner >= 0).sum() == found.correct.sum()
     torch.testing.assert_close(distances(x, found.x_adv, "l2")[found.correct], found.distance[found.correct])
     assert wrong(model, found.x_adv[found.correct], y[found.correct]).all()
     loose = minimum_over(model, x, y, suite, "l2", batch_size=48, bisections=0)

@@ -76,12 +76,12 @@ def test_what_is_no_number_within_the_limits_is_one_sentence(value, shown):
 
 @pytest.mark.parametrize("value", [0.5, "3", None, True, math.nan, math.inf, np.float32(2.5), torch.tensor([1, 2])])
 def test_what_is_not_whole(value):
-    with pytest.raises(ValueError, match="^steps must be a whole number(;| at least 1;)"):
+    with pytest.raises(ValueError, match="^steps must be a whole number(;| of at least 1;)"):
         checked_whole("steps", value, least=1)
 
 
 def test_limits_of_whole_numbers():
-    with pytest.raises(ValueError, match="^n must be a whole number at least 1 and at most 5; got 6"):
+    with pytest.raises(ValueError, match="^n must be a whole number of at least 1 and at most 5; got 6"):
         checked_whole("n", 6, least=1, most=5)
     with pytest.raises(ValueError, match="^n must be a whole number; got 'x'"):
         checked_whole("n", "x")

@@ -9,6 +9,8 @@ import numpy as np
 import pytest
 
 from deepdefense import objectives
+from deepdefense.attacks import paper
+from deepdefense.attacks.suites import GRADIENT
 from deepdefense.evaluation.report import Outcome, Report
 from deepdefense.storage import files
 from deepdefense.training import TrainConfig
@@ -48,14 +50,14 @@ def write(folder, defence, seed, *, wrong=0, survive=0, distance=1.0, status="fi
     }  # fmt: skip
     files.write_json(folder / f"{run.name()}.json", record)
     about = {"norm": "linf", "eps": 8 / 255, "warnings": [], "name": run.name()}
-    linf = {f"paper/{name}": outcome(broken) for name in gradient_attacks.PAPER_ATTACKS}
+    linf = {f"paper/{name}": outcome(broken) for name in paper.BOUNDED}
     linf |= {"standard/APGD-CE": outcome(broken), "adaptive/PGD mse": outcome(broken)}
     Report(label, prediction, linf, about).write(folder / f"{run.name()}.report-last-linf")
-    far = {key: outcome(first(N), np.full(N, distance)) for key in quantities.DISTANCE_ATTACKS}
+    far = {f"paper/{name}": outcome(first(N), np.full(N, distance)) for name in paper.MINIMUM_NORM}
     Report(label, prediction, far, about | {"norm": "l2", "eps": 0.5}).write(folder / f"{run.name()}.report-last-l2")
     swept = {"label": label, "prediction": prediction}
     right = prediction == label
-    for name in gradient_attacks.SWEPT:
+    for name in GRADIENT:
         swept |= {f"{name}/{level}": right & (~broken | (level < 8)) for level in scope.LEVELS}
     where = folder / f"{run.name()}.measures-last"
     files.write_bytes(where / "sweep.parquet", records.write_sweep(swept))
@@ -309,6 +311,22 @@ def test_tables_and_figures_of_the_chapters(folder):
     assert gradient_attacks.gaps_table(networks, {"APGD-100": 15.2}).iloc[0]["by the rule"] == "reproduced"
     assert minimum_norm.ratio_table(networks).shape[0] == 4
     assert len(gradient_attacks.eps_curves(networks, CNN).axes) == 3 and minimum_norm.distance_curves(networks).axes
+
+
+def test_attacks_bear_the_names_that_the_records_give_them(folder):
+    networks = headline_networks.read_all(folder)
+    assert headline_networks.swept_attacks(networks) == list(GRADIENT) and not headline_networks.swept_attacks([])
+    assert list(gradient_attacks.paper_table(networks, CNN).columns) == [*paper.BOUNDED, "n"]
+    plain = headline_networks.of(networks, CNN, "standard")[0]
+    assert quantities.distance_attacks(plain) == [f"paper/{name}" for name in paper.MINIMUM_NORM]
+    seed = headline_networks.by_seed(networks, CNN)[1]
+    report = seed["gfa-deep"].reports["l2"]
+    fewer = {f"other/{key}" if key == "paper/CW" else key: one for key, one in report.outcomes.items()}
+    replace(report, outcomes=fewer).write(folder / f"{seed['gfa-deep'].name}.report-last-l2")
+    seed = headline_networks.by_seed(headline_networks.read_all(folder), CNN)[1]
+    with pytest.raises(ValueError, match="the same minimum-norm attacks; their reports differ"):
+        quantities.strict_ratio(seed, "gfa-deep")
+    assert quantities.strict_ratio(seed, "gfa-first") == pytest.approx(29)
 
 
 def test_the_headline_defences_are_objectives():

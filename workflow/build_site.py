@@ -12,7 +12,7 @@ from pathlib import Path
 
 import yaml
 
-from deepdefense.storage import files
+from deepdefense.storage import files, provenance
 from replication.claims import scoreboard
 
 SCOREBOARD = "_scoreboard.md"
@@ -20,19 +20,9 @@ BUILD = ("build", "book", "--all", "-W", "-n", "--keep-going", "-q")
 
 
 def commit(root: Path) -> str:
-    """The commit that `root` is at, and whether files differ from it; "no commit" where there is none."""
-
-    def git(*words: str) -> str | None:
-        try:
-            done = subprocess.run(["git", "-C", str(root), *words], capture_output=True, text=True, stdin=subprocess.DEVNULL)
-        except OSError:
-            return None
-        return done.stdout.strip() if done.returncode == 0 else None
-
-    name = git("rev-parse", "--short=10", "HEAD")
-    if not name:
-        return "no commit"
-    return f"commit {name}{' with local changes' if git('status', '--porcelain') else ''}"
+    """The commit that `root` is at, and whether tracked files differ from it; "no commit" where there is none."""
+    name = provenance.commit(root)
+    return "no commit" if name is None else f"commit {name}".replace("-dirty", " with local changes")
 
 
 def copy_text(source: Path, book: Path) -> None:

@@ -14,6 +14,7 @@ from functools import cached_property
 from pathlib import Path
 
 from deepdefense import training
+from deepdefense.arguments import check_whole
 from deepdefense.attacks import suites
 from deepdefense.evaluation import threat
 from replication import profiles, records
@@ -91,8 +92,8 @@ def _attack(fields: dict, run: training.TrainConfig) -> Attack | None:
             raise ValueError(f"{PREFIX}suites must be among {', '.join(suites.SUITES)}; got {name!r}")
     if given["norm"] not in threat.BALL_NORMS or given["which"] not in ("last", "best"):
         raise ValueError(f"{PREFIX}norm must be linf or l2 and {PREFIX}which last or best; got {given['norm']!r}, {given['which']!r}")
-    if given["images"] is not None and not (type(given["images"]) is int and given["images"] >= 1):
-        raise ValueError(f"{PREFIX}images must be a whole number of at least 1; got {given['images']!r}")
+    if given["images"] is not None:
+        check_whole(**{f"{PREFIX}images": given["images"]})
     eps = given["eps"] if given["eps"] is not None else run.val_eps if given["norm"] == "linf" else 0.5
     return Attack(chosen, given["norm"], eps, given["images"], given["which"], run.seed)
 
@@ -105,8 +106,8 @@ def _rows(line: dict, profile: str) -> list[Row]:
             raise ValueError(f"unknown column {PREFIX + name!r}; allowed: {', '.join(PREFIX + n for n in ATTACK)}")
     given = {name: _value(text) for name, text in line.items() if text and not name.startswith(PREFIX)}
     measure = given.pop(MEASURE, None)
-    if measure is not None and not (type(measure) is int and measure >= 1):
-        raise ValueError(f"{MEASURE} must be a whole number of at least 1; got {measure!r}")
+    if measure is not None:
+        check_whole(**{MEASURE: measure})
     rows = []
     for seed in str(given.pop("seed", 0)).split():
         parameters = given | {"profile": profile, "seed": _value(seed)}

@@ -56,16 +56,23 @@ def numbers_or_none(value) -> str | None:
 
 def check_whole(**numbers: int) -> None:
     """A ValueError naming the setting unless every one is a whole number of at least 1."""
-    for name, number in numbers.items():
-        if type(number) is not int or number < 1:
-            raise ValueError(f"{name} must be a whole number of at least 1, got {number!r}")
+    for name, given in numbers.items():
+        if allowed := whole(1)(given):
+            raise ValueError(f"{name} must be {allowed}, got {given!r}")
 
 
 def positive(**numbers: float) -> None:
     """ValueError unless every number is above 0."""
-    for name, number in numbers.items():
-        if not number > 0:
-            raise ValueError(f"{name} must be above 0, got {number}")
+    for name, given in numbers.items():
+        if not given > 0:
+            raise ValueError(f"{name} must be above 0, got {given}")
+
+
+def check_ball(eps: float, norm: str, norms: Iterable[str]) -> None:
+    """A ValueError unless `norm` is one of `norms` and `eps` a radius in it: above 0, in units of the image range, for linf at most 1."""
+    check_choice("norm", norm, norms)
+    if not (eps > 0 and (norm != "linf" or eps <= 1)):
+        raise ValueError(f"eps must be above 0, in units of the image range (8/255), and for linf at most 1; got {eps}")
 
 
 def require(condition: bool, name: str, allowed: str, got) -> None:
@@ -125,7 +132,7 @@ def checked_whole(name: str, value, *, least: int | None = None, most: int | Non
     """`value` as a Python int within the limits; a float without a fraction, such as 6.0, is whole. Else a ValueError."""
     found = plain_number(value)
     if found is None or not math.isfinite(found) or found != int(found) or not _within(found, None, least, most):
-        raise ValueError(_refused(name, value, "a whole number", None, least, most))
+        raise ValueError(_refused(name, value, "a whole number" + " of" * (least is not None or most is not None), None, least, most))
     return int(found)
 
 
@@ -144,7 +151,7 @@ def _within(found, above, least, most) -> bool:
 
 def _refused(name: str, value, kind: str, above, least, most, unit: str = "") -> str:
     limits = (("above", above), ("at least", least), ("at most", most))
-    words = " and ".join(f"{word} {limit:g}" for word, limit in limits if limit is not None)
+    words = " and ".join(f"{word} {limit if isinstance(limit, int) else format(limit, 'g')}" for word, limit in limits if limit is not None)
     return f"{name} must be {kind}{words and ' ' + words}{unit and ', ' + unit}; got {_shown(value)}"
 
 

@@ -68,6 +68,12 @@ class Network:
         return records.read_sweep(found[0]) if found else None
 
 
+def swept_attacks(networks: Iterable[Network]) -> list[str]:
+    """The attacks of the sweeps of `networks`, in the order of their columns, "attack/level"."""
+    columns = [name for network in networks if network.sweep is not None for name in network.sweep if "/" in name]
+    return list(dict.fromkeys(name.rpartition("/")[0] for name in columns))
+
+
 def read_all(where: Path | None = None) -> list[Network]:
     """All networks of the folder `where` (default: `records.headline_folder()`), by pair, defence and seed."""
     where = where or headline_folder()

@@ -15,7 +15,7 @@ from pandas import DataFrame
 from torch import Tensor, nn
 
 from deepdefense import arguments, data
-from deepdefense.arguments import check_choice, from_text, plain_number
+from deepdefense.arguments import check_choice, checked_whole, from_text, plain_number
 from deepdefense.attacks import suites
 
 
@@ -74,8 +74,14 @@ def as_annotated(name: str, value, kind: str):
     return value if value is None or make is None else make(name, value)
 
 
+def _spelled(value):
+    """The number that a text spells, if it spells one; anything else as it is."""
+    found = from_text(value) if isinstance(value, str) else None
+    return value if found is None else found
+
+
 def _number_given(name: str, value) -> int | float:
-    found = from_text(value) if isinstance(value, str) else plain_number(value)
+    found = plain_number(_spelled(value))
     if found is None:
         hint = ", without the sign %" if isinstance(value, str) and value.strip().endswith("%") else ""
         raise ValueError(f"{name} must be a number{hint}; got {value!r}")
@@ -83,10 +89,7 @@ def _number_given(name: str, value) -> int | float:
 
 
 def _whole_given(name: str, value) -> int:
-    found = from_text(value) if isinstance(value, str) else plain_number(value)
-    if found is None or not float(found).is_integer():
-        raise ValueError(f"{name} must be a whole number; got {value!r}")
-    return int(found)
+    return checked_whole(name, _spelled(value))
 
 
 def _yes_or_no_given(name: str, value) -> bool:

@@ -18,6 +18,7 @@ from pyautoattack.fab_pt import FABAttack_PT
 from pyautoattack.square import SquareAttack
 from torch import Tensor, nn
 
+from ..arguments import check_ball
 from ..inference import reseed
 from ..losses import targeted_margin
 from .contract import check_inputs, check_output
@@ -116,10 +117,7 @@ PARTS = tuple(MAKERS)
 
 
 def check(model: nn.Module, x: Tensor, y: Tensor, eps: float, norm: str, **counts: int) -> tuple[Tensor, Tensor]:
-    if norm not in AUTHORS_NORM:
-        raise ValueError(f"norm must be one of {', '.join(AUTHORS_NORM)}; got {norm!r}")
-    if not (eps > 0 and (norm != "linf" or eps <= 1)):
-        raise ValueError(f"eps must be above 0, in units of the image range, and for linf at most 1; got {eps}")
+    check_ball(eps, norm, AUTHORS_NORM)
     if x.dim() != 4:
         raise ValueError(f"AutoAttack needs images (B, C, H, W), got shape {tuple(x.shape)}")
     if norm == "l2" and min(x.shape[2:]) < 5:

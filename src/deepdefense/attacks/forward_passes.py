@@ -10,6 +10,7 @@ from torch import Tensor, nn
 
 from ..inference import frozen
 from . import autoattack, gradient, hard_label, multi_targeted, paper, projected_gradient
+from .contract import Attack
 from .features import feature_pgd, inner_layers
 from .orthogonal import orthogonal_pgd
 from .tangential import tangential_pgd
@@ -49,7 +50,7 @@ FORWARD: dict[Callable, Callable[[SimpleNamespace], int]] = {
 There are as many backward passes at most, but for Square and RayS, which take none."""
 
 
-def passes_of(attack: Callable[..., Tensor], classes: int, inner: int) -> int | None:
+def passes_of(attack: Attack, classes: int, inner: int) -> int | None:
     """Forward passes of one image, at most; None for an attack that is not of this table. inner: layers that features are read of."""
     settings: dict[str, object] = {}
     while isinstance(attack, partial):
@@ -61,7 +62,7 @@ def passes_of(attack: Callable[..., Tensor], classes: int, inner: int) -> int | 
     return FORWARD[attack](SimpleNamespace(**{**defaults, **settings, "classes": classes, "inner": range(inner)}))
 
 
-def planned_passes(attack: Callable[..., Tensor], model: nn.Module, x: Tensor) -> int | None:
+def planned_passes(attack: Attack, model: nn.Module, x: Tensor) -> int | None:
     """How many forward passes through `model` an image costs at most; None for an attack that is not of this table.
 
     attack: a function of `deepdefense.attacks`, settings bound by `functools.partial` or not; x: an image or more

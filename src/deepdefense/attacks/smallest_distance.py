@@ -6,7 +6,8 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor, nn
 
-from ..inference import batch_seed, frozen
+from ..arguments import check_choice, check_whole
+from ..inference import batch_seed, frozen, predict
 from .contract import NORMS, Attack, check_inputs, distances
 from .minimum_norm import _wrong
 
@@ -19,7 +20,7 @@ class Minimum:
 
     correct (N,): right before any attack (NaN among the logits is no right answer); only these have a distance, others NaN
     distance (N,): ∞ where every attack failed; x_adv (N, ...): the nearest image, the clean one where there is none
-    by_attack[name] (N,): each attack's own distance; winner (N,): index into `names` of the nearest, −1 for none
+    by_attack[name] (N,): each attack's own distance; winner (N,): index into `by_attack` of the nearest, −1 for none
     """
 
     norm: str
@@ -28,18 +29,6 @@ class Minimum:
     x_adv: Tensor
     by_attack: dict[str, Tensor]
     winner: Tensor
-
-    @property
-    def names(self) -> list[str]:
-        return list(self.by_attack)
-
-    def winners(self) -> list[str | None]:
-        """The name of the attack that came nearest, per image; None where none succeeded."""
-        return [self.names[i] if i >= 0 else None for i in self.winner.tolist()]
-
-    def wins(self) -> dict[str, int]:
-        """On how many images each attack came nearest (the first of equals)."""
-        return {name: int((self.winner == i).sum()) for i, name in enumerate(self.names)}
 
 
 @dataclass(frozen=True)
@@ -71,8 +60,7 @@ def tighten(model: nn.Module, x: Tensor, y: Tensor, x_adv: Tensor, *, steps: int
     check_inputs(model, x, y, 0.0)
     if x_adv.shape != x.shape:
         raise ValueError(f"x_adv must have the shape of x, {tuple(x.shape)}; got {tuple(x_adv.shape)}")
-    if steps < 1:
-        raise ValueError(f"steps must be at least 1, got {steps}")
+    check_whole(steps=steps)
     x, x_adv = x.detach(), x_adv.detach()
     if len(x) == 0:
         return x_adv.clone()
@@ -111,14 +99,12 @@ def minimum_over(
     Each batch has a seed of its own, derived from `seed`.
     """
     check_inputs(model, x, y, 0.0)
-    if norm not in NORMS:
-        raise ValueError(f"norm must be one of {', '.join(NORMS)}; got {norm!r}")
+    check_choice("norm", norm, NORMS)
     if not attacks or len(y) == 0 or batch_size < 1 or bisections < 0:
         raise ValueError("minimum_over needs an attack, an image, batch_size of 1 or more, bisections of 0 or more")
     x = x.detach()
     with frozen(model):
-        parts = zip(x.split(batch_size), y.split(batch_size), strict=True)
-        correct = torch.cat([~_wrong(model, *part) for part in parts])
+        correct = predict(model, x, batch_size) == y
     blank = torch.where(correct, torch.inf, torch.nan).to(x)
     by_attack = {name: blank.clone() for name in attacks}
     nearest, distance, winner = x.clone(), blank.clone(), torch.full_like(y, -1, dtype=torch.long)

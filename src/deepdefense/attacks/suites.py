@@ -75,7 +75,7 @@ def suite_adaptive(
     guides: tuple[Tensor, Tensor] | None = None,
     steps: int = 50,
     restarts: int = 2,
-) -> dict[str, Callable[..., Tensor]]:
+) -> dict[str, Attack]:
     """The adaptive attacks that apply to `model`, each `(model, x, y, *, eps, seed) -> x_adv` (L∞).
 
     x: images (at least one) that tell of which parts the model consists; training_loss: the loss it was trained with

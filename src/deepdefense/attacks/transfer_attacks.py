@@ -7,15 +7,16 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 from torch.overrides import TorchFunctionMode
 
+from ..arguments import positive
 from ..inference import frozen
-from .contract import check_inputs, check_output
+from .contract import Attack, check_inputs, check_output
 from .linf_ascent import worst_of
 from .projected_gradient import loss_pgd
 
 RELUS = (F.relu, F.relu_, torch.relu, torch.relu_, Tensor.relu, Tensor.relu_)
 
 
-def transfer(substitutes: Mapping[str, nn.Module], attack: Callable[..., Tensor] = loss_pgd, **options) -> Callable[..., Tensor]:
+def transfer(substitutes: Mapping[str, nn.Module], attack: Attack = loss_pgd, **options) -> Attack:
     """An attack `(model, x, y, *, eps, seed) -> x_adv` that fools `substitutes` and keeps what is worst for the model.
 
     substitutes: {name: network} taking the same images to logits of the same classes; attack and its options: what is
@@ -65,8 +66,7 @@ class SmoothActivations(nn.Module):
 
     def __init__(self, model: nn.Module, beta: float = 20.0):
         super().__init__()
-        if not beta > 0:
-            raise ValueError(f"beta must be above 0, got {beta}")
+        positive(beta=beta)
         self.model, self.beta = model, beta
 
     def forward(self, x: Tensor) -> Tensor:

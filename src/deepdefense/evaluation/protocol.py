@@ -5,11 +5,8 @@ of them, with a seed of their own; how many pass through the model at a time (`b
 No attack is taken at its word: success is the model's answer to the image it returned, and that image's distance.
 """
 
-import hashlib
 import inspect
-import re
 import sys
-import time
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 from functools import partial
@@ -20,27 +17,24 @@ from torch import Tensor, nn
 from tqdm import tqdm
 
 from .. import attacks, inference
-from ..arguments import checked_number
+from ..arguments import check_choice, checked_number, checked_whole
 from ..attacks import autoattack
-from ..attacks.contract import Attack, AttackError, check_output, distances, rounding, takes_eps
-from ..attacks.neighbours import on_rows, reads_layers, treats_alone
+from ..attacks.contract import Attack, distances
 from ..attacks.suites import ADAPTIVE, STANDARD, SUITES, suite
-from ..cost import count_passes
-from ..inference import frozen, seeded
 from ..losses import get_loss, margin
-from ..storage import code_files, provenance
-from ..storage.identity import class_fingerprint, function_fingerprint, model_answers, sketch
+from ..storage import provenance
+from ..storage.identity import class_fingerprint, model_answers, sketch
 from ..storage.resumable import Pieces, all_taken, fingerprint, model_fingerprint
 from . import preconditions, standard_suite
 from .attack_words import describe
 from .cascade import in_order_of_cost, passes
+from .one_attack import NO_COST, logits_in_chunks, run_attack
 from .preparation import MODES, check_about, check_knowledge, possible, writable
 from .report import Outcome, Report
-from .sliced_model import Sliced, in_slices
+from .sliced_model import in_slices
 from .threat import BALL_NORMS, Threat
 
 CHUNK = Threat.chunk  # images that an attack is given together; part of what a number means, like the seed
-NO_COST = {"images": 0, "seconds": 0.0, "forward": 0, "backward": 0}
 
 
 def choose(suites: Sequence | Mapping | None, model: nn.Module, x: Tensor, norm: str, **known) -> dict[str, dict[str, Attack]]:
@@ -74,104 +68,6 @@ def choose(suites: Sequence | Mapping | None, model: nn.Module, x: Tensor, norm:
             if not callable(attack) or "seed" not in inspect.signature(attack).parameters:
                 raise ValueError(f"{name}/{key} must be a function (model, x, y, *, eps, seed) -> x_adv, or without eps")
     return chosen
-
-
-def _logits(model: nn.Module, x: Tensor, chunk: int, seed: int) -> Tensor:
-    with frozen(model), seeded(x.device, seed), torch.no_grad():
-        return torch.cat([model(part) for part in x.split(chunk)])
-
-
-def _attack_chunk(model: nn.Module, attack: Attack, name: str, x: Tensor, y: Tensor, rows: Tensor, threat: Threat, number: int):
-    """One attack on images `rows` of chunk `number`, as a piece: the model's answers to what came back, and the distances."""
-    eps, norm, seed = threat.eps, threat.norm, threat.seed_of(number)
-    bounded = takes_eps(attack)
-    options = {"seed": seed, **({"eps": eps} if bounded else {})}
-    seen, parts = model, [rows]
-    if isinstance(model, Sliced) and reads_layers(attack):  # layers are not to be read in slices, but such an attack can be cut
-        seen, parts = model.model, rows.split(model.size)
-    found, start = [], time.perf_counter()
-    with frozen(seen), torch.enable_grad(), count_passes(seen) as counted:
-        for part in parts:
-            with seeded(x.device, seed):
-                x_adv = on_rows(attack, seen, x, y.clone(), part, **options)
-            if x_adv.shape != x[part].shape:
-                raise AttackError(f"{name} returned images of shape {tuple(x_adv.shape)} for {tuple(x[part].shape)}")
-            found.append(x_adv.detach())
-    seconds = time.perf_counter() - start
-    x, y = x[rows], y[rows]
-    x_adv = check_output(x, torch.cat(found), eps if bounded else torch.inf, name, norm)
-    logits = _logits(model, x_adv, len(x), seed)
-    prediction = inference.answers(logits)
-    wrong, undefined = prediction != y, prediction < 0  # no answer is no right answer
-    far = {n: distances(x, x_adv, n).masked_fill(~wrong, torch.inf) for n in BALL_NORMS}
-    tensors = {
-        "success": wrong if bounded else wrong & (far[norm] <= eps + rounding(x, eps, norm)),  # a bounded one is proven to be in the ball
-        "prediction": prediction,
-        **far,
-        "loss": margin(logits, y).masked_fill(undefined, torch.inf),
-    }
-    cost = {"images": len(y), "seconds": seconds, "forward": counted.forward, "backward": counted.backward}
-    return tensors, {"cost": cost, "undefined": int(undefined.sum())}
-
-
-def _code(attack: Attack) -> str:
-    """What changes when the code of `attack` does, or that of what judges it: pieces of other code are not taken up."""
-    judging = {Path(__file__), *code_files.files_of("deepdefense.models", "deepdefense.losses", "deepdefense.attacks.contract")}
-    return code_files.fingerprint(judging.union(code_files.files_of_function(attack)))
-
-
-def _place(name: str, attack: Attack, settings: str) -> str:
-    """Where the pieces of `attack` are kept: no other name, setting, code or thing that it holds has the same place."""
-    cause = f"{name}\n{settings} {_code(attack)} {function_fingerprint(attack)}"
-    return f"{re.sub(r'[^A-Za-z0-9./-]+', '-', name)[:80]}-{hashlib.sha256(cause.encode()).hexdigest()[:8]}"
-
-
-def run_attack(
-    model: nn.Module,
-    attack: Attack,
-    x: Tensor,
-    y: Tensor,
-    attacked: Tensor,
-    threat: Threat,
-    *,
-    standing: Tensor | None = None,
-    name: str = "attack",
-    pieces: Pieces | None = None,
-    bar: tqdm | None = None,
-) -> tuple[Outcome, int]:
-    """`attack` on the images where `attacked` (N,) is True; and for how many the model's answer was NaN.
-
-    standing: (N,) bool, those whose outcome is wanted, all by default. What the attack does to them does not depend on it:
-    an attack that heeds an image's neighbours is given its whole chunk, if one of it stands
-    """
-    pieces = pieces or Pieces(None, {})
-    standing = attacked if standing is None else attacked & standing
-    settings, alone = describe(attack), treats_alone(attack, threat.norm)
-    where = _place(name, attack, settings)
-    empty = {"success": False, "prediction": -1, "linf": torch.nan, "l2": torch.nan, "loss": torch.nan}
-    kinds = {"success": torch.bool, "prediction": torch.int64}
-    arrays = {key: torch.full((len(y),), value, dtype=kinds.get(key, torch.float64)) for key, value in empty.items()}
-    cost, undefined = dict(NO_COST), 0
-    for number, part in enumerate(attacked.nonzero().flatten().split(threat.chunk)):
-        left = standing[part]
-        if left.any():
-            rows = left.nonzero().flatten() if alone else torch.arange(len(part), device=part.device)
-            images = fingerprint(part) if len(rows) == len(part) else fingerprint(part, rows)
-            job = partial(_attack_chunk, model, attack, name, x[part], y[part], rows, threat, number)
-            try:
-                tensors, facts = pieces.get(f"{where}/{number:05d}-{images[:8]}", job)  # never laid on other images
-            except Exception as error:
-                error.add_note(f"while running {name} on images {int(part[0])} to {int(part[-1])}")
-                raise
-            wanted, reached = left[rows].cpu(), part[left].cpu()
-            for key, array in arrays.items():
-                array[reached] = tensors[key][wanted].to(array.dtype)
-            cost = {key: cost[key] + facts["cost"][key] for key in cost}
-            undefined += facts["undefined"]
-        if bar is not None:
-            bar.update(len(part))
-    numbers = {key: array.numpy() for key, array in arrays.items()}
-    return Outcome.of(standing.cpu().numpy(), numbers, cost=cost, settings=settings, bounded=takes_eps(attack)), undefined
 
 
 @dataclass(frozen=True)
@@ -210,7 +106,7 @@ class _Evaluation:
             parts=tuple(members), wanted=standing, folder=folder, progress=self.progress,
         )  # fmt: skip
         wanted = torch.ones_like(self.right) if standing is None else standing
-        loss = margin(_logits(model, ran.x_adv, threat.chunk, threat.seed), y)
+        loss = margin(logits_in_chunks(model, ran.x_adv, threat.chunk, threat.seed), y)
         far = {n: distances(x, ran.x_adv, n) for n in BALL_NORMS}
         outcomes = {}
         for part in members:
@@ -312,11 +208,9 @@ def evaluate(
     Attacks that need more classes than the model has are left out, which is said and is in the summary ("left_out").
     """
     threat = Threat(checked_number("eps", eps), norm, seed, chunk).check()
-    batch_size = chunk if batch_size is None else batch_size
-    if type(batch_size) is not int or batch_size < 1:
-        raise ValueError(f"batch_size must be a whole number of at least 1; got {batch_size!r}")
-    if mode not in MODES:
-        raise ValueError(f"mode must be one of {', '.join(MODES)}; got {mode!r}")
+    seed, chunk = threat.seed, threat.chunk
+    batch_size = chunk if batch_size is None else checked_whole("batch_size", batch_size, least=1)
+    check_choice("mode", mode, MODES)
     get_loss(training_loss)
     about = check_about(about)
     x = preconditions.check_images(x, y).detach().contiguous()
@@ -330,7 +224,7 @@ def evaluate(
     if (substitutes or guides is not None) and not chosen.get(ADAPTIVE):
         raise ValueError(f"substitutes and guides are for the suite {ADAPTIVE!r}, which is not among {', '.join(chosen)}")
     seen = in_slices(model, batch_size, chunk)
-    logits = _logits(seen, x, chunk, seed)
+    logits = logits_in_chunks(seen, x, chunk, seed)
     preconditions.check_logits(logits, y)
     classes = logits.shape[1]
     chosen, left_out = possible(chosen, classes)
@@ -386,7 +280,7 @@ def robust_accuracy(model: nn.Module, x: Tensor, y: Tensor, attack: Attack, *, e
     attack: a function (model, x, y, *, eps, seed) -> x_adv, such as `attacks.pgd` or `partial(attacks.apgd, steps=50)`.
     """
     preconditions.check_images(x, y)
-    right = ~inference.wrong(_logits(model, x, chunk, seed), y)
+    right = ~inference.wrong(logits_in_chunks(model, x, chunk, seed), y)
     outcome, _ = run_attack(model, attack, x, y, right, Threat(eps, seed=seed, chunk=chunk))
     return float((right.cpu().numpy() & ~outcome.success).mean())
 

@@ -112,12 +112,15 @@ class Report:
     def suites(self) -> list[str]:
         return list(dict.fromkeys(key.split("/")[0] for key in self.outcomes))
 
-    def in_suite(self, suite: str) -> list[str]:
-        """The attacks of `suite`, in order; a ValueError if it was not run."""
+    def in_suite(self, suite: str, *, bounded: bool | None = None) -> list[str]:
+        """The attacks of `suite`, in order; a ValueError if it was not run.
+
+        bounded: only those that were given eps (True), or only those of minimum norm (False); there may be none
+        """
         found = [key for key in self.outcomes if key.split("/")[0] == suite]
         if not found:
             raise ValueError(f"no attack of suite {suite!r} was run; there are {', '.join(self.suites) or 'none'}")
-        return found
+        return [key for key in found if bounded in (None, self.outcomes[key].bounded)]
 
     def robust(self, *keys: str) -> np.ndarray:
         """Right on the clean image and after each attack of `keys` (default: all of them, the worst case), (N,) bool.

@@ -41,23 +41,10 @@ class Standard:
     cost: dict[str, dict]
     taken: dict | None = None
 
-    @property
-    def robust(self) -> Tensor:
-        """Right before and after all parts, (N,) bool."""
-        return self.clean & (self.broken_by < 0)
-
     def attacked(self, part: str) -> Tensor:
         """Images that `part` was given: those right until then, (N,) bool."""
         number = PARTS.index(part)
         return self.clean & ((self.broken_by < 0) | (self.broken_by >= number)) & (part in self.cost)
-
-    def accuracy(self) -> dict[str, float]:
-        """Share of images that are right at the start ("clean") and after each part, in [0, 1]."""
-        after = {"clean": self.clean.float().mean().item()}
-        for number, part in enumerate(PARTS):
-            if part in self.cost:
-                after[part] = (self.clean & ((self.broken_by < 0) | (self.broken_by > number))).float().mean().item()
-        return after
 
 
 KINDS = {

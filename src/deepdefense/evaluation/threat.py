@@ -1,7 +1,8 @@
 """What an attack may do and how chance is dealt to it: the four numbers that fix a result, whatever the model and the attack."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
+from ..arguments import check_ball, checked_whole
 from ..inference import batch_seed
 
 BALL_NORMS = ("linf", "l2")
@@ -19,16 +20,10 @@ class Threat:
     chunk: int = 100
 
     def check(self) -> "Threat":
-        """Itself; a ValueError names what no evaluation can work with."""
-        if self.norm not in BALL_NORMS:
-            raise ValueError(f"norm must be one of {', '.join(BALL_NORMS)}; got {self.norm!r}")
-        if not (self.eps > 0 and (self.norm == "l2" or self.eps <= 1)):
-            raise ValueError(f"eps must be above 0, in units of the image range (8/255), and for linf at most 1; got {self.eps}")
-        if type(self.chunk) is not int or self.chunk < 1:
-            raise ValueError(f"chunk must be a whole number of at least 1; got {self.chunk!r}")
-        if type(self.seed) is not int or not 0 <= self.seed < 2**31:
-            raise ValueError(f"seed must be a whole number from 0 to 2^31 - 1; got {self.seed!r}")
-        return self
+        """The same, of Python's own numbers; a ValueError names what no evaluation can work with."""
+        check_ball(self.eps, self.norm, BALL_NORMS)
+        seed, chunk = checked_whole("seed", self.seed, least=0, most=2**31 - 1), checked_whole("chunk", self.chunk, least=1)
+        return replace(self, seed=seed, chunk=chunk)
 
     def seed_of(self, number: int) -> int:
         """The seed of chunk `number`."""

@@ -16,9 +16,9 @@ from torch import Tensor, nn
 
 from .. import taps
 from ..attacks.contract import Attack, check_inputs
-from ..inference import batch_seed, frozen, seeded
+from ..inference import batch_seed, frozen, predict, seeded
 from .check import Check, Rule, falls_short, make, powerless, skipped
-from .tested_model import Subject, predict
+from .tested_model import Subject
 
 WANTED = 0.95  # share of readouts that a sound attack solves
 TOO_EASY = 0.5  # share that random guessing may solve, for the test to say anything

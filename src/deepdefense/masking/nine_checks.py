@@ -12,6 +12,7 @@ from tqdm import tqdm
 
 from .. import attacks
 from ..attacks.contract import Attack
+from ..evaluation.one_attack import logits_in_chunks
 from ..evaluation.report import Report
 from ..inference import private, seeded
 from ..storage import code_files, files, provenance
@@ -220,7 +221,7 @@ def _kept(asked: Request, arguments: list, deterministic: bool) -> tuple[Callabl
     identity = {"images": fingerprint(asked.x, asked.y), "model": model_fingerprint(asked.model)}
     said = model_answers(asked.model, asked.x, eps=asked.eps, seed=asked.settings.seed)
     if said and deterministic:
-        said["clean"] = sketch(tested_model.clean_logits(asked.model, asked.x, asked.settings.batch_size))
+        said["clean"] = sketch(logits_in_chunks(asked.model, asked.x, asked.settings.batch_size, seed=0))
     where = Path(asked.folder) / "pieces" / "masking"
     pieces = Pieces(where, identity, {"environment": provenance.environment(asked.x.device)}, said)
     code = [code_files.fingerprint(code_files.files_of(__name__)), class_fingerprint(asked.model)]

@@ -16,6 +16,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from .. import data, models
+from ..arguments import check_whole
 from ..attacks.contract import check_inputs
 from ..attacks.projected_gradient import loss_pgd
 from ..inference import frozen, seeded
@@ -50,8 +51,7 @@ def _trained(
 ) -> nn.Module:
     """A copy of `network`, called `name` in messages, after training on `batch_loss` by the schedule (see `Schedule`)."""
     check_inputs(network, x, y, 0)
-    if type(steps) is not int or steps < 1:
-        raise ValueError(f"steps must be a whole number of at least 1, got {steps!r}")
+    check_whole(steps=steps)
     if len(x) == 0:
         raise ValueError("no images to train on")
     with seeded(x.device, seed), torch.enable_grad():

@@ -10,7 +10,7 @@ from torch import Tensor, nn
 from ..arguments import check_whole
 from ..attacks.contract import Attack
 from ..evaluation import preconditions
-from ..inference import answers, batch_seed, frozen, seeded
+from ..inference import batch_seed, frozen, predict, seeded
 from ..losses import get_loss
 
 
@@ -45,13 +45,6 @@ def preset(name: str, **changes) -> Settings:
     if name not in PRESETS:
         raise ValueError(f"the preset must be one of {', '.join(PRESETS)}; got {name!r}")
     return replace(PRESETS[name], **changes)
-
-
-@torch.no_grad()
-def predict(model: nn.Module, x: Tensor, batch_size: int) -> Tensor:
-    """Predicted classes (N,), in eval mode; −1 where the model gives no answer, such as NaN."""
-    with frozen(model):
-        return torch.cat([answers(model(part)) for part in x.split(batch_size)])
 
 
 @dataclass(frozen=True)
@@ -134,13 +127,6 @@ def check(model: nn.Module, x: Tensor, y: Tensor, eps: float, settings: Settings
     if settings.training_loss == "dlr" and classes < 3:
         raise ValueError(f"training_loss 'dlr' needs at least 3 classes, and the model has {classes}")
     return classes, deterministic
-
-
-@torch.no_grad()
-def clean_logits(model: nn.Module, x: Tensor, batch_size: int) -> Tensor:
-    """Logits (N, K) of all images, in eval mode."""
-    with frozen(model), seeded(x.device, 0):
-        return torch.cat([model(part) for part in x.split(batch_size)])
 
 
 def check_attacks(named: Mapping[str, Mapping | None], images: int) -> None:

@@ -4,6 +4,7 @@ import platform
 import subprocess
 from datetime import UTC, datetime
 from importlib.metadata import PackageNotFoundError, version
+from pathlib import Path
 
 import torch
 
@@ -13,11 +14,14 @@ ATTACK_PACKAGES = ("torchattacks", "pyautoattack", "foolbox")
 PACKAGES = ("torch", "torchvision", *ATTACK_PACKAGES, "numpy", "scikit-learn", "safetensors", "pyarrow")
 
 
-def commit() -> str | None:
-    """Commit of the checkout, with "-dirty" if tracked files differ from it; None outside a checkout of this project."""
-    if not (paths.root() / "_config.yml").is_file():
+def commit(root: Path | None = None) -> str | None:
+    """Commit of the checkout `root`, with "-dirty" if tracked files differ from it; None where there is none.
+
+    root: the checkout of this project by default, and None outside one
+    """
+    if root is None and not (paths.root() / "_config.yml").is_file():
         return None
-    command = ["git", "-C", str(paths.root()), "describe", "--always", "--dirty", "--abbrev=12", "--exclude=*"]
+    command = ["git", "-C", str(root or paths.root()), "describe", "--always", "--dirty", "--abbrev=12", "--exclude=*"]
     try:
         return subprocess.run(command, capture_output=True, text=True, check=True).stdout.strip() or None
     except (OSError, subprocess.CalledProcessError):

@@ -5,6 +5,7 @@ from collections.abc import Mapping, Sequence
 import matplotlib.pyplot as plt
 import numpy as np
 import pandas as pd
+from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 from .style import colour, label
@@ -26,11 +27,25 @@ def attack_table(records: Sequence[Mapping]) -> pd.DataFrame:
 
 def attack_bars(records: Sequence[Mapping]) -> Figure:
     """Accuracy clean and under each attack, one group an attack, one bar a run, 95 % Wilson intervals over images."""
-    names = ["clean", *(name.split("/")[-1] for name in records[0]["attacks"]), "worst case"]
-    fig, ax = plt.subplots(figsize=(9, 3.6))
+    fig, _ = _bars(records, "attacks", (9, 3.6))
+    fig.legend(fontsize=9, loc="outside upper center", ncols=len(records))
+    return fig
+
+
+def runs_bars(summaries: Sequence[Mapping]) -> Figure:
+    """Accuracy of several runs, clean, in the worst case of each suite and over all, with 95 % intervals over images."""
+    fig, ax = _bars(summaries, "suites", (8, 3.6))
+    ax.legend(fontsize=8)
+    return fig
+
+
+def _bars(records: Sequence[Mapping], between: str, size: tuple[float, float]) -> tuple[Figure, Axes]:
+    """Groups of bars: clean, each entry of `between` ("attacks", "suites") and the worst case, one bar a run."""
+    names = ["clean", *(name.split("/")[-1] for name in records[0][between]), "worst case"]
+    fig, ax = plt.subplots(figsize=size)
     width = 0.8 / len(records)
     for index, record in enumerate(records):
-        entries = [record["clean"], *record["attacks"].values(), record["worst_case"]]
+        entries = [record["clean"], *record[between].values(), record["worst_case"]]
         value = np.array([100 * entry["accuracy"] for entry in entries])
         error = np.array([[v - 100 * e["low"], 100 * e["high"] - v] for v, e in zip(value, entries, strict=True)]).T
         position = np.arange(len(names)) + (index - (len(records) - 1) / 2) * width
@@ -38,8 +53,7 @@ def attack_bars(records: Sequence[Mapping]) -> Figure:
         ax.bar(position, value, width, yerr=error.clip(0), color=colour(training), label=label(training), error_kw={"lw": 1})
     ax.set_xticks(range(len(names)), names)
     ax.set(ylabel=f"accuracy (%), n = {records[0]['n']}", ylim=(0, 100))
-    fig.legend(fontsize=9, loc="outside upper center", ncols=len(records))
-    return fig
+    return fig, ax
 
 
 def accuracy_curves(radii: Sequence[float], by_run: Sequence[tuple[Mapping, Sequence[float]]], n: int) -> Figure:
@@ -48,32 +62,5 @@ def accuracy_curves(radii: Sequence[float], by_run: Sequence[tuple[Mapping, Sequ
     for (record, values), marker in zip(by_run, "os^Dv", strict=False):
         ax.plot(radii, [100 * v for v in values], marker=marker, ms=4, color=colour(record), label=label(record))
     ax.set(xlabel="eps (L∞, image units)", ylabel=f"accuracy (%), n = {n}", ylim=(0, 100))
-    ax.legend(fontsize=8)
-    return fig
-
-
-def runs_bars(summaries: Sequence[Mapping]) -> Figure:
-    """Accuracy of several runs, clean, in the worst case of each suite and over all, with 95 % intervals over
-    images."""
-    names = ["clean", *summaries[0]["suites"], "worst case"]
-    fig, ax = plt.subplots(figsize=(8, 3.6))
-    width = 0.8 / len(summaries)
-    for index, summary in enumerate(summaries):
-        entries = [summary["clean"], *summary["suites"].values(), summary["worst_case"]]
-        value = np.array([100 * entry["accuracy"] for entry in entries])
-        error = np.array([[v - 100 * e["low"], 100 * e["high"] - v] for v, e in zip(value, entries, strict=True)]).T
-        position = np.arange(len(names)) + (index - (len(summaries) - 1) / 2) * width
-        training = summary["training"]
-        ax.bar(
-            position,
-            value,
-            width,
-            yerr=error.clip(0),
-            color=colour(training),
-            label=label(training),
-            error_kw={"lw": 1},
-        )
-    ax.set_xticks(range(len(names)), names)
-    ax.set(ylabel=f"accuracy (%), n = {summaries[0]['n']}", ylim=(0, 100))
     ax.legend(fontsize=8)
     return fig

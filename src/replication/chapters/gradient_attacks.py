@@ -7,17 +7,12 @@ import numpy as np
 import pandas as pd
 from matplotlib.figure import Figure
 
-from deepdefense.attacks import paper
-from deepdefense.attacks.suites import GRADIENT
-
 from .. import intervals
 from ..claims import quantities, scoreboard
-from ..networks import Network, by_seed, of, present
+from ..networks import Network, by_seed, of, present, swept_attacks
 from ..scope import DEFENCE_NAMES, DEFENCES, PAIRS
 from ..wording import NOTHING, spread
 from .style import PALETTE
-
-SWEPT, PAPER_ATTACKS = tuple(GRADIENT), tuple(paper.BOUNDED)
 
 
 def shares(kept: Sequence[np.ndarray]) -> str:
@@ -40,7 +35,7 @@ def accuracy_table(networks: Sequence[Network], pair: tuple[str, str]) -> pd.Dat
         swept = [n for n in group if n.sweep is not None]
         attacked = [n for n in group if quantities.worst_case(n) is not None]
         row = {PAIRS[pair]: DEFENCE_NAMES[defence], "clean": spread([100 * n.clean for n in group if n.record["metrics"]["last"]])}
-        row |= {name: shares([n.sweep[f"{name}/8"] for n in swept]) for name in SWEPT}
+        row |= {name: shares([n.sweep[f"{name}/8"] for n in swept]) for name in swept_attacks(networks)}
         for suite, title in (("standard", "AutoAttack"), ("adaptive", "adaptive")):
             row[title] = shares([n.reports["linf"].robust(*n.reports["linf"].in_suite(suite)) for n in attacked])
         row["worst case"] = shares([quantities.worst_case(n) for n in attacked])
@@ -64,7 +59,8 @@ def paper_table(networks: Sequence[Network], pair: tuple[str, str]) -> pd.DataFr
 
     n: how many images these are, of every seed; below 30 the cells are counts.
     """
-    rows = {defence: {name: [] for name in PAPER_ATTACKS} for defence in DEFENCES}
+    attacks = _paper_attacks(networks)
+    rows = {defence: {key: [] for key in attacks} for defence in DEFENCES}
     images = []
     for seed in by_seed(networks, pair).values():
         reports = {d: seed[d].reports.get("linf") for d in DEFENCES if d in seed}
@@ -73,11 +69,18 @@ def paper_table(networks: Sequence[Network], pair: tuple[str, str]) -> pd.DataFr
         shared = np.all([report.clean for report in reports.values()], axis=0)
         images.append(int(shared.sum()))
         for defence, report in reports.items():
-            for name in PAPER_ATTACKS:
-                rows[defence][name].append(report.robust(f"paper/{name}")[shared])
+            for key in report.in_suite("paper", bounded=True):
+                rows[defence][key].append(report.robust(key)[shared])
     n = scoreboard.span(images) if images else NOTHING
-    table = [{PAIRS[pair]: DEFENCE_NAMES[d], **{name: shares(kept) for name, kept in row.items()}, "n": n} for d, row in rows.items()]
+    titles = {key: key.removeprefix("paper/") for key in attacks}
+    table = [{PAIRS[pair]: DEFENCE_NAMES[d], **{titles[key]: shares(kept) for key, kept in row.items()}, "n": n} for d, row in rows.items()]
     return pd.DataFrame(table).set_index(PAIRS[pair])
+
+
+def _paper_attacks(networks: Sequence[Network]) -> list[str]:
+    """The paper's attacks within eps that the L∞ reports of `networks` name, in their order."""
+    reports = [n.reports["linf"] for n in networks if "linf" in n.reports and "paper" in n.reports["linf"].suites]
+    return list(dict.fromkeys(key for report in reports for key in report.in_suite("paper", bounded=True)))
 
 
 def eps_curves(networks: Sequence[Network], pair: tuple[str, str]) -> Figure:

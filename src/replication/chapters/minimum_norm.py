@@ -1,4 +1,4 @@
-"""Pictures and tables of minimum-norm attacks: claims C3 and C4. Only `nearest` runs a model."""
+"""Pictures and tables of minimum-norm attacks: claims C3 and C4. They run no model."""
 
 from collections.abc import Mapping, Sequence
 
@@ -9,7 +9,6 @@ from matplotlib.figure import Figure
 
 from .. import scope, wording
 from ..claims import quantities, scoreboard, verdicts
-from ..claims.quantities import DISTANCE_ATTACKS
 from ..estimates import Estimate
 from ..networks import Network, by_seed, of, present
 from ..scope import DEFENCE_NAMES, DEFENCES, PAIRS
@@ -21,7 +20,7 @@ TITLES = {"paper/DeepFool": "DeepFool", "paper/EADEN": "EADEN", "paper/EADL1": "
 
 
 def _with_distances(networks: Sequence[Network]) -> list[Network]:
-    return [n for n in networks if "l2" in n.reports and DISTANCE_ATTACKS[0] in n.reports["l2"].outcomes]
+    return [n for n in networks if quantities.distance_attacks(n)]
 
 
 def distance_table(networks: Sequence[Network], pair: tuple[str, str]) -> pd.DataFrame:

@@ -1,6 +1,6 @@
 """The quantities of the claims, one value a seed, from the networks of one pair (see book/plan.md).
 
-`networks` is {defence: Network} of one seed, as `headline.by_seed` gives it. A function gives None where a network or what is
+`networks` is {defence: Network} of one seed, as `networks.by_seed` gives it. A function gives None where a network or what is
 known of it is missing, or where one of those that it compares collapsed or diverged.
 """
 
@@ -8,7 +8,6 @@ from collections.abc import Callable, Mapping, Sequence
 
 import numpy as np
 
-from deepdefense.attacks import paper
 from deepdefense.evaluation.report import Report
 
 from .. import intervals
@@ -20,7 +19,6 @@ from . import measured
 from .measured import ALIGNMENTS
 
 Networks = Mapping[str, Network]
-DISTANCE_ATTACKS = tuple(f"paper/{name}" for name in paper.MINIMUM_NORM)
 STRICT_SUITES = ("standard", "adaptive")
 
 
@@ -120,11 +118,21 @@ def strict_gap(networks: Networks, variant: str) -> float | None:
     return None if any(mask is None for mask in masks) else 100 * float(masks[0].mean() - masks[1].mean())
 
 
+def distance_attacks(network: Network) -> list[str]:
+    """The paper's minimum-norm attacks on `network`, as its L2 report names them; none if it was not given any."""
+    report = network.reports.get("l2")
+    return report.in_suite("paper", bounded=False) if report is not None and "paper" in report.suites else []
+
+
 def _reports(networks: Networks, *defences: str) -> list[Report] | None:
     if not usable(networks, *defences):
         return None
-    found = [networks[name].reports.get("l2") for name in defences]
-    return None if any(report is None or DISTANCE_ATTACKS[0] not in report.outcomes for report in found) else found
+    attacks = [distance_attacks(networks[name]) for name in defences]
+    if not all(attacks):
+        return None
+    if any(set(names) != set(attacks[0]) for names in attacks):
+        raise ValueError("the networks of a pair must have been given the same minimum-norm attacks; their reports differ")
+    return [networks[name].reports["l2"] for name in defences]
 
 
 def paper_distances(networks: Networks, attack: str, of: str) -> np.ndarray | None:
@@ -143,7 +151,7 @@ def strict_distances(network: Network) -> np.ndarray:
 
 
 def _least(network: Network) -> np.ndarray:
-    return np.min([network.reports["l2"].outcomes[key].l2 for key in DISTANCE_ATTACKS], axis=0)
+    return np.min([network.reports["l2"].outcomes[key].l2 for key in distance_attacks(network)], axis=0)
 
 
 def paper_ratio_estimate(seeds: Mapping[int, Networks], variant: str, attack: str, against: str = "standard", choices: int = 1):

@@ -20,7 +20,7 @@ from deepdefense.attacks.autoattack import AUTHORS_NORM, PARTS
 from deepdefense.attacks.contract import distances
 from deepdefense.attacks.libraries import library
 from deepdefense.evaluation.standard_suite import kept_in, standard
-from deepdefense.inference import answers, frozen, predict, seeded, wrong
+from deepdefense.inference import frozen, predict, seeded, wrong
 from deepdefense.storage import files, provenance
 from deepdefense.storage.resumable import Pieces, fingerprint, model_fingerprint
 
@@ -66,7 +66,7 @@ def authors_autoattack(
             theirs = library("pyautoattack").AutoAttack(
                 model, norm=AUTHORS_NORM[norm], eps=eps, seed=seed, device=x.device, version="standard"
             )
-            prediction = torch.cat([answers(model(part)) for part in x.split(batch_size)])
+            prediction = predict(model, x, batch_size)
             x_adv, broken_by = x.clone(), torch.full_like(y, -1)
             for number, part in enumerate(parts):
                 left = (prediction == y).nonzero().flatten()
