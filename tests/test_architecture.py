@@ -6,8 +6,10 @@ The library never imports the study, nor what draws pictures; of the study only 
 import ast
 import importlib
 import inspect
+import json
 import pkgutil
-from collections import defaultdict
+import re
+from collections import Counter, defaultdict
 from functools import cache
 from pathlib import Path
 
@@ -60,6 +62,70 @@ def test_the_library_knows_neither_the_study_nor_pictures():
 def test_chapters_and_claims_run_no_model():
     arrows = [(a, b) for a, named in imports().items() if below(a, RECORDS_ONLY) for b in named]
     assert arrows and not [(a, b) for a, b in arrows if below(b, RUNS_MODELS) and b not in READABLE]
+
+
+def test_chapters_of_attacks_reach_no_attack():
+    """What a page of results reads: its file, what that imports, and what that imports in turn."""
+    for name in ("chapters.gradient_attacks", "chapters.minimum_norm", "chapters.masking", "claims.scoreboard"):
+        found = [file.relative_to(SOURCES).parts for file in code_files.files_of(f"replication.{name}", packages=PACKAGES)]
+        assert len(found) > 3 and not [parts for parts in found if "attacks" in parts[:-1] or "training" in parts], name
+
+
+PROMISED = {"SUITE_PAPER", "UNUSABLE", "scale_identity", "value_range"}  # for readers of the library, whether or not we use them
+WAITING = {"power_table"}  # for a page
+CALLED_BY_OTHERS = {"info"}  # the logger of the authors' AutoAttack
+
+
+def words(file: Path) -> Counter:
+    """How often a source uses each name; what it defines is not used by that."""
+    if file.suffix == ".ipynb":
+        cells = json.loads(file.read_text(encoding="utf-8"))["cells"]
+        return Counter(re.findall(r"\w+", "\n".join("".join(cell["source"]) for cell in cells if cell["cell_type"] == "code")))
+    if file.suffix != ".py":
+        return Counter(re.findall(r"\w+", file.read_text(encoding="utf-8")))
+    found = Counter()
+    for node in ast.walk(ast.parse(file.read_text(encoding="utf-8"))):
+        if isinstance(node, ast.Name) and isinstance(node.ctx, ast.Load):
+            found[node.id] += 1
+        elif isinstance(node, ast.Attribute):
+            found[node.attr] += 1
+        elif isinstance(node, ast.alias):
+            found.update(node.name.split("."))
+        elif isinstance(node, ast.keyword) and node.arg:
+            found[node.arg] += 1
+        elif isinstance(node, ast.Constant) and isinstance(node.value, str) and len(node.value) < 60:
+            found.update(re.findall(r"\w+", node.value))
+    return found
+
+
+def defined(file: Path) -> set[str]:
+    """Functions, classes, constants, and the methods and fields of classes."""
+    found = set()
+    for node in ast.parse(file.read_text(encoding="utf-8")).body:
+        inside = node.body if isinstance(node, ast.ClassDef) else []
+        for one in [node, *inside]:
+            if isinstance(one, ast.FunctionDef | ast.ClassDef):
+                found.add(one.name)
+            elif isinstance(one, ast.AnnAssign | ast.Assign):
+                targets = one.targets if isinstance(one, ast.Assign) else [one.target]
+                found |= {name.id for target in targets for name in ast.walk(target) if isinstance(name, ast.Name)}
+    return {name for name in found if not name.startswith("__")}
+
+
+def test_nothing_is_used_by_tests_alone():
+    """By name: a name that another file uses too for something else counts as used."""
+    root = SOURCES.parent
+    folders = [folder for name in ("workflow", "tools", "benchmarks") for folder in (root / name).glob("*.py")]
+    files = [*SOURCES.rglob("*.py"), *folders, root / "workflow" / "Snakefile", *(root / "book").glob("*.ipynb")]
+    used = sum(map(words, files), Counter())
+    assert used["evaluate"] and used["frozen"] > 20
+    unused = {f"{module_name(file)}.{name}" for file in SOURCES.rglob("*.py") for name in defined(file) if not used[name]}
+    assert not {name for name in unused if name.rpartition(".")[2] not in PROMISED | WAITING | CALLED_BY_OTHERS}
+
+
+def test_a_file_holds_one_idea():
+    lengths = {module_name(file): len(file.read_text(encoding="utf-8").splitlines()) for file in SOURCES.rglob("*.py")}
+    assert lengths and not {name: length for name, length in lengths.items() if length > 350}
 
 
 def test_evaluation_knows_no_training():

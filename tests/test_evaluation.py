@@ -499,9 +499,9 @@ def test_bad_settings(options, said):
 
 def test_every_suite_of_the_norm_by_default():
     model, x, _ = small_images(4)
-    assert {"paper", "standard", "adaptive"} <= set(protocol.choose(None, model, x, "linf"))
-    assert "standard" in protocol.choose(None, model, x, "l2")
-    for members in protocol.choose(None, model, x, "linf").values():
+    assert {"paper", "standard", "adaptive"} <= set(protocol.chosen_suites(None, model, x, "linf"))
+    assert "standard" in protocol.chosen_suites(None, model, x, "l2")
+    for members in protocol.chosen_suites(None, model, x, "linf").values():
         assert all(callable(attack) for attack in members.values())
 
 

@@ -37,7 +37,7 @@ from .threat import BALL_NORMS, Threat
 CHUNK = Threat.chunk  # images that an attack is given together; part of what a number means, like the seed
 
 
-def choose(suites: Sequence | Mapping | None, model: nn.Module, x: Tensor, norm: str, **known) -> dict[str, dict[str, Attack]]:
+def chosen_suites(suites: Sequence | Mapping | None, model: nn.Module, x: Tensor, norm: str, **known) -> dict[str, dict[str, Attack]]:
     """{suite: {name: attack}} from names of suites and dictionaries {suite: {name: attack}}; None: all for this norm.
 
     known: what the adaptive suite is told (see `suites.suite`)
@@ -220,7 +220,7 @@ def evaluate(
     examined = preconditions.examine(model, x[:batch_size], y[:batch_size], allow_random=allow_random, sliced=sliced)
     deterministic = examined.deterministic
     known = {"training_loss": training_loss, "substitutes": substitutes, "guides": guides}
-    chosen = choose(suites, model, x[:1], norm, **known)
+    chosen = chosen_suites(suites, model, x[:1], norm, **known)
     if (substitutes or guides is not None) and not chosen.get(ADAPTIVE):
         raise ValueError(f"substitutes and guides are for the suite {ADAPTIVE!r}, which is not among {', '.join(chosen)}")
     seen = in_slices(model, batch_size, chunk)

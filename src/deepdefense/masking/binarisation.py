@@ -22,7 +22,7 @@ from .tested_model import Subject
 
 WANTED = 0.95  # share of readouts that a sound attack solves
 TOO_EASY = 0.5  # share that random guessing may solve, for the test to say anything
-FEWEST = 10  # readouts, for the test to say anything
+FEWEST_READOUTS = 10  # readouts, for the test to say anything
 INNER_RADIUS = 0.95  # inner points lie within this times eps
 CLOSENESS = 0.99  # where the readout's threshold lies between the inner points (0) and the surface point (1)
 SURFACE_POINTS = 10  # tried in turn, until one can be told from the inner points
@@ -179,8 +179,8 @@ def check_binarisation(subject: Subject, attacks: Mapping[str, Attack]) -> Check
     """
     if last_layer(subject.model, subject.x) is None:
         return skipped(check_binarisation, 7, TITLE, "The model has no weight layer that a readout could replace.")
-    if min(len(subject), subject.settings.readouts) < FEWEST:
-        return powerless(check_binarisation, 7, TITLE, min(len(subject), subject.settings.readouts), FEWEST)
+    if min(len(subject), subject.settings.readouts) < FEWEST_READOUTS:
+        return powerless(check_binarisation, 7, TITLE, min(len(subject), subject.settings.readouts), FEWEST_READOUTS)
     attacks, unfit = _of_two_classes(subject, attacks)
     if not attacks:
         return skipped(check_binarisation, 7, TITLE, f"Its readouts have two classes, which no attack takes: {unfit}.")
@@ -193,7 +193,7 @@ def check_binarisation(subject: Subject, attacks: Mapping[str, Attack]) -> Check
             raise
         return skipped(check_binarisation, 7, TITLE, f"On this random model it cannot be made: {error}.")
     n = found.readouts
-    if n < FEWEST:
+    if n < FEWEST_READOUTS:
         reason = f"Only {n} of {found.images} images gave a readout that separates inner points from the surface point."
         return skipped(check_binarisation, 7, TITLE, reason)
     short = falls_short(found.any_attack, n, WANTED)

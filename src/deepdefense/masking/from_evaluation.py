@@ -11,7 +11,7 @@ from ..evaluation.report import Report
 
 BLACK_BOX = ("Square",)  # attacks of the suites that take no gradient
 MULTI_TARGETED = "multi-targeted PGD"  # a rival of the white-box attacks in check 6
-ADAPTIVE = ("orthogonal", "features", "smooth", "transfer")  # how names begin of the rivals in check 8
+OF_CHECK_8 = ("orthogonal", "features", "smooth", "transfer")  # how names begin of the rivals in check 8
 
 
 @dataclass(frozen=True)
@@ -28,7 +28,7 @@ class Evidence:
     warnings: list[str] | None
 
 
-NOTHING = Evidence({}, {}, {}, None, None)
+NO_EVIDENCE = Evidence({}, {}, {}, None, None)
 
 
 def of_report(report: Report, y: Tensor, eps: float) -> Evidence:
@@ -53,7 +53,7 @@ def of_report(report: Report, y: Tensor, eps: float) -> Evidence:
                 black[f"{name} ({suite})"] = broken(key)
             elif name == MULTI_TARGETED:
                 multi_targeted = broken(key)
-            elif name.startswith(ADAPTIVE):
+            elif name.startswith(OF_CHECK_8):
                 adaptive[name] = broken(key)
             else:
                 honest.append(key)

@@ -45,7 +45,7 @@ def default_adaptive(model: nn.Module, x: Tensor, substitutes: Mapping[str, nn.M
         substitutes={name: network for name, network in substitutes.items() if name == "undefended"},
         steps=settings.steps,
     )
-    return {name: attack for name, attack in suite.items() if name.startswith(from_evaluation.ADAPTIVE)}
+    return {name: attack for name, attack in suite.items() if name.startswith(from_evaluation.OF_CHECK_8)}
 
 
 def check_warnings(warnings: Sequence[str] | None, images: int | None = None) -> Check:
@@ -135,11 +135,11 @@ def report(
 
 def _report(asked: Request) -> MaskingReport:
     settings = asked.settings
-    classes, deterministic = tested_model.check(asked.model, asked.x, asked.y, asked.eps, settings)
+    classes, deterministic = tested_model.examine(asked.model, asked.x, asked.y, asked.eps, settings)
     claimed = {"white_box_attacks": asked.white_box, "black_box": asked.black_box, "adaptive": asked.adaptive}
     tested_model.check_attacks(claimed, len(asked.y))
     tested_model.check_substitutes(asked.substitutes, asked.x, classes)
-    known = from_evaluation.NOTHING
+    known = from_evaluation.NO_EVIDENCE
     if asked.evaluated is not None:
         known = from_evaluation.of_report(asked.evaluated, asked.y, asked.eps)
     with private(asked.model), seeded(asked.x.device, settings.seed):

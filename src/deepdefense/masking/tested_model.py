@@ -108,7 +108,7 @@ class Subject:
         return ~torch.stack(list(self.broken_by_white_box.values())).any(0)
 
 
-def check(model: nn.Module, x: Tensor, y: Tensor, eps: float, settings: Settings) -> tuple[int, bool]:
+def examine(model: nn.Module, x: Tensor, y: Tensor, eps: float, settings: Settings) -> tuple[int, bool]:
     """(number of classes, whether two passes agree); one sentence, a ValueError, for what a report cannot work with."""
     if type(eps) is bool or not isinstance(eps, int | float) or not 0 < eps < 0.5:
         raise ValueError(f"eps must be above 0 and below 0.5 here, since the sweep over radii ends at 0.5; got {eps!r}")
