@@ -24,8 +24,18 @@ def record(*, target=None, new=True, epochs=3, objective="gfa-first", **fields):
         if target:
             row |= {"goal": target * epoch / epochs, "train_reached": 0.05 * epoch}
         rows.append(row)
-    config = {"objective": objective, "lam": 0.0 if target or objective == "standard" else 0.5, "options": {"target": target} if target else {}}
-    return {"config": {**config, "epochs": epochs, "stop_at_chance": 2}, "history": rows, "status": "finished", "collapse_epochs": [], **fields}
+    config = {
+        "objective": objective,
+        "lam": 0.0 if target or objective == "standard" else 0.5,
+        "options": {"target": target} if target else {},
+    }
+    return {
+        "config": {**config, "epochs": epochs, "stop_at_chance": 2},
+        "history": rows,
+        "status": "finished",
+        "collapse_epochs": [],
+        **fields,
+    }
 
 
 def drawn(ax) -> dict[str, list[float]]:
@@ -75,7 +85,7 @@ def test_an_epoch_that_is_not_finite_is_left_out():
         ([False, False, True], dict(status="collapsed", stopped_epoch=3), "at chance for 1 epoch."),
         ([False, True, True], dict(status="collapsed", stopped_epoch=None), "at the end its validation accuracy"),
         ([False, True, True], dict(status="collapsed"), "at the end its validation accuracy"),
-        ([False, False, False], dict(status="diverged", stopped_epoch=3), "DIVERGED: its loss became infinite or NaN, and training stopped at epoch 3 of 9."),
+        ([False, False, False], dict(status="diverged", stopped_epoch=3), "NaN, and training stopped at epoch 3 of 9."),
         ([False, False, False], dict(status="diverged"), "training stopped there."),
     ],
 )  # fmt: skip

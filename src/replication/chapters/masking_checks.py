@@ -16,7 +16,7 @@ from deepdefense.masking.check import Check, MaskingReport
 
 BLUE, ORANGE, GREEN, RED, *_ = sns.color_palette("colorblind")
 GREY = (0.6, 0.6, 0.6)
-DPI = 80  # nine figures of 9 inches: as wide as a page, and light
+DPI = 72  # nine figures of 9 inches: as wide as a page, and light
 VERDICT_COLOURS = {"pass": BLUE, "fail": RED, "no power": ORANGE, "not applicable": GREY}
 VERDICT_MARKS = {"pass": "✓", "fail": "✗", "no power": "○", "not applicable": "–"}  # so that colour is not all there is
 
@@ -251,7 +251,7 @@ def findings(reports: Mapping[str, MaskingReport]) -> str:
         lines.append(f"No check fails on any of {len(reports)} networks.")
     lines.append(f"All checks pass, each with power, on {len(whole)} of {len(reports)}: {'; '.join(whole) or 'none'}.")
     if len(whole) + len(failed) < len(reports):
-        lines.append("On the others some checks, or some of their rules, could not have failed whatever the network does, and exclude nothing.")
+        lines.append("On the others some checks, or some of their rules, could not have failed or were not made: those exclude nothing.")
     return "\n".join(lines)
 
 

@@ -11,13 +11,12 @@ from matplotlib.ticker import MaxNLocator
 
 from .style import colour, label
 
-
 PARTS = {"train_subset": ("training", "-"), "val": ("validation", "--")}  # how a history calls images, readers do, and a line
 KINDS = {"": "alignment at the input", "_weighted": "alignment, weighted by length"}
 
 
 def show_status(record: Mapping) -> None:
-    """Say in a sentence if the run `record` collapsed, diverged, was stopped, or was at chance after warm-up; its numbers mean little then."""
+    """Say in a sentence if the run `record` collapsed, diverged, was stopped, or was at chance after warm-up."""
     fallen = ", ".join(map(str, record["collapse_epochs"]))
     if record["status"] == "diverged":
         print(f"This run DIVERGED: its loss became infinite or NaN, and training {_stopped(record) or 'stopped there'}.")
@@ -33,7 +32,7 @@ def show_status(record: Mapping) -> None:
 
 
 def _stopped(record: Mapping) -> str:
-    """Where a run was stopped before its last epoch, and after how many epochs at chance; empty if it was not, or from before this was kept."""
+    """Where a run was stopped, and after how many epochs at chance; empty if it was not, or its record does not say."""
     epoch = record.get("stopped_epoch")
     if epoch is None:
         return ""
@@ -61,16 +60,17 @@ def _per_epoch(axes: Sequence[Axes]) -> None:
 
 
 def training_curves(records: Sequence[Mapping]) -> Figure:
-    """Validation accuracy, accuracy under PGD and λ per epoch, one line a run; × marks chance level."""
+    """Validation accuracy, accuracy under PGD and λ per epoch, one line a run (dash-dotted: in a closed loop); × marks chance level."""
     panels = {"val_accuracy": "clean accuracy", "val_robust_accuracy": "accuracy under PGD (margin)"}
     fig, axes = plt.subplots(1, 3, figsize=(11, 3.2))
     for record in records:
         rows = _finite(record)
+        look = {"color": colour(record), "ls": "-." if _target(record) else "-", "label": label(record)}
         for ax, key in zip(axes, panels, strict=False):
-            _draw(ax, rows, key, color=colour(record), label=label(record))
+            _draw(ax, rows, key, **look)
             _draw(ax, [row for row in rows if row["at_chance"]], key, marker="x", ls="", color="black")
         if record["config"]["lam"] or _target(record):
-            _draw(axes[-1], rows, "lam", color=colour(record), ls="-." if _target(record) else "-", label=label(record))
+            _draw(axes[-1], rows, "lam", **look)
     for ax, title in zip(axes, [*panels.values(), "λ, after the epoch"], strict=True):
         ax.set_title(title)
     for ax in axes[:2]:
