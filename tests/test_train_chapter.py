@@ -101,6 +101,6 @@ def test_where_and_why_a_run_was_stopped_is_said(chance, fields, words, capsys):
 def test_the_page_gives_the_numbers_of_the_loop():
     text = "\n".join(cell.source for cell in nbformat.read(paths.root() / "book" / "03_train.ipynb", as_version=4).cells)
     loop = closed_loop
-    assert f"m \\leftarrow {loop.MEMORY:g}\\,m + {1 - loop.MEMORY:.1g}\\,\\bar a" in text
+    assert f"m &\\leftarrow {loop.MEMORY:g}\\,m + {1 - loop.MEMORY:.1g}\\,\\bar a" in text
     assert f"e^{{{loop.KAPPA:g}\\,(\\mathrm{{goal}}(t) - m)}},\\; {loop.LOWEST:g},\\; {loop.HIGHEST:g}" in text
     assert f"\\min(1,\\; t/{loop.RISE:g})" in text and f"$\\lambda = {loop.START:g}$ and $m = 0$" in text

@@ -91,9 +91,9 @@ def other_losses_table(networks: Sequence[Network], suite: str = "adaptive") -> 
 
 
 def power_table(found: Sequence[Masked]) -> pd.DataFrame:
-    """How many images could have counted against each check, and how many would have failed it, one column a network."""
+    """How many images could have counted against each rule of a check, and (how many) would have failed it, one column a network."""
     columns = {
-        title(network): {f"{c.number}. {c.title}": masking_checks.power_words(c) or NOTHING for c in report.checks}
+        title(network): {f"{c.number}. {c.title}": masking_checks.power_short(c) or NOTHING for c in report.checks}
         for network, report in found
     }
     return pd.DataFrame(columns)

@@ -36,6 +36,12 @@ def power_words(check) -> str:
     return "; ".join(dict.fromkeys(rule.words for rule in Check.from_record(_record(check)).rules))
 
 
+def power_short(check) -> str:
+    """`power_words` for a narrow column: "12 (4)" where 12 images could count and 4 would fail; "never": not even all would."""
+    rules = Check.from_record(_record(check)).rules
+    return ", ".join(dict.fromkeys(f"{rule.could} ({rule.fails_from or 'never'})" for rule in rules))
+
+
 def _bars(ax: Axes, values: Mapping[str, float], colours: Sequence, xlabel: str) -> None:
     """Horizontal bars of shares in [0, 1], first on top, each with its number."""
     names = list(values)
