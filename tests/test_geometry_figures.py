@@ -26,7 +26,7 @@ FIGURES = {
         "alignment_by_layer", "rise_bars", "loss_profiles", "landscapes", "attack_parts", "jacobian_directions",
     )
 }  # fmt: skip
-TABLES = {name: getattr(geometry_tables, name) for name in dir(geometry_tables) if name.endswith("_table")}
+TABLES = {name: getattr(geometry_tables, name) for name in dir(geometry_tables) if name.endswith("_table") and name != "all_pairs_table"}
 
 
 @pytest.fixture(scope="module")
@@ -217,3 +217,14 @@ def test_defences_keep_their_colours_as_others_join_and_none_looks_like_another(
     assert [PALETTE[name] for name in first] == list(sns.color_palette("colorblind"))[:6]
     for look in (PALETTE, geometry_figures.MARKERS, geometry_figures.HATCHES):
         assert list(look) == list(DEFENCE_NAMES) and len(set(look.values())) == len(look)
+
+
+def test_all_pairs_at_a_glance_are_the_numbers_of_the_pages_tables(records):
+    altered = with_tangential_rise(records, "gfa-first", {1: 0.25, 2: 0.75})
+    table = geometry_tables.all_pairs_table({"one pair": altered, "not measured": []})
+    row = table.loc[("one pair", "GFA-FIRST")]
+    ratios = geometry_tables.ratio_table(altered).loc["GFA-FIRST"]
+    assert row["tangential rise over plain's, squared error"] == ratios.loc["squared error", "tangential"] == "0.5 ± 0.35"
+    assert row["tangential rise over plain's, margin"] == ratios.loc["margin", "tangential"] and row["seeds"] == 2
+    changes = geometry_tables.change_table(altered).loc[("GFA-FIRST", "signed, at the input"), "minus plain"]
+    assert row["alignment minus plain's"] == changes and len(table) == len(OBJECTIVES) - 1

@@ -1,5 +1,6 @@
 """The power of the masking checks: where nothing could have failed, the verdict is "no power" and not "pass"."""
 
+import dataclasses
 import json
 from functools import cache
 
@@ -173,10 +174,34 @@ def test_tables_over_networks_say_no_power():
         table, power = masking_chapter.verdicts_table([(network, found)]), masking_chapter.power_table([(network, found)])
         said = masking_chapter.reasons([(network, found)])
     assert table.loc["3. Black-box attacks never win", "net"] == "○ no power"
-    assert power.loc["3. Black-box attacks never win", "net"] == "0 of 40 could count, 3 would fail"
+    assert power.loc["3. Black-box attacks never win", "net"] == "0 (3)"
     assert "3. no power: It could not have failed" in said and "1. pass: " in said
     one = next(one for one in checked.load() if one.masking and one.masking.powerless)
     assert "○ no power" in set(checked.verdicts_table([one])[one.title])
+
+
+def test_how_many_checks_passed_with_power_is_counted_from_the_reports():
+    strong, weak = plain_report(40, 0.01), plain_report(40, 0.4)
+    for report in (strong, weak):
+        counts = masking_checks.tally(report)
+        assert sum(counts.values()) == 9 and counts["without power"] == len(report.powerless) and counts["fail"] == len(report.failed) == 0
+        assert counts["pass in part"] == sum(check.in_part for check in report.checks)
+    assert masking_checks.tally(weak)["without power"] >= 4
+    said = masking_checks.findings({"strong": strong, "weak": weak})
+    assert f"weak: {masking_checks.tally_words(weak)}" in said and "No check fails on any of 2 networks." in said
+    assert "exclude nothing" in said and "weak" not in said.split("All checks pass")[1]
+    assert "nothing is excluded" in masking_checks.findings({})
+
+
+def test_a_failed_check_is_named_first_of_all():
+    report = plain_report(40, 0.4)
+    first = dataclasses.replace(report.checks[0], verdict="fail")
+    failed = dataclasses.replace(report, checks=(first, *report.checks[1:]))
+    said = masking_checks.findings({"net": failed})
+    assert "FAILED: net, check 1." in said and "No check fails" not in said and "on 0 of 1: none" in said
+    skipped = dataclasses.replace(report.checks[4], verdict="not applicable")
+    report = dataclasses.replace(report, checks=(*report.checks[:4], skipped, *report.checks[5:]))
+    assert masking_checks.tally(report)["not made"] == 1
 
 
 def test_a_verdict_is_one_of_four():

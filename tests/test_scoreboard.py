@@ -16,7 +16,7 @@ from deepdefense.storage import files
 from deepdefense.training import TrainConfig
 from replication import networks as headline_networks
 from replication import records, scope
-from replication.chapters import gradient_attacks, headline, minimum_norm
+from replication.chapters import gradient_attacks, headline, masking, minimum_norm
 from replication.claims import measured, quantities, scoreboard, verdicts
 from replication.claims.quantities import ALIGNMENTS
 from replication.estimates import estimate
@@ -327,6 +327,41 @@ def test_attacks_bear_the_names_that_the_records_give_them(folder):
     with pytest.raises(ValueError, match="the same minimum-norm attacks; their reports differ"):
         quantities.strict_ratio(seed, "gfa-deep")
     assert quantities.strict_ratio(seed, "gfa-first") == pytest.approx(29)
+
+
+def test_a_closed_loop_shows_its_target_where_others_show_their_lambda(folder):
+    for path in folder.glob("*gfa-first*.json"):
+        record = files.read_json(path)
+        record["config"] |= {"lam": 0.0, "options": {"target": 0.25, "form": "abs"}}
+        files.write_json(path, record)
+    runs = headline.runs_table(headline_networks.read_all(folder)).loc["CNN, CIFAR-10"]
+    assert runs.loc["GFA-FIRST", ["λ", "warm-up", "set besides"]].tolist() == ["target 0.25", "–", "form abs"]
+    assert runs.loc["GFA-DEEP", "λ"] == "1" and runs.loc["plain", "λ"] == "–"
+
+
+def test_what_gfa_gains_stands_beside_what_its_checks_say(folder):
+    networks = headline_networks.read_all(folder)
+    table = masking.gains_table(networks, []).loc["CNN, CIFAR-10"]
+    assert table.loc["GFA-FIRST"].tolist() == ["70.0 ± 0.0", "+70.0, +70.0, +70.0", "no report"]
+    assert table.loc["GFA-DEEP", "points over plain"] == "50.0 ± 0.0"
+    path = next(folder.glob("*gfa-deep*seed2*.json"))
+    files.write_json(path, files.read_json(path) | {"status": "collapsed"})
+    collapsed = masking.gains_table(headline_networks.read_all(folder), []).loc["CNN, CIFAR-10"]
+    assert collapsed.loc["GFA-DEEP", "by seed"] == "+50.0, +50.0"
+
+
+def test_other_losses_are_compared_with_the_one_trained_on(folder):
+    networks = headline_networks.read_all(folder)
+    assert set(masking.other_losses_table(networks).loc["CNN, CIFAR-10"]) == {"–"}, "these reports lack the attack on several targets"
+    for network in networks:
+        report = network.reports["linf"]
+        keeps = report.outcomes["adaptive/PGD mse"].success & (np.arange(N) >= 2) if network.defence == "gfa-deep" else None
+        found = outcome(report.outcomes["adaptive/PGD mse"].success if keeps is None else keeps)
+        more = report.outcomes["adaptive/PGD mse"] if keeps is not None else found
+        outcomes = {"adaptive/PGD mse": found if keeps is not None else more, f"adaptive/{masking.TARGETS}": more}
+        Report(report.label, report.prediction, outcomes, report.about).write(folder / f"{network.name}.report-last-linf")
+    row = masking.other_losses_table(headline_networks.read_all(folder)).loc["CNN, CIFAR-10"]
+    assert row["GFA-DEEP"] == "5.0 ± 0.0" and row["plain"] == "0.0 ± 0.0", "two of forty images"
 
 
 def test_the_headline_defences_are_objectives():

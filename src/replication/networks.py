@@ -45,6 +45,11 @@ class Network:
         return self.record["config"]["seed"]
 
     @property
+    def loss(self) -> str:
+        """The loss that it was trained on: squared error, as the paper's, unless its options name another."""
+        return self.record["config"]["options"].get("loss", "mse")
+
+    @property
     def clean(self) -> float:
         """Accuracy on the whole test set after the last epoch, in [0, 1]."""
         return self.record["metrics"]["last"]["test_accuracy"]

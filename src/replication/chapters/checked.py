@@ -201,6 +201,11 @@ def verdicts_table(models: Sequence[Checked]) -> pd.DataFrame:
     return masking_checks.verdicts_table({one.title: one.masking for one in models if one.masking})
 
 
+def findings(models: Sequence[Checked]) -> str:
+    """How many checks passed, passed in part, had no power or failed, by model, and what that excludes."""
+    return masking_checks.findings({one.title: one.masking for one in models if one.masking})
+
+
 def reasons(one: Checked) -> str:
     """Why each check of a model says what it says, a line each."""
     return "\n".join(masking_checks.reasons(one.masking))

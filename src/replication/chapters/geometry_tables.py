@@ -98,6 +98,19 @@ def change_table(records: Sequence[Mapping]) -> pd.DataFrame:
     return _two_levels(rows, ["defence", "alignment"])
 
 
+def all_pairs_table(records: Mapping[str, Sequence[Mapping]]) -> pd.DataFrame:
+    """C5 and C8 of all pairs at a glance, {title: records}: tangential rise over plain's, signed alignment at the input minus plain's."""
+    losses = {f"tangential rise over plain's, {LOSS_NAMES[loss]}": loss for loss in ("mse", "margin")}
+    rows = {}
+    for title, members in records.items():
+        defences = [name for name in groups(members) if name != "standard"] if members else []
+        for name in defences:
+            row = {words: cell(measured.rise_ratios(members, name, loss=loss).values()) for words, loss in losses.items()}
+            changes = measured.alignment_changes(members, name)
+            rows[title, DEFENCE_NAMES[name]] = row | {"alignment minus plain's": cell(changes.values()), "seeds": len(changes)}
+    return _two_levels(rows, ["networks", "defence"])
+
+
 def _two_levels(rows: Mapping[tuple, Mapping], names: list[str]) -> pd.DataFrame:
     index = pd.MultiIndex.from_tuples(list(rows), names=names) if rows else None
     return pd.DataFrame(list(rows.values()), index=index)

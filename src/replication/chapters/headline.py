@@ -16,7 +16,7 @@ from .style import scale
 
 
 def runs_table(networks: Sequence[Network]) -> pd.DataFrame:
-    """One row a pair and defence: λ, what else was set, seeds, status, clean accuracy on the whole test set, alignment.
+    """One row a pair and defence: λ or its target, what else was set, seeds, status, clean accuracy on the whole test set, alignment.
 
     "GFA took hold": alignment on validation images seed by seed, and of how many seeds it says so (see `verdicts.took_hold`).
     """
@@ -32,7 +32,7 @@ def runs_table(networks: Sequence[Network]) -> pd.DataFrame:
             rows.append({
                 "networks": PAIRS[pair],
                 "defence": DEFENCE_NAMES[defence],
-                "λ": f"{config['lam']:g}" if config["lam"] else NOTHING,
+                "λ": _weight(config),
                 "warm-up": f"{config['warmup']:g}" if config["lam"] else NOTHING,
                 "set besides": ", ".join(f"{k} {v}" for k, v in _besides(config).items()) or NOTHING,
                 "seeds": ", ".join(str(n.seed) for n in group),
@@ -53,8 +53,15 @@ def _took_hold(group: Sequence[Network], plain: Sequence[Network]) -> str:
     return f"{', '.join(wording.number(v, 3) for v in values)}: {sum(said)} of {len(said)}"
 
 
+def _weight(config: Mapping) -> str:
+    """λ, or the alignment that it is steered to in a closed loop."""
+    target = config["options"].get("target")
+    return f"target {target:g}" if target else f"{config['lam']:g}" if config["lam"] else NOTHING
+
+
 def _besides(config: Mapping) -> dict:
-    return {**config["options"], **({"start": config["start"]} if config.get("start", "fresh") != "fresh" else {})}
+    options = {name: value for name, value in config["options"].items() if name != "target"}
+    return {**options, **({"start": config["start"]} if config.get("start", "fresh") != "fresh" else {})}
 
 
 def scales(networks: Sequence[Network]) -> str:

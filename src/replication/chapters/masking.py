@@ -8,12 +8,14 @@ import pandas as pd
 from deepdefense.masking.check import JSON_NAME, MaskingReport
 from deepdefense.storage import paths
 
-from ..networks import Network, of
-from ..scope import DEFENCE_NAMES, DEFENCES, PAIRS
-from ..wording import NOTHING, spread
+from ..claims.quantities import usable, worst_case
+from ..networks import Network, by_seed, of, present
+from ..scope import DEFENCE_NAMES, DEFENCES, PAIRS, VARIANTS
+from ..wording import NOTHING, number, spread
 from . import masking_checks
 
 READS = ("masking",)  # folders of data/results/, for the workflow
+TARGETS = "multi-targeted PGD"  # of the adaptive suite, on every class in turn
 Masked = tuple[Network, MaskingReport]
 
 
@@ -42,10 +44,55 @@ def verdicts_table(found: Sequence[Masked]) -> pd.DataFrame:
     return masking_checks.verdicts_table({title(network): report for network, report in found})
 
 
+def findings(found: Sequence[Masked]) -> str:
+    """How many checks passed, passed in part, had no power or failed, by network, and what that excludes."""
+    return masking_checks.findings({title(network): report for network, report in found})
+
+
+def gains_table(networks: Sequence[Network], found: Sequence[Masked]) -> pd.DataFrame:
+    """One row a pair and variant of GFA: images kept in the strict worst case over plain training's, and what the masking reports say.
+
+    The points are of seeds that have both networks; a network that did not finish is left out.
+    """
+    rows = {}
+    for pair in present(networks):
+        seeds = by_seed(networks, pair)
+        for variant in VARIANTS:
+            gains = {}
+            for seed, nets in sorted(seeds.items()):
+                kept = [worst_case(nets[name]) for name in ("standard", variant)] if usable(nets, "standard", variant) else [None]
+                if all(one is not None for one in kept):
+                    gains[seed] = 100 * float(kept[1].mean() - kept[0].mean())
+            said = [f"seed {n.seed}: {masking_checks.tally_words(r)}" for n, r in found if (n.pair, n.defence) == (pair, variant)]
+            rows[PAIRS[pair], DEFENCE_NAMES[variant]] = {
+                "points over plain": spread(list(gains.values())),
+                "by seed": ", ".join(number(gain, sign=True) for gain in gains.values()) or NOTHING,
+                "nine checks": "; ".join(said) or "no report",
+            }
+    return pd.DataFrame.from_dict(rows, orient="index").rename_axis(["networks", "defence"])
+
+
+def other_losses_table(networks: Sequence[Network], suite: str = "adaptive") -> pd.DataFrame:
+    """Points by which several targets at once go below the attack on the training loss alone, one row a pair, over seeds."""
+    rows = {}
+    for pair in present(networks):
+        row = {}
+        for defence in DEFENCES:
+            points = []
+            for network in of(networks, pair, defence):
+                loss = network.loss
+                report, keys = network.reports.get("linf"), [f"{suite}/PGD {loss}", f"{suite}/{TARGETS}"]
+                if report is not None and set(keys) <= set(report.outcomes):
+                    points.append(100 * float(report.robust(keys[0]).mean() - report.robust(keys[1]).mean()))
+            row[DEFENCE_NAMES[defence]] = spread(points)
+        rows[PAIRS[pair]] = row
+    return pd.DataFrame.from_dict(rows, orient="index")
+
+
 def power_table(found: Sequence[Masked]) -> pd.DataFrame:
-    """How many images could have counted against each check, and how many would have failed it, one column a network."""
+    """How many images could have counted against each rule of a check, and (how many) would have failed it, one column a network."""
     columns = {
-        title(network): {f"{c.number}. {c.title}": masking_checks.power_words(c) or NOTHING for c in report.checks}
+        title(network): {f"{c.number}. {c.title}": masking_checks.power_short(c) or NOTHING for c in report.checks}
         for network, report in found
     }
     return pd.DataFrame(columns)

@@ -16,7 +16,7 @@ from deepdefense.masking.check import Check, MaskingReport
 
 BLUE, ORANGE, GREEN, RED, *_ = sns.color_palette("colorblind")
 GREY = (0.6, 0.6, 0.6)
-DPI = 80  # nine figures of 9 inches: as wide as a page, and light
+DPI = 72  # nine figures of 9 inches: as wide as a page, and light
 VERDICT_COLOURS = {"pass": BLUE, "fail": RED, "no power": ORANGE, "not applicable": GREY}
 VERDICT_MARKS = {"pass": "✓", "fail": "✗", "no power": "○", "not applicable": "–"}  # so that colour is not all there is
 
@@ -34,6 +34,12 @@ def verdict_words(check) -> str:
 def power_words(check) -> str:
     """How many images could have counted against a check, and how many would have failed it, rule by rule."""
     return "; ".join(dict.fromkeys(rule.words for rule in Check.from_record(_record(check)).rules))
+
+
+def power_short(check) -> str:
+    """`power_words` for a narrow column: "12 (4)" where 12 images could count and 4 would fail; "never": not even all would."""
+    rules = Check.from_record(_record(check)).rules
+    return ", ".join(dict.fromkeys(f"{rule.could} ({rule.fails_from or 'never'})" for rule in rules))
 
 
 def _bars(ax: Axes, values: Mapping[str, float], colours: Sequence, xlabel: str) -> None:
@@ -223,6 +229,36 @@ def verdicts_table(reports: Mapping[str, MaskingReport]) -> pd.DataFrame:
 def reasons(report: MaskingReport, *, passed: bool = True) -> list[str]:
     """What each check says, a line each; passed: also those that pass without reserve."""
     return [f"{c.number}. {c.verdict}: {c.reason}" for c in report.checks if passed or c.verdict != "pass" or c.in_part]
+
+
+def tally(report: MaskingReport) -> dict[str, int]:
+    """{outcome in words: how many of the checks}: of all that pass, pass in part (some rules could not fail), had no power or failed."""
+    kinds = ["pass in part" if check.in_part else check.verdict for check in report.checks]
+    said = {"pass": "pass", "pass in part": "pass in part", "no power": "without power", "fail": "fail", "not applicable": "not made"}
+    counts = {words: kinds.count(kind) for kind, words in said.items()}
+    return counts if counts["not made"] else {words: n for words, n in counts.items() if words != "not made"}
+
+
+def tally_words(report: MaskingReport) -> str:
+    """`tally` in a line: "6 pass, 2 pass in part, 1 without power, 0 fail"."""
+    return ", ".join(f"{n} {words}" for words, n in tally(report).items())
+
+
+def findings(reports: Mapping[str, MaskingReport]) -> str:
+    """What several reports exclude, from them alone: a line a network, then what follows. A check without power excludes nothing."""
+    if not reports:
+        return "There is no masking report, so nothing is excluded."
+    lines = [f"{title}: {tally_words(report)}" for title, report in reports.items()]
+    failed = {title: report.failed for title, report in reports.items() if report.failed}
+    whole = [title for title, report in reports.items() if tally(report)["pass"] == len(report.checks)]
+    if failed:
+        lines.append("FAILED: " + "; ".join(f"{title}, check {', '.join(map(str, numbers))}" for title, numbers in failed.items()) + ".")
+    else:
+        lines.append(f"No check fails on any of {len(reports)} networks.")
+    lines.append(f"All checks pass, each with power, on {len(whole)} of {len(reports)}: {'; '.join(whole) or 'none'}.")
+    if len(whole) + len(failed) < len(reports):
+        lines.append("On the others some checks, or some of their rules, could not have failed or were not made: those exclude nothing.")
+    return "\n".join(lines)
 
 
 def power_table(report) -> pd.DataFrame:

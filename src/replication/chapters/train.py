@@ -5,45 +5,124 @@ from collections.abc import Mapping, Sequence
 import matplotlib.pyplot as plt
 import numpy as np
 import pandas as pd
+from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
 
 from .style import colour, label
 
+PARTS = {"train_subset": ("training", "-"), "val": ("validation", "--")}  # how a history calls images, readers do, and a line
+KINDS = {"": "alignment at the input", "_weighted": "alignment, weighted by length"}
+
 
 def show_status(record: Mapping) -> None:
-    """Say in a sentence if the run `record` collapsed, diverged, or was at chance after warm-up; its numbers mean little then."""
+    """Say in a sentence if the run `record` collapsed, diverged, was stopped, or was at chance after warm-up."""
     fallen = ", ".join(map(str, record["collapse_epochs"]))
     if record["status"] == "diverged":
-        print("This run DIVERGED: its loss became infinite or NaN, and training stopped there.")
+        print(f"This run DIVERGED: its loss became infinite or NaN, and training {_stopped(record) or 'stopped there'}.")
     elif record["status"] == "collapsed":
-        print("This run COLLAPSED: at the end its validation accuracy is no better than always naming one class.")
+        if stopped := _stopped(record):
+            print(f"This run COLLAPSED: it {stopped}.")
+        else:
+            print("This run COLLAPSED: at the end its validation accuracy is no better than always naming one class.")
     elif fallen:
         print(f"This run was at chance level after epoch(s) {fallen}, and recovered.")
     else:
         print("This run ended normally: finite loss, accuracy above chance.")
 
 
-def training_curves(records: Sequence[Mapping]) -> Figure:
-    """Validation accuracy, accuracy under PGD and alignment at the input per epoch, one line a run; × marks chance level."""
-    panels = {
-        "val_accuracy": "clean accuracy",
-        "val_robust_accuracy": "accuracy under PGD (margin)",
-        "val_alignment": "alignment at the input",
-    }
-    fig, axes = plt.subplots(1, 3, figsize=(11, 3.2))
-    for ax, (key, title) in zip(axes, panels.items(), strict=True):
-        for record in records:
-            rows = [row for row in record["history"] if row["finite"]]
-            ax.plot([r["epoch"] for r in rows], [r[key] for r in rows], color=colour(record), label=label(record))
-            fallen = [r for r in rows if r["at_chance"]]
-            ax.plot([r["epoch"] for r in fallen], [r[key] for r in fallen], "x", color="black")
-        ax.set(title=title, xlabel="epoch")
+def _stopped(record: Mapping) -> str:
+    """Where a run was stopped, and after how many epochs at chance; empty if it was not, or its record does not say."""
+    epoch = record.get("stopped_epoch")
+    if epoch is None:
+        return ""
+    rows = record["history"]
+    last = next((n for n, row in enumerate(reversed(rows)) if not row.get("at_chance")), len(rows))  # at chance, at the end
+    why = f": at chance for {last} epoch{'s' if last > 1 else ''}" if record["status"] == "collapsed" else ""
+    return f"stopped at epoch {epoch} of {record['config']['epochs']}{why}"
+
+
+def _finite(record: Mapping) -> list[Mapping]:
+    return [row for row in record["history"] if row["finite"]]
+
+
+def _draw(ax: Axes, rows: Sequence[Mapping], key: str, **look) -> None:
+    """`key` per epoch where the history has it: one from before it was recorded, or of a run without it, draws nothing."""
+    found = [(row["epoch"], row[key]) for row in rows if row.get(key) is not None]
+    if found:
+        ax.plot(*zip(*found, strict=True), **look)
+
+
+def _per_epoch(axes: Sequence[Axes]) -> None:
+    for ax in axes:
+        ax.set_xlabel("epoch")
         ax.xaxis.set_major_locator(MaxNLocator(integer=True))
-        if key != "val_alignment":
-            ax.set_ylim(0, 1)
-    axes[-1].legend(fontsize=8)
+
+
+def training_curves(records: Sequence[Mapping]) -> Figure:
+    """Validation accuracy, accuracy under PGD and λ per epoch, one line a run (dash-dotted: in a closed loop); × marks chance level."""
+    panels = {"val_accuracy": "clean accuracy", "val_robust_accuracy": "accuracy under PGD (margin)"}
+    fig, axes = plt.subplots(1, 3, figsize=(11, 3.2))
+    for record in records:
+        rows = _finite(record)
+        look = {"color": colour(record), "ls": "-." if _target(record) else "-", "label": label(record)}
+        for ax, key in zip(axes, panels, strict=False):
+            _draw(ax, rows, key, **look)
+            _draw(ax, [row for row in rows if row["at_chance"]], key, marker="x", ls="", color="black")
+        if record["config"]["lam"] or _target(record):
+            _draw(axes[-1], rows, "lam", **look)
+    for ax, title in zip(axes, [*panels.values(), "λ, after the epoch"], strict=True):
+        ax.set_title(title)
+    for ax in axes[:2]:
+        ax.set_ylim(0, 1)
+    axes[-1].set_ylim(bottom=0)
+    axes[0].legend(fontsize=8)
+    _per_epoch(axes)
     return fig
+
+
+def alignment_curves(records: Sequence[Mapping]) -> Figure:
+    """Alignment at the input per epoch, mean and weighted by length, on training and on validation images, one colour a run.
+
+    In a closed loop also what is asked for ("goal"), and what the batches reached ("train_reached"): the mean over the aligned layers.
+    """
+    fig, axes = plt.subplots(1, 2, figsize=(11, 3.6), sharey=True)
+    for record in records:
+        rows = _finite(record)
+        for ax, kind in zip(axes, KINDS, strict=True):
+            for part, (name, line) in PARTS.items():
+                _draw(ax, rows, f"{part}_alignment{kind}", color=colour(record), ls=line, label=f"{label(record)}: {name}")
+        _draw(axes[0], rows, "train_reached", color=colour(record), ls=":", marker=".", label=f"{label(record)}: the batches")
+        _draw(axes[0], rows, "goal", color="black", ls="-.", lw=1, label=f"{label(record)}: goal")
+    for ax, title in zip(axes, KINDS.values(), strict=True):
+        ax.set_title(title if ax.lines else f"{title}: not recorded")
+        ax.axhline(0, color="black", lw=0.8)
+    axes[0].legend(fontsize=8)
+    _per_epoch(axes)
+    return fig
+
+
+def tap_curves(record: Mapping) -> Figure | None:
+    """Alignment at every layer of one run per epoch, on training and on validation images; None if its history does not hold it."""
+    rows = [row for row in _finite(record) if all(f"{part}_alignment_taps" in row for part in PARTS)]
+    if not rows:
+        return None
+    fig, axes = plt.subplots(len(KINDS), len(PARTS), figsize=(11, 5.2), sharex=True, sharey=True)
+    for line, (kind, title) in zip(axes, {"mean": "mean alignment", "weighted": "weighted by length"}.items(), strict=True):
+        for ax, (part, (name, _)) in zip(line, PARTS.items(), strict=True):
+            for tap in rows[0][f"{part}_alignment_taps"]:
+                values = [{"epoch": row["epoch"], tap: row[f"{part}_alignment_taps"][tap][kind]} for row in rows]
+                _draw(ax, values, tap, label=tap.removeprefix("body."))
+            ax.set_title(f"{name} images, {title}")
+            ax.axhline(0, color="black", lw=0.8)
+    axes[0, 0].legend(fontsize=8)
+    _per_epoch(axes[-1])
+    return fig
+
+
+def _target(record: Mapping) -> float | None:
+    """The alignment that λ was steered to, or None without a closed loop."""
+    return record["config"]["options"].get("target")
 
 
 def alignment_bars(records: Sequence[Mapping], which: str = "last") -> Figure:

@@ -76,7 +76,7 @@ def report_bars(summary: Mapping) -> Figure:
     shades = dict(zip(summary["suites"], sns.color_palette("colorblind"), strict=False))
     value = np.array([100 * row["accuracy"] for row in rows.values()])
     low, high = (np.array([100 * row[side] for row in rows.values()]) for side in ("low", "high"))
-    fig, ax = plt.subplots(figsize=(7, 0.32 * len(rows) + 1), dpi=90)
+    fig, ax = plt.subplots(figsize=(7, 0.32 * len(rows) + 1), dpi=80)
     colours = [shades.get(key.split("/")[0], "dimgrey") for key in rows]
     error = np.stack([value - low, high - value]).clip(0)
     ax.barh(range(len(rows)), value, color=colours, xerr=error, error_kw={"lw": 1})
@@ -92,7 +92,7 @@ def broken_by(report: Report) -> Figure:
     right = np.flatnonzero(report.clean)
     broke = np.array([np.where(o.attacked, o.success, np.nan)[right] for o in report.outcomes.values()], dtype=float)
     order = np.argsort(-np.nansum(broke, 0), kind="stable")
-    fig, ax = plt.subplots(figsize=(7, 0.28 * len(broke) + 1), dpi=90)
+    fig, ax = plt.subplots(figsize=(7, 0.28 * len(broke) + 1), dpi=80)
     shades = plt.matplotlib.colors.ListedColormap(["#d9d9d9", "#b2182b"])
     ax.imshow(np.ma.masked_invalid(broke[:, order]), aspect="auto", interpolation="nearest", cmap=shades, vmin=0, vmax=1)
     ax.set_yticks(range(len(broke)), [key.replace("/", ": ") for key in report.outcomes])
