@@ -494,7 +494,7 @@ def test_bad_input_is_named():
     y = model(x).argmax(1)
     with pytest.raises(ValueError, match=r"lie in \[0, 1\]"):
         deepfool_l2(model, x + 1, y)
-    with pytest.raises(ValueError, match="steps must be above 0"):
+    with pytest.raises(ValueError, match="steps must be a whole number of at least 1"):
         ddn(model, x, y, steps=0)
     with pytest.raises(ValueError, match="rule must be"):
         ead(model, x, y, rule="l2")

@@ -9,6 +9,7 @@ from types import ModuleType
 import torch
 from torch import Tensor, nn
 
+from ..arguments import check_logits_type
 from ..inference import answers, frozen, seeded
 from .contract import check_classes, check_images, check_inputs, check_output, distances, rounding
 
@@ -53,6 +54,7 @@ class View(nn.Module):
             x.register_hook(_finite)
         logits = self._asked(x)
         if self._first:
+            check_logits_type(logits, len(x))
             check_classes(self._ball[1], logits.shape[1])
             self._first = False
         return logits if math.isfinite(logits.detach().sum()) else self._made_finite(x.detach(), logits)

@@ -68,12 +68,12 @@ def tighten(model: nn.Module, x: Tensor, y: Tensor, x_adv: Tensor, *, steps: int
     The result lies one last interval (2^−steps of the segment) farther out than the bisection ended, if the model is
     wrong there too: so near the boundary, rounding in another batch size could flip it.
     """
-    check_inputs(model, x, y, 0.0)
+    x, y = check_inputs(model, x, y, 0.0)
     if x_adv.shape != x.shape:
         raise ValueError(f"x_adv must have the shape of x, {tuple(x.shape)}; got {tuple(x_adv.shape)}")
     if steps < 1:
         raise ValueError(f"steps must be at least 1, got {steps}")
-    x, x_adv = x.detach(), x_adv.detach()
+    x_adv = x_adv.detach()
     if len(x) == 0:
         return x_adv.clone()
     shape = (-1, *[1] * (x.dim() - 1))
@@ -110,12 +110,11 @@ def minimum_over(
     bisections: how finely each success is pulled towards the clean image (`tighten`); 0 leaves attacks as they are
     Each batch has a seed of its own, derived from `seed`.
     """
-    check_inputs(model, x, y, 0.0)
+    x, y = check_inputs(model, x, y, 0.0)
     if norm not in NORMS:
         raise ValueError(f"norm must be one of {', '.join(NORMS)}; got {norm!r}")
     if not attacks or len(y) == 0 or batch_size < 1 or bisections < 0:
         raise ValueError("minimum_over needs an attack, an image, batch_size of 1 or more, bisections of 0 or more")
-    x = x.detach()
     with frozen(model):
         parts = zip(x.split(batch_size), y.split(batch_size), strict=True)
         correct = torch.cat([~_wrong(model, *part) for part in parts])

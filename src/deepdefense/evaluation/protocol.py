@@ -20,7 +20,7 @@ from torch import Tensor, nn
 from tqdm import tqdm
 
 from .. import attacks, inference
-from ..arguments import checked_number
+from ..arguments import check_labels, check_logits_type, checked_number, checked_whole
 from ..attacks import autoattack
 from ..attacks.contract import Attack, AttackError, check_output, distances, rounding, takes_eps
 from ..attacks.neighbours import on_rows, reads_layers, treats_alone
@@ -35,7 +35,7 @@ from . import preconditions, standard_suite
 from .attack_words import describe
 from .cascade import in_order_of_cost, passes
 from .preparation import MODES, check_about, check_knowledge, possible, writable
-from .report import Outcome, Report
+from .report import Outcome, Report, unanswered
 from .sliced_model import Sliced, in_slices
 from .threat import BALL_NORMS, Threat
 
@@ -53,10 +53,10 @@ def choose(suites: Sequence | Mapping | None, model: nn.Module, x: Tensor, norm:
         return {name: members for name, members in found.items() if members}
     if not isinstance(suites, str | Mapping | Sequence):
         raise ValueError(f"suites must be names of suites and dictionaries {{suite: {{name: attack}}}}, got {suites!r}")
-    if not suites:
-        raise ValueError(f"suites names no attack; give some of {', '.join(SUITES)}, suites of your own, or None for all")
     chosen: dict[str, dict[str, Attack]] = {}
     for item in [suites] if isinstance(suites, str | Mapping) else suites:
+        if not isinstance(item, str | Mapping):
+            raise ValueError(f"suites must be names of suites and dictionaries {{suite: {{name: attack}}}}, got {item!r} among them")
         own = isinstance(item, Mapping)
         for name, members in (item if own else {item: suite(item, model, x, norm, **known)}).items():
             if own and name == STANDARD:
@@ -66,6 +66,8 @@ def choose(suites: Sequence | Mapping | None, model: nn.Module, x: Tensor, norm:
             if not members:
                 raise ValueError(f"suite {name!r} has no attacks for norm {norm!r}")
             chosen[name] = dict(members)
+    if not chosen:
+        raise ValueError(f"suites names no attack, got {suites!r}; give some of {', '.join(SUITES)}, suites of your own, or None for all")
     for name, members in chosen.items():
         for key, attack in members.items():
             if "/" in name + key:
@@ -76,8 +78,12 @@ def choose(suites: Sequence | Mapping | None, model: nn.Module, x: Tensor, norm:
 
 
 def _logits(model: nn.Module, x: Tensor, chunk: int, seed: int) -> Tensor:
+    found = []
     with frozen(model), seeded(x.device, seed), torch.no_grad():
-        return torch.cat([model(part) for part in x.split(chunk)])
+        for part in x.split(chunk):
+            found.append(model(part))
+            check_logits_type(found[-1], len(part))
+    return torch.cat(found)
 
 
 def _attack_chunk(model: nn.Module, attack: Attack, name: str, x: Tensor, y: Tensor, rows: Tensor, threat: Threat, number: int):
@@ -194,11 +200,7 @@ class _Evaluation:
             self.model, attack, self.x, self.y, self.right, self.threat, standing=standing, name=name,
             pieces=self.pieces, bar=bar,
         )  # fmt: skip
-        if not undefined:
-            return outcome, []
-        message = f"the model's logits are NaN for {undefined} perturbed images, or infinite for several classes at once; "
-        message += "no answer counts as a wrong one"
-        return outcome, [{"part": name, "kind": "NaN logits", "message": message, "times": undefined}]
+        return outcome, [unanswered(name, undefined)] if undefined else []
 
     def autoattack(self, members: Mapping, standing: Tensor | None = None) -> tuple[dict[str, Outcome], list[dict], dict | None]:
         """AutoAttack as outcomes, one a part that ran or had nothing left to do; its warnings; what was read back of it."""
@@ -209,7 +211,7 @@ class _Evaluation:
             parts=tuple(members), wanted=standing, folder=folder, progress=self.progress,
         )  # fmt: skip
         wanted = torch.ones_like(self.right) if standing is None else standing
-        loss = margin(_logits(model, ran.x_adv, threat.chunk, threat.seed), y)
+        loss = margin(_logits(model, ran.x_adv, threat.chunk, threat.seed), y).masked_fill(ran.prediction < 0, torch.inf)
         far = {n: distances(x, ran.x_adv, n) for n in BALL_NORMS}
         outcomes = {}
         for part in members:
@@ -306,16 +308,14 @@ def evaluate(
 
     Attacks that need more classes than the model has are left out, which is said and is in the summary ("left_out").
     """
+    seed, chunk = checked_whole("seed", seed), checked_whole("chunk", chunk)
     threat = Threat(checked_number("eps", eps), norm, seed, chunk).check()
-    batch_size = chunk if batch_size is None else batch_size
-    if type(batch_size) is not int or batch_size < 1:
-        raise ValueError(f"batch_size must be a whole number of at least 1; got {batch_size!r}")
+    batch_size = chunk if batch_size is None else checked_whole("batch_size", batch_size, least=1)
     if mode not in MODES:
         raise ValueError(f"mode must be one of {', '.join(MODES)}; got {mode!r}")
     get_loss(training_loss)
     about = check_about(about)
-    x = preconditions.check_images(x, y).detach().contiguous()
-    y = y.detach().long()
+    x, y = preconditions.check_images(x, y), y.detach().as_subclass(Tensor).long()
     check_knowledge(model, x, substitutes, guides)
     sliced = batch_size < min(chunk, len(x))
     examined = preconditions.examine(model, x[:batch_size], y[:batch_size], allow_random=allow_random, sliced=sliced)
@@ -380,10 +380,13 @@ def robust_accuracy(model: nn.Module, x: Tensor, y: Tensor, attack: Attack, *, e
 
     attack: a function (model, x, y, *, eps, seed) -> x_adv, such as `attacks.pgd` or `partial(attacks.apgd, steps=50)`.
     """
-    preconditions.check_images(x, y)
-    right = ~inference.wrong(_logits(model, x, chunk, seed), y)
-    outcome, _ = run_attack(model, attack, x, y, right, Threat(eps, seed=seed, chunk=chunk))
-    return float((right.cpu().numpy() & ~outcome.success).mean())
+    threat = Threat(checked_number("eps", eps, least=0, most=1), seed=checked_whole("seed", seed), chunk=checked_whole("chunk", chunk, least=1))
+    x = preconditions.check_images(x, y)
+    logits = _logits(model, x, chunk, seed)
+    y = check_labels(y, len(x), logits.shape[1], values=True)
+    outcome, _ = run_attack(model, attack, x, y, ~inference.wrong(logits, y), threat)
+    right = outcome.attacked
+    return float((right & ~outcome.success).mean())
 
 
 def accuracy_by_eps(model: nn.Module, x: Tensor, y: Tensor, radii: Sequence[float], *, steps: int = 20, seed: int = 0) -> list[float]:
