@@ -11,6 +11,7 @@ from functools import partial
 from pathlib import Path
 
 import numpy as np
+import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 import torch
@@ -470,6 +471,26 @@ def test_damaged_piece(tmp_path):
         pieces.get("part/0", None)
     path.unlink()
     assert pieces.get("part/0", lambda: ({"t": torch.arange(4)}, {}))[0]["t"].tolist() == [0, 1, 2, 3]
+
+
+@pytest.mark.parametrize("what", ["empty JSON", "one attack more", "another table", "fewer images"])
+def test_files_that_are_not_of_one_report(what, tmp_path):
+    model, x, y = small_images(3)
+    whole = evaluate(model, x, y, folder=tmp_path, suites={"own": {"near": steepest}})
+    record = read_json(tmp_path / "report.json")
+    if what == "empty JSON":
+        (tmp_path / "report.json").write_text("{}")
+    elif what == "one attack more":
+        record["attacks"]["own/other"] = record["attacks"]["own/near"]
+        (tmp_path / "report.json").write_text(json.dumps(record))
+    elif what == "another table":
+        pq.write_table(pa.table({"a": [1]}), tmp_path / "report.parquet")
+    else:
+        pq.write_table(pq.read_table(tmp_path / "report.parquet").slice(0, 2), tmp_path / "report.parquet")
+    with pytest.raises(ResultsError, match="are not the two files of one report"):
+        Report.read(tmp_path)
+    evaluate(model, x, y, folder=tmp_path, suites={"own": {"near": steepest}})
+    assert Report.read(tmp_path).table().equals(whole.table())
 
 
 def test_fingerprints_tell_apart():

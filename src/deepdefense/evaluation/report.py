@@ -217,12 +217,24 @@ class Report:
 
     @classmethod
     def read(cls, folder: str | Path) -> "Report":
-        """The report that `write` left in `folder`."""
+        """The report that `write` left in `folder`; a ResultsError if one of its two files is damaged, or not of the other."""
         record = files.read_json(Path(folder) / JSON_NAME)
         try:
             table = pq.read_table(Path(folder) / PARQUET_NAME)
         except (OSError, pa.ArrowInvalid) as error:
             raise files.ResultsError(f"could not read {Path(folder) / PARQUET_NAME}: {error}") from error
+        try:
+            return cls._of(record, table)
+        except (KeyError, TypeError, AttributeError, pa.ArrowInvalid) as error:
+            raise files.ResultsError(
+                f"{Path(folder) / JSON_NAME} and {PARQUET_NAME} are not the two files of one report ({error}); delete them, and the "
+                "same call of evaluate makes them again"
+            ) from error
+
+    @classmethod
+    def _of(cls, record: dict, table: pa.Table) -> "Report":
+        if record["n"] != len(table):
+            raise KeyError(f"{record['n']} images in one and {len(table)} in the other")
         outcomes = {}
         for key, row in record["attacks"].items():
             attacked = table[f"{key}/success"].is_valid().to_numpy()
