@@ -473,6 +473,30 @@ def test_damaged_piece(tmp_path):
     assert pieces.get("part/0", lambda: ({"t": torch.arange(4)}, {}))[0]["t"].tolist() == [0, 1, 2, 3]
 
 
+@pytest.mark.parametrize("name", ["settings.json", "settings.answers"])
+@pytest.mark.parametrize("how", ["gone", "cut", "empty", "other"])
+def test_without_what_tells_of_which_model_nothing_is_read(name, how, tmp_path):
+    model, x, y = small_images(3)
+    other = Masked(Masked(model, ""), "round")
+    suites = {"own": {"near": steepest}}
+    evaluate(Masked(Masked(model, ""), ""), x, y, folder=tmp_path, suites=suites)
+    path = tmp_path / "pieces" / name
+    if how == "gone":
+        path.unlink()
+    else:
+        path.write_bytes({"cut": path.read_bytes()[:20], "empty": b"", "other": b"{}"}[how])
+    with pytest.raises(ResultsError, match=f"{name} is {'gone' if how == 'gone' else 'damaged'}, .* delete the folder"):
+        evaluate(other, x, y, folder=tmp_path, suites=suites)
+
+
+def test_folders_within_a_folder_tell_of_their_own_pieces(tmp_path):
+    piece = ({"a": torch.zeros(1)}, {})
+    Pieces(tmp_path / "inner", {"n": 1}).get("one", lambda: piece)
+    outer = Pieces(tmp_path, {"n": 2})
+    outer.get("more/two", lambda: piece)
+    assert Pieces(tmp_path, {"n": 2}).get("more/two", lambda: None)[1] == {}
+
+
 @pytest.mark.parametrize("what", ["empty JSON", "one attack more", "another table", "fewer images"])
 def test_files_that_are_not_of_one_report(what, tmp_path):
     model, x, y = small_images(3)
