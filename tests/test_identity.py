@@ -165,7 +165,7 @@ def test_a_module_that_changes_between_two_looks():
         lambda x: x * float(os.environ["STRENGTH"]),
         lambda x: x * float(os.getenv("STRENGTH")),
         lambda x: x * globals()["STRENGTH"],
-        lambda x: [open(name) for name in x],  # noqa: SIM115
+        lambda x: [open(name) for name in x],
         lambda x: Path(x).read_text(),
     ],
 )

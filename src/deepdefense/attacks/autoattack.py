@@ -18,7 +18,7 @@ from pyautoattack.fab_pt import FABAttack_PT
 from pyautoattack.square import SquareAttack
 from torch import Tensor, nn
 
-from ..arguments import check_whole
+from ..arguments import check_whole, checked_number
 from ..inference import reseed
 from ..losses import targeted_margin
 from .contract import check_inputs, check_output
@@ -147,6 +147,7 @@ def perturb(part: str, model, x, y, eps, norm, seed, log, **settings) -> Tensor:
 
 
 def _bounded(part: str, model, x, y, eps, norm, seed, **settings) -> Tensor:
+    eps = checked_number("eps", eps)
     if eps == 0:  # as for the other attacks, a ball that holds nothing but the image
         return check_inputs(model, x, y, 0.0)[0].clone()
     x, y = check(model, x, y, eps, norm, **settings)

@@ -9,7 +9,7 @@ from functools import partial
 import torch
 from torch import Tensor, nn
 
-from ..arguments import check_whole, positive
+from ..arguments import check_whole, checked_number, positive
 from ..losses import targeted_margin
 from .autoattack import DLR_CLASSES
 from .contract import Attack
@@ -74,6 +74,7 @@ def pgd_l2(
     seed: int = 0,
 ) -> Tensor:
     """PGD in L2 on cross-entropy, last iterate; torchattacks'. eps: L2 radius; alpha: step, eps/5 by default."""
+    eps = checked_number("eps", eps)
     alpha = eps / 5 if alpha is None else alpha
     check_whole(steps=steps)
     positive(alpha=alpha + (eps == 0))

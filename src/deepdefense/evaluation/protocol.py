@@ -380,7 +380,8 @@ def robust_accuracy(model: nn.Module, x: Tensor, y: Tensor, attack: Attack, *, e
 
     attack: a function (model, x, y, *, eps, seed) -> x_adv, such as `attacks.pgd` or `partial(attacks.apgd, steps=50)`.
     """
-    threat = Threat(checked_number("eps", eps, least=0, most=1), seed=checked_whole("seed", seed), chunk=checked_whole("chunk", chunk, least=1))
+    eps, seed, chunk = checked_number("eps", eps, least=0, most=1), checked_whole("seed", seed), checked_whole("chunk", chunk, least=1)
+    threat = Threat(eps, seed=seed, chunk=chunk)
     x = preconditions.check_images(x, y)
     logits = _logits(model, x, chunk, seed)
     y = check_labels(y, len(x), logits.shape[1], values=True)

@@ -221,7 +221,7 @@ class _Walk:
         try:
             made = value.__reduce_ex__(4)
         except UNSEEN:
-            if (name := getattr(value, "__qualname__", None)) is not None and not hasattr(value, "__wrapped__") and _known(type(value).__module__) is not None:
+            if (name := getattr(value, "__qualname__", None)) is not None and _known(type(value).__module__) is not None:
                 return [str(getattr(value, "__module__", "")), name]
             return [secrets.token_hex()]  # no copy can be made: locks, generators, open files
         if isinstance(made, str) and callable(getattr(value, "__wrapped__", None)):  # as functools.cache makes of a function

@@ -119,7 +119,8 @@ class Pieces:
 
     def _lost(self, path: Path, why: str = "gone") -> files.ResultsError:
         """The error for a missing or damaged file without which nobody can tell of what the pieces are."""
-        return files.ResultsError(f"{path} is {why}, and nothing else tells of what the results beside it are; delete the folder {self.folder}")
+        said = f"{path} is {why}, and nothing else tells of what the results beside it are; delete the folder {self.folder}"
+        return files.ResultsError(said)
 
     def _belongs(self, path: Path) -> dict:
         """What the folder's settings say."""
