@@ -2,13 +2,17 @@
 
 import math
 import sys
+from fractions import Fraction
 
+import numpy as np
 import pytest
 import torch
 from attack_cases import every_attack
 from nets import Normalised, images
+from torch import nn
 
 from deepdefense import attacks, models
+from deepdefense.attacks import autoattack, paper
 
 
 @every_attack
@@ -59,6 +63,32 @@ def test_bad_settings_are_named(attack, options, word):
         attack(models.build("mlp", (1, 6, 6), 3, width=0.02, seed=0), *images(), eps=0.1, **options)
 
 
+class Answers(nn.Module):
+    def __init__(self, what):
+        super().__init__()
+        self.what = what
+
+    def forward(self, x):
+        logits = x.flatten(1)[:, :3]
+        return {"tuple": (logits, logits), "dict": {"logits": logits}, "scores": logits[:, 0], "classes": (logits > 0).long()}[self.what]
+
+
+@pytest.mark.parametrize("attack", [attacks.fgsm, attacks.pgd, attacks.apgd, paper.square, paper.pgd_l2])
+@pytest.mark.parametrize("what", ["tuple", "dict", "scores", "classes"])
+def test_what_is_no_logits_is_refused_by_attacks_of_libraries(attack, what):
+    with pytest.raises(ValueError, match="the model must return "):
+        attack(Answers(what), *images(), eps=0.1)
+
+
+@pytest.mark.parametrize("attack", [autoattack.apgd_ce, paper.pgd_l2])
+@pytest.mark.parametrize("eps", [Fraction(1, 8), np.array(0.125), np.float16(0.125)])
+def test_eps_of_any_kind_of_number(attack, eps):
+    model, (x, y) = models.build("mlp", (1, 6, 6), 3, width=0.02, seed=0), images()
+    assert torch.equal(attack(model, x, y, eps=eps, steps=3), attack(model, x, y, eps=0.125, steps=3))
+    with pytest.raises(ValueError, match="eps must be a number; got '1/8'"):
+        attack(model, x, y, eps="1/8")
+
+
 def test_something_else_than_a_module_is_refused():
     with pytest.raises(ValueError, match=r"torch.nn.Module, got function"):
         attacks.fgsm(lambda x: x.flatten(1), *images(), eps=0.1)
@@ -70,3 +100,18 @@ def test_without_torchattacks_it_says_how_to_install_it(attack, monkeypatch):
     with pytest.raises(ImportError, match=r"pip install --no-deps torchattacks==3\.5\.1"):
         attack(Normalised(classes=3), *images(), eps=0.1)
     assert attacks.loss_pgd(Normalised(classes=3), *images(), eps=0.1).shape == (6, 1, 6, 6)
+
+
+@every_attack
+@pytest.mark.parametrize("eps", ["0.1", None, True, torch.tensor([0.1, 0.2])])
+def test_a_radius_that_is_no_number_is_one_clear_sentence(attack, eps):
+    model, (x, y) = models.build("mlp", (1, 6, 6), 3, width=0.02, seed=0), images()
+    with pytest.raises(ValueError, match="eps must be a number"):
+        attack(model, x, y, eps=eps)
+
+
+@every_attack
+@pytest.mark.parametrize("eps", [np.float32(0.125), torch.tensor(0.125), np.float64(0.125)])
+def test_a_radius_may_be_a_scalar_of_numpy_or_torch(attack, eps):
+    model, (x, y) = models.build("mlp", (1, 6, 6), 3, width=0.02, seed=0), images()
+    assert torch.equal(attack(model, x, y, eps=eps), attack(model, x, y, eps=0.125))

@@ -330,7 +330,7 @@ def test_parts_stay_in_the_ball(part, norm, eps, seed, double):
         (dict(norm="l1"), "norm must be one of linf, l2; got 'l1'"),
         (dict(eps=0), "eps must be above 0"),
         (dict(eps=8), "for linf at most 1; got 8"),
-        (dict(batch_size=0), "must be at least 1"),
+        (dict(batch_size=0), "batch_size must be a whole number of at least 1"),
         (dict(x=torch.zeros(0, 3, 6, 6), y=torch.zeros(0, dtype=torch.long)), "no images"),
         (dict(x=torch.rand(2, 9), y=torch.zeros(2, dtype=torch.long)), r"images \(B, C, H, W\)"),
         (dict(x=2 * torch.ones(2, 3, 6, 6), y=torch.zeros(2, dtype=torch.long)), r"\[0, 1\]"),
@@ -346,6 +346,6 @@ def test_bad_input(change, said):
 
 def test_parts_refuse_no_steps_and_take_no_images():
     model, x, y = small_images(2)
-    with pytest.raises(ValueError, match="steps must be at least 1, got 0"):
+    with pytest.raises(ValueError, match="steps must be a whole number of at least 1, got 0"):
         attacks.apgd_ce(model, x, y, eps=0.1, steps=0)
     assert attacks.square(model, x[:0], y[:0], eps=0.1).shape == (0, 3, 6, 6)

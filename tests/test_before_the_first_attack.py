@@ -49,6 +49,12 @@ REFUSED = {
     "no suite": (dict(suites=[]), "suites names no attack"),
     "no suite, dictionary": (dict(suites={}), "suites names no attack"),
     "no attack": (dict(suites=[{"own": {}}]), "'own' has no attacks"),
+    "no suite, in a list": (dict(suites=[{}]), "suites names no attack"),
+    "a number in a list": (dict(suites=["gradient", 3]), "suites must be names of suites"),
+    "about, text": (dict(about="a net"), "about must be a dictionary .* got 'a net'"),
+    "about, pairs": (dict(about=[("name", "a")]), "about must be a dictionary"),
+    "batch_size": (dict(batch_size=4.5), "batch_size must be a whole number of at least 1; got 4.5"),
+    "chunk": (dict(chunk=True), "chunk must be a whole number"),
     "no attack of two suites": (dict(suites=["gradient", {"own": {}}]), "'own' has no attacks"),
     "a number": (dict(suites=3), "suites must be names of suites"),
     "no suite to know": (dict(substitutes={"a": nn.Flatten()}), "substitutes and guides are for the suite 'adaptive'"),
@@ -83,6 +89,31 @@ def test_eps_of_any_kind(eps, tmp_path):
     model, x = small_net(), torch.rand(4, 1, 8, 8)
     report = deepdefense.evaluate(model, x, model(x).argmax(1), eps=eps, suites={"o": {"F": attacks.fgsm}}, folder=tmp_path, progress=False)
     assert report.summary()["eps"] == 0.125
+
+
+@pytest.mark.parametrize("two", [2.0, np.int64(2), torch.tensor(2)])
+def test_whole_numbers_of_any_kind(two):
+    model, x = small_net(), torch.rand(4, 1, 8, 8)
+    suites = {"o": {"P": partial(attacks.loss_pgd, steps=3)}}
+    y = model(x).argmax(1)
+    given, plain = (
+        deepdefense.evaluate(model, x, y, eps=0.1, suites=suites, progress=False, batch_size=n, chunk=n, seed=n) for n in (two, 2)
+    )
+    assert given.table().equals(plain.table()) and type(given.about["seed"]) is int
+
+
+class Marked(torch.Tensor):
+    """A tensor of a class of one's own, as data sets give them."""
+
+
+def test_tensors_of_a_class_of_ones_own():
+    model, x = small_net(), torch.rand(4, 1, 8, 8)
+    y = model(x).argmax(1)
+    members = {"APGD": partial(attacks.apgd_ce, steps=5), "DDN": partial(attacks.ddn, steps=5), "EAD": partial(attacks.ead, searches=1)}
+    options = dict(eps=0.1, suites={"o": members}, progress=False)
+    marked = deepdefense.evaluate(model, x.as_subclass(Marked), y.as_subclass(Marked), **options)
+    assert marked.table().equals(deepdefense.evaluate(model, x, y, **options).table())
+    assert all(type(attack(model, x.as_subclass(Marked), y)) is torch.Tensor for attack in list(members.values())[1:])
 
 
 def test_the_folder_may_be_below_home(tmp_path, monkeypatch):

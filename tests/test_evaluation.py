@@ -6,15 +6,18 @@ import signal
 import subprocess
 import sys
 import time
+from fractions import Fraction
 from functools import partial
 from pathlib import Path
 
 import numpy as np
+import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 import torch
 from defences import Linear, Masked, around_grey, labelled, slow, small_images, steepest
 from nets import global_random_state, hooks
+from torch import nn
 
 import deepdefense
 from deepdefense import attacks
@@ -310,6 +313,25 @@ def test_nan_under_attack_is_no_right_answer():
     assert "NaN for 6 perturbed images, or infinite" in report.summary()["warnings"][0]["message"]
 
 
+class Overflows(nn.Module):
+    """Class 0 for mid-grey images and NaN for all others."""
+
+    def forward(self, x):
+        mean = x.flatten(1).mean(1)
+        logits = torch.stack([1.2 - mean, mean, mean - 2, mean - 2], 1)
+        return logits.masked_fill((x != 0.5).flatten(1).any(1)[:, None], torch.nan)
+
+
+def test_autoattack_says_that_there_was_no_answer():
+    x, y = torch.full((4, 1, 5, 5), 0.5), torch.zeros(4, dtype=torch.long)
+    report = evaluate(Overflows(), x, y, eps=0.1, suites="standard")
+    (said,) = (warning for warning in report.summary()["warnings"] if warning["kind"] == "NaN logits")
+    assert said["part"] == "APGD-CE" and said["times"] == 4 and not report.robust().any()
+    assert report.summary()["robustbench"]["unreliable"] and np.isposinf(report.outcomes["standard/APGD-CE"].loss).all()
+    with pytest.raises(ValueError, match="no attack 'APGD-CE' was run; there are standard/APGD-CE, "):
+        report.robust("APGD-CE")
+
+
 @pytest.mark.parametrize(
     ("lie", "said"),
     [
@@ -451,6 +473,50 @@ def test_damaged_piece(tmp_path):
     assert pieces.get("part/0", lambda: ({"t": torch.arange(4)}, {}))[0]["t"].tolist() == [0, 1, 2, 3]
 
 
+@pytest.mark.parametrize("name", ["settings.json", "settings.answers"])
+@pytest.mark.parametrize("how", ["gone", "cut", "empty", "other"])
+def test_without_what_tells_of_which_model_nothing_is_read(name, how, tmp_path):
+    model, x, y = small_images(3)
+    other = Masked(Masked(model, ""), "round")
+    suites = {"own": {"near": steepest}}
+    evaluate(Masked(Masked(model, ""), ""), x, y, folder=tmp_path, suites=suites)
+    path = tmp_path / "pieces" / name
+    if how == "gone":
+        path.unlink()
+    else:
+        path.write_bytes({"cut": path.read_bytes()[:20], "empty": b"", "other": b"{}"}[how])
+    with pytest.raises(ResultsError, match=f"{name} is {'gone' if how == 'gone' else 'damaged'}, .* delete the folder"):
+        evaluate(other, x, y, folder=tmp_path, suites=suites)
+
+
+def test_folders_within_a_folder_tell_of_their_own_pieces(tmp_path):
+    piece = ({"a": torch.zeros(1)}, {})
+    Pieces(tmp_path / "inner", {"n": 1}).get("one", lambda: piece)
+    outer = Pieces(tmp_path, {"n": 2})
+    outer.get("more/two", lambda: piece)
+    assert Pieces(tmp_path, {"n": 2}).get("more/two", lambda: None)[1] == {}
+
+
+@pytest.mark.parametrize("what", ["empty JSON", "one attack more", "another table", "fewer images"])
+def test_files_that_are_not_of_one_report(what, tmp_path):
+    model, x, y = small_images(3)
+    whole = evaluate(model, x, y, folder=tmp_path, suites={"own": {"near": steepest}})
+    record = read_json(tmp_path / "report.json")
+    if what == "empty JSON":
+        (tmp_path / "report.json").write_text("{}")
+    elif what == "one attack more":
+        record["attacks"]["own/other"] = record["attacks"]["own/near"]
+        (tmp_path / "report.json").write_text(json.dumps(record))
+    elif what == "another table":
+        pq.write_table(pa.table({"a": [1]}), tmp_path / "report.parquet")
+    else:
+        pq.write_table(pq.read_table(tmp_path / "report.parquet").slice(0, 2), tmp_path / "report.parquet")
+    with pytest.raises(ResultsError, match="are not the two files of one report"):
+        Report.read(tmp_path)
+    evaluate(model, x, y, folder=tmp_path, suites={"own": {"near": steepest}})
+    assert Report.read(tmp_path).table().equals(whole.table())
+
+
 def test_fingerprints_tell_apart():
     t = torch.arange(6.0)
     assert len({fingerprint(t), fingerprint(t + 1), fingerprint(t.view(2, 3)), fingerprint(t.double())}) == 4
@@ -514,6 +580,32 @@ def test_robust_accuracy_and_radii():
     exact = [((distance > radius) & (model(x).argmax(1) == y)).double().mean().item() for radius in radii]
     assert protocol.accuracy_by_eps(model, x, y, radii) == pytest.approx(exact)
     assert protocol.robust_accuracy(model, x, y, attacks.fgsm, eps=radii[1]) == pytest.approx(exact[1])
+
+
+def test_robust_accuracy_takes_what_evaluate_takes():
+    model = Linear(classes=4)
+    x, y = labelled(model, around_grey(8), wrong=(0,))
+    exact = protocol.robust_accuracy(model, x, y, attacks.fgsm, eps=0.02)
+    for eps in (Fraction(1, 50), np.array(0.02)):
+        assert protocol.robust_accuracy(model, x, y.to(torch.uint16), attacks.fgsm, eps=eps) == exact
+    for label, net, eps, said in (
+        (y + 4, model, 0.02, "from 0 to 3"),
+        (y, Tupled(model), 0.02, "must return a tensor of logits .* got tuple"),
+        (y, model, "8/255", "eps must be a number .* got '8/255'"),
+    ):
+        with pytest.raises(ValueError, match=said):
+            protocol.robust_accuracy(net, x, label, attacks.fgsm, eps=eps)
+
+
+class Tupled(nn.Module):
+    """What training code often returns."""
+
+    def __init__(self, model):
+        super().__init__()
+        self.model = model
+
+    def forward(self, x):
+        return self.model(x), None
 
 
 def test_progress_is_shown(capsys):

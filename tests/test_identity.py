@@ -6,6 +6,7 @@ import random
 import subprocess
 import sys
 import threading
+import types
 from functools import partial
 from pathlib import Path
 
@@ -73,6 +74,23 @@ def hooked():
     return found
 
 
+def cached(value):
+    @functools.cache
+    def helper():
+        return value
+
+    return lambda x: x * helper()
+
+
+def importing(name):
+    """A function that imports a module of one's own only when it runs; two modules that differ in a number."""
+    sys.modules[name] = types.ModuleType("somebodys")
+    sys.modules[name].STRENGTH = len(name)
+    space = {"__name__": "somebodys_module"}
+    exec(f"def attack(x):\n    import {name} as helper\n    return x * helper.STRENGTH", space)
+    return space["attack"]
+
+
 PAIRS = {
     "code": (lambda x: x + 1, lambda x: x + 2),
     "constant of an inner function": (lambda x: (lambda z: z + 1)(x), lambda x: (lambda z: z + 2)(x)),
@@ -100,6 +118,8 @@ PAIRS = {
     "Python's generator": (closing(random.Random(1)), closing(random.Random(2))),
     "builtin": (torch.sin, torch.cos),
     "method of a builtin": ("a".join, "b".join),
+    "cached helper": (cached(1), cached(2)),
+    "import where it runs": (importing("somebodys_first"), importing("somebodys_second")),
     "set": (closing({"a", "b"}), closing({"a", "c"})),
     "wrapped": (functools.wraps(net)(closing(1)), functools.wraps(net)(closing(2))),
     "class": (type("A", (nn.Module,), {"forward": lambda self, x: x}), type("A", (nn.Module,), {"forward": lambda self, x: -x})),
@@ -130,6 +150,27 @@ def test_what_is_only_written_to_has_no_say_and_what_is_read_has():
 
     assert function_fingerprint(logs([])) == function_fingerprint(logs([1, 2]))
     assert function_fingerprint(reads([])) != function_fingerprint(reads([1, 2]))
+
+
+def test_a_module_that_changes_between_two_looks():
+    attack = importing("somebodys_third")
+    before = function_fingerprint(attack)
+    sys.modules["somebodys_third"].STRENGTH += 1
+    assert function_fingerprint(attack) != before == function_fingerprint(importing("somebodys_third"))
+
+
+@pytest.mark.parametrize(
+    "attack",
+    [
+        lambda x: x * float(os.environ["STRENGTH"]),
+        lambda x: x * float(os.getenv("STRENGTH")),
+        lambda x: x * globals()["STRENGTH"],
+        lambda x: [open(name) for name in x],
+        lambda x: Path(x).read_text(),
+    ],
+)
+def test_what_reads_the_world_is_never_the_same(attack):
+    assert function_fingerprint(attack) != function_fingerprint(attack)
 
 
 def test_what_cannot_be_looked_into_is_never_the_same():

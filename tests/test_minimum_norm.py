@@ -489,12 +489,29 @@ def test_quantile_is_the_least_that_covers_its_share(values, q):
     assert (distance <= answer).double().mean() >= q - 1e-12 and (distance < answer).double().mean() < q
 
 
+@pytest.mark.parametrize("name", ATTACKS)
+def test_labels_of_unsigned_types(name):
+    model, (norm, attack) = pw.affine(pixels=12, seed=2), TINY[name]
+    x, y = labelled(model, pw.greys(4, (3, 2, 2)))
+    plain, other = (minimum_over(model, x, labels, {name: attack}, norm) for labels in (y, y.to(torch.uint16)))
+    assert torch.equal(plain.distance, other.distance)
+    assert torch.equal(attack(model, x, y.to(torch.uint32)), attack(model, x, y))
+
+
+@pytest.mark.parametrize("steps", [2.5, "3", None])
+@pytest.mark.parametrize("attack", [deepfool_l2, ddn, fmn_linf, ead])
+def test_steps_are_whole(attack, steps):
+    model, x = pw.affine(), pw.greys(2)
+    with pytest.raises(ValueError, match="steps must be a whole number of at least 1, got "):
+        attack(model, x, model(x).argmax(1), steps=steps)
+
+
 def test_bad_input_is_named():
     model, x = pw.affine(), pw.greys(2)
     y = model(x).argmax(1)
     with pytest.raises(ValueError, match=r"lie in \[0, 1\]"):
         deepfool_l2(model, x + 1, y)
-    with pytest.raises(ValueError, match="steps must be above 0"):
+    with pytest.raises(ValueError, match="steps must be a whole number of at least 1"):
         ddn(model, x, y, steps=0)
     with pytest.raises(ValueError, match="rule must be"):
         ead(model, x, y, rule="l2")

@@ -18,7 +18,7 @@ from pyautoattack.fab_pt import FABAttack_PT
 from pyautoattack.square import SquareAttack
 from torch import Tensor, nn
 
-from ..arguments import check_ball
+from ..arguments import check_ball, check_whole, checked_number
 from ..inference import reseed
 from ..losses import targeted_margin
 from .contract import check_inputs, check_output
@@ -122,8 +122,7 @@ def check(model: nn.Module, x: Tensor, y: Tensor, eps: float, norm: str, **count
         raise ValueError(f"AutoAttack needs images (B, C, H, W), got shape {tuple(x.shape)}")
     if norm == "l2" and min(x.shape[2:]) < 5:
         raise ValueError(f"Square in L2 needs images of at least 5 × 5 pixels, got {tuple(x.shape[2:])}")
-    if any(not count >= 1 for count in counts.values()):
-        raise ValueError(f"{', '.join(counts)} must be at least 1, got {', '.join(map(str, counts.values()))}")
+    check_whole(**counts)
     return check_inputs(model, x, y, 0.0)
 
 
@@ -145,6 +144,7 @@ def perturb(part: str, model, x, y, eps, norm, seed, log, **settings) -> Tensor:
 
 
 def _bounded(part: str, model, x, y, eps, norm, seed, **settings) -> Tensor:
+    eps = checked_number("eps", eps)
     if eps == 0:  # as for the other attacks, a ball that holds nothing but the image
         return check_inputs(model, x, y, 0.0)[0].clone()
     x, y = check(model, x, y, eps, norm, **settings)

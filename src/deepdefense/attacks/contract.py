@@ -3,6 +3,7 @@
 import inspect
 from collections.abc import Callable
 
+import numpy as np
 import torch
 from torch import Tensor, nn
 
@@ -27,6 +28,9 @@ def check_images(model: nn.Module, x: Tensor, y: Tensor, eps: float) -> tuple[Te
     if not x.is_floating_point() or x.dim() < 2:
         raise ValueError(f"x must be a float tensor (B, ...) in [0, 1], got {x.dtype} of shape {tuple(x.shape)}")
     y = arguments.check_labels(y, len(x), values=False)
+    arguments.checked_number("eps", eps)  # text, None, a bool, several numbers
+    if not isinstance(eps, int | float | Tensor | np.generic):
+        raise ValueError(f"eps must be a Python number or a scalar of NumPy or torch, got {eps!r}; give float(eps)")
     if not 0 <= eps <= 1:
         raise ValueError(f"eps must lie in [0, 1], in units of the image range (8/255 for 8 grey levels); got {eps}")
     if x.is_inference() and not torch.is_inference_mode_enabled():
@@ -47,14 +51,16 @@ def check_inputs(model: nn.Module, x: Tensor, y: Tensor, eps: float) -> tuple[Te
     x, y = check_images(model, x, y, eps)
     if len(x):
         with frozen(model), seeded(x.device, 0), torch.no_grad():
-            check_classes(y, model(x[:1]).shape[1])
+            logits = model(x[:1])
+            arguments.check_logits_type(logits, 1)
+            check_classes(y, logits.shape[1])
     return x, y
 
 
 def step_size(alpha: float | None, eps: float) -> float:
     """`alpha`, or eps/4 where it is None; a ValueError unless it is above 0 and at most 1."""
     if alpha is None:
-        return eps / 4
+        return arguments.checked_number("eps", eps) / 4
     if not 0 < alpha <= 1:
         raise ValueError(f"alpha must be above 0 and at most 1, in units of the image range; got {alpha}")
     return alpha

@@ -10,6 +10,7 @@ from types import ModuleType
 import torch
 from torch import Tensor, nn
 
+from ..arguments import check_logits_type, checked_number
 from ..inference import answers, frozen, seeded
 from .contract import check_classes, check_images, check_inputs, check_output, distances, rounding
 
@@ -68,6 +69,7 @@ class View(nn.Module):
             x.register_hook(_finite)
         logits = self._asked(x)
         if not known.checked:
+            check_logits_type(logits, len(x))
             check_classes(known.y, logits.shape[1])
             known.checked = True
         return logits if math.isfinite(logits.detach().sum()) else _made_finite(known, x.detach(), logits)
@@ -164,6 +166,7 @@ def bounded(
 
     eps: at most 1 in L∞; an L2 radius may be larger
     """
+    eps = checked_number("eps", eps)
     if norm != "linf" and not eps >= 0:
         raise ValueError(f"eps must be 0 or more, got {eps}")
     check = check_inputs if eps == 0 else check_images  # the first pass of an attack checks the labels

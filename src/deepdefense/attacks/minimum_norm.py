@@ -40,14 +40,14 @@ def _search(name: str, model: nn.Module, x: Tensor, y: Tensor, seed: int, run: C
     An image that is NaN anywhere is no success. FMN ends so near a flat boundary that the next forward pass may
     round it back: a success is taken to `BEYOND` of its way, or left where it is if the model is right there.
     """
-    check_inputs(model, x, y, 0.0)
-    x_adv = x.detach().clone()
+    x, y = check_inputs(model, x, y, 0.0)
+    x_adv = x.clone()
     if len(x) == 0:
         return x_adv
     with viewed(model, x, seed) as view:
         right = ~_wrong(view, x_adv, y)
         if right.any():
-            clean, labels = x_adv[right].contiguous(), y[right].long()
+            clean, labels = x_adv[right].contiguous(), y[right]
             raw = run(view, clean.clone(), labels).detach().to(x.dtype)
             found = raw.clamp(0, 1)  # x + delta may round to a hair above 1
             if ((raw - found).abs() > TOLERANCE).any():
@@ -115,7 +115,8 @@ def deepfool(
     overshoot: by how much the whole way is lengthened, to cross a boundary that the steps only creep up to
     Draws nothing: `seed` has no effect.
     """
-    positive(steps=steps, rivals=rivals, overshoot=overshoot)
+    check_whole(steps=steps, rivals=rivals)
+    positive(overshoot=overshoot)
     run = partial(_deepfool, norm=norm, steps=steps, overshoot=overshoot, rivals=rivals)
     return _search("DeepFool", model, x, y, seed, run)
 
@@ -193,7 +194,8 @@ def ddn(
     error (0.1 to 0.5) cross-entropy takes all classes for equally likely and heads for their mean; with `gap=10` the
     result is the same for any multiple of the logits. None leaves them as they are.
     """
-    positive(steps=steps, init_eps=init_eps, gamma=gamma, **({} if gap is None else {"gap": gap}))
+    check_whole(steps=steps)
+    positive(init_eps=init_eps, gamma=gamma, **({} if gap is None else {"gap": gap}))
     return _foolbox("DDNAttack", model, x, y, seed, gap=gap, steps=steps, init_epsilon=init_eps, gamma=gamma)
 
 
@@ -227,7 +229,8 @@ def fmn_linf(
     foolbox's own can come to rest on the boundary, a rounding error before it, and report nothing: here 10⁻⁵ of the
     clean margin counts as there. There is none in L2: `L2FMNAttack` never projects (it divides a norm by itself).
     """
-    positive(steps=steps, stepsize=stepsize, gamma=gamma)
+    check_whole(steps=steps)
+    positive(stepsize=stepsize, gamma=gamma)
     return _foolbox("LInfFMNAttack", model, x, y, seed, slack=1e-5, steps=steps, max_stepsize=stepsize, gamma=gamma)
 
 
@@ -255,7 +258,8 @@ def ead(
     """
     if rule not in ("en", "l1"):
         raise ValueError(f"rule must be 'en' or 'l1', got {rule!r}")
-    positive(steps=steps, searches=searches, beta=beta, stepsize=stepsize, const=const)
+    check_whole(steps=steps, searches=searches)
+    positive(beta=beta, stepsize=stepsize, const=const)
     run = partial(elastic_net, rule=rule, steps=steps, searches=searches, beta=beta, stepsize=stepsize, const=const, early=early)
     return _search("EAD", model, x, y, seed, run)
 

@@ -9,7 +9,7 @@ from functools import partial
 import torch
 from torch import Tensor, nn
 
-from ..arguments import check_whole, positive
+from ..arguments import check_whole, checked_number, positive
 from ..losses import targeted_margin
 from .autoattack import DLR_CLASSES
 from .contract import Attack
@@ -56,7 +56,7 @@ def square(model: nn.Module, x: Tensor, y: Tensor, *, eps: float = EPS, queries:
 
     The images of a batch share their squares, so a result depends on its batch. Clean image where it finds nothing.
     """
-    positive(queries=queries, restarts=restarts)
+    check_whole(queries=queries, restarts=restarts)
     make = library("torchattacks").Square
     options = dict(norm="Linf", eps=eps, n_queries=queries, n_restarts=restarts, seed=seed)
     return bounded("Square", model, x, y, eps=eps, seed=seed, run=lambda view, x, y: make(view, **options)(x, y))
@@ -74,8 +74,10 @@ def pgd_l2(
     seed: int = 0,
 ) -> Tensor:
     """PGD in L2 on cross-entropy, last iterate; torchattacks'. eps: L2 radius; alpha: step, eps/5 by default."""
+    eps = checked_number("eps", eps)
     alpha = eps / 5 if alpha is None else alpha
-    positive(steps=steps, alpha=alpha + (eps == 0))
+    check_whole(steps=steps)
+    positive(alpha=alpha + (eps == 0))
     if x.dim() != 4:
         raise ValueError(f"torchattacks' PGDL2 takes images (B, C, H, W), got shape {tuple(x.shape)}")
     make = library("torchattacks").PGDL2
@@ -100,7 +102,7 @@ def fab(
     A minimum-norm attack put to the bounded question: an image it moves beyond eps comes back clean.
     norm: "linf" or "l2". It computes in float32 whatever x is.
     """
-    positive(steps=steps, restarts=restarts, **({} if targets is None else {"targets": targets}))
+    check_whole(steps=steps, restarts=restarts, **({} if targets is None else {"targets": targets}))
     if norm not in ("linf", "l2"):
         raise ValueError(f"norm must be 'linf' or 'l2', got {norm!r}")
     make = library("pyautoattack.fab_pt").FABAttack_PT

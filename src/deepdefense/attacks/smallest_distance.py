@@ -57,11 +57,11 @@ def tighten(model: nn.Module, x: Tensor, y: Tensor, x_adv: Tensor, *, steps: int
     The result lies one last interval (2^−steps of the segment) farther out than the bisection ended, if the model is
     wrong there too: so near the boundary, rounding in another batch size could flip it.
     """
-    check_inputs(model, x, y, 0.0)
+    x, y = check_inputs(model, x, y, 0.0)
     if x_adv.shape != x.shape:
         raise ValueError(f"x_adv must have the shape of x, {tuple(x.shape)}; got {tuple(x_adv.shape)}")
     check_whole(steps=steps)
-    x, x_adv = x.detach(), x_adv.detach()
+    x_adv = x_adv.detach()
     if len(x) == 0:
         return x_adv.clone()
     shape = (-1, *[1] * (x.dim() - 1))
@@ -98,11 +98,10 @@ def minimum_over(
     bisections: how finely each success is pulled towards the clean image (`tighten`); 0 leaves attacks as they are
     Each batch has a seed of its own, derived from `seed`.
     """
-    check_inputs(model, x, y, 0.0)
+    x, y = check_inputs(model, x, y, 0.0)
     check_choice("norm", norm, NORMS)
     if not attacks or len(y) == 0 or batch_size < 1 or bisections < 0:
         raise ValueError("minimum_over needs an attack, an image, batch_size of 1 or more, bisections of 0 or more")
-    x = x.detach()
     with frozen(model):
         correct = predict(model, x, batch_size) == y
     blank = torch.where(correct, torch.inf, torch.nan).to(x)

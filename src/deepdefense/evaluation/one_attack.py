@@ -14,6 +14,7 @@ from torch import Tensor, nn
 from tqdm import tqdm
 
 from .. import inference
+from ..arguments import check_logits_type
 from ..attacks.contract import Attack, AttackError, check_output, distances, rounding, takes_eps
 from ..attacks.neighbours import on_rows, reads_layers, treats_alone
 from ..cost import count_passes
@@ -33,7 +34,11 @@ NO_COST = {"images": 0, "seconds": 0.0, "forward": 0, "backward": 0}
 def logits_in_chunks(model: nn.Module, x: Tensor, chunk: int, seed: int) -> Tensor:
     """The model's logits (N, K), so many images at a time, in evaluation mode and with chance as `seed` deals it."""
     with frozen(model), seeded(x.device, seed), torch.no_grad():
-        return torch.cat([model(part) for part in x.split(chunk)])
+        found = []
+        for part in x.split(chunk):
+            found.append(model(part))
+            check_logits_type(found[-1], len(part))
+    return torch.cat(found)
 
 
 def _attack_chunk(model: nn.Module, attack: Attack, name: str, x: Tensor, y: Tensor, rows: Tensor, threat: Threat, number: int):

@@ -58,6 +58,8 @@ def _at_the_door() -> Iterator[None]:
 def check_images(x: Tensor, y: Tensor) -> Tensor:
     """`x`, which must be (N, C, H, W), float, and in [0, 1] but for rounding, which is moved onto its ends.
 
+    Comes as a plain, contiguous tensor that takes no gradient, whatever kind of tensor was given.
+
     y must hold (N,) whole numbers of at least 0, on the same device.
     """
     _require(isinstance(x, Tensor), f"x must be a torch.Tensor, got {type(x).__name__}")
@@ -72,7 +74,7 @@ def check_images(x: Tensor, y: Tensor) -> Tensor:
     _require(y.device == x.device, f"x is on {x.device} and y on {y.device}; they must be on one device")
     _require(not x.isnan().any(), "x holds NaN")
     try:
-        return in_range(x)
+        return in_range(x.detach().as_subclass(Tensor).contiguous())
     except ValueError as error:
         inside = "Put scaling and normalisation inside the model, so that eps means the same for every model"
         raise DoorError(f"{error}. {inside}") from None
@@ -107,7 +109,8 @@ def examine(model: nn.Module, x: Tensor, y: Tensor, *, allow_random: bool = Fals
     sliced: the model will be given its images in slices, whose gradients are computed by `torch.utils.checkpoint`
     """
     _check_origin(model, x)
-    x, y = x[:SAMPLE].clone(), y[:SAMPLE].long()
+    x, y = (tensor[:SAMPLE].detach().clone().as_subclass(Tensor) for tensor in (x, y))
+    y = y.long()
     with ExitStack() as stack:
         stack.enter_context(_unchanged(model))
         with _trial("cannot be put into eval mode", "give the nn.Module itself, or one of your own that calls it"):
@@ -179,7 +182,7 @@ def _trial(what: str, advice: str = "") -> Iterator[None]:
         known = next((words for part, words in ADVICE.items() if part in message), advice)
         if len(message) > LONGEST:
             message = f"{message[:LONGEST]} …"
-        said = f"the model {what}: {type(error).__name__}: {message}"
+        said = f"the model {what}: {type(error).__name__}" + (f": {message}" if message else "")
         raise DoorError(f"{said}; {known}" if known else said) from error
 
 

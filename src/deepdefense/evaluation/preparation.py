@@ -20,6 +20,8 @@ LOSS_CLASSES = {dlr.__name__: 3}
 
 def check_about(about: Mapping | None) -> dict:
     """A copy of `about`; a ValueError names an entry that JSON cannot hold."""
+    if about is not None and not isinstance(about, Mapping):
+        raise ValueError(f"about must be a dictionary of more entries for the summary, got {about!r}")
     for key, value in (about or {}).items():
         try:
             json.dumps({key: value}, allow_nan=False)

@@ -17,7 +17,7 @@ from torch import Tensor, nn
 from tqdm import tqdm
 
 from .. import attacks, inference
-from ..arguments import check_choice, checked_number, checked_whole
+from ..arguments import check_choice, check_labels, checked_number, checked_whole
 from ..attacks import autoattack
 from ..attacks.contract import Attack, distances
 from ..attacks.suites import ADAPTIVE, STANDARD, SUITES, suite
@@ -30,7 +30,7 @@ from .attack_words import describe
 from .cascade import in_order_of_cost, passes
 from .one_attack import NO_COST, logits_in_chunks, run_attack
 from .preparation import MODES, check_about, check_knowledge, possible, writable
-from .report import Outcome, Report
+from .report import Outcome, Report, unanswered
 from .sliced_model import in_slices
 from .threat import BALL_NORMS, Threat
 
@@ -47,10 +47,10 @@ def chosen_suites(suites: Sequence | Mapping | None, model: nn.Module, x: Tensor
         return {name: members for name, members in found.items() if members}
     if not isinstance(suites, str | Mapping | Sequence):
         raise ValueError(f"suites must be names of suites and dictionaries {{suite: {{name: attack}}}}, got {suites!r}")
-    if not suites:
-        raise ValueError(f"suites names no attack; give some of {', '.join(SUITES)}, suites of your own, or None for all")
     chosen: dict[str, dict[str, Attack]] = {}
     for item in [suites] if isinstance(suites, str | Mapping) else suites:
+        if not isinstance(item, str | Mapping):
+            raise ValueError(f"suites must be names of suites and dictionaries {{suite: {{name: attack}}}}, got {item!r} among them")
         own = isinstance(item, Mapping)
         given = item if isinstance(item, Mapping) else {item: suite(item, model, x, norm, **known)}
         for name, members in given.items():
@@ -61,6 +61,8 @@ def chosen_suites(suites: Sequence | Mapping | None, model: nn.Module, x: Tensor
             if not members:
                 raise ValueError(f"suite {name!r} has no attacks for norm {norm!r}")
             chosen[name] = dict(members)
+    if not chosen:
+        raise ValueError(f"suites names no attack, got {suites!r}; give some of {', '.join(SUITES)}, suites of your own, or None for all")
     for name, members in chosen.items():
         for key, attack in members.items():
             if "/" in name + key:
@@ -91,11 +93,7 @@ class _Evaluation:
             self.model, attack, self.x, self.y, self.right, self.threat, standing=standing, name=name,
             pieces=self.pieces, bar=bar,
         )  # fmt: skip
-        if not undefined:
-            return outcome, []
-        message = f"the model's logits are NaN for {undefined} perturbed images, or infinite for several classes at once; "
-        message += "no answer counts as a wrong one"
-        return outcome, [{"part": name, "kind": "NaN logits", "message": message, "times": undefined}]
+        return outcome, [unanswered(name, undefined)] if undefined else []
 
     def autoattack(self, members: Mapping, standing: Tensor | None = None) -> tuple[dict[str, Outcome], list[dict], dict | None]:
         """AutoAttack as outcomes, one a part that ran or had nothing left to do; its warnings; what was read back of it."""
@@ -106,7 +104,7 @@ class _Evaluation:
             parts=tuple(members), wanted=standing, folder=folder, progress=self.progress,
         )  # fmt: skip
         wanted = torch.ones_like(self.right) if standing is None else standing
-        loss = margin(logits_in_chunks(model, ran.x_adv, threat.chunk, threat.seed), y)
+        loss = margin(logits_in_chunks(model, ran.x_adv, threat.chunk, threat.seed), y).masked_fill(ran.prediction < 0, torch.inf)
         far = {n: distances(x, ran.x_adv, n) for n in BALL_NORMS}
         outcomes = {}
         for part in members:
@@ -207,14 +205,13 @@ def evaluate(
 
     Attacks that need more classes than the model has are left out, which is said and is in the summary ("left_out").
     """
+    seed, chunk = checked_whole("seed", seed), checked_whole("chunk", chunk)
     threat = Threat(checked_number("eps", eps), norm, seed, chunk).check()
-    seed, chunk = threat.seed, threat.chunk
     batch_size = chunk if batch_size is None else checked_whole("batch_size", batch_size, least=1)
     check_choice("mode", mode, MODES)
     get_loss(training_loss)
     about = check_about(about)
-    x = preconditions.check_images(x, y).detach().contiguous()
-    y = y.detach().long()
+    x, y = preconditions.check_images(x, y), y.detach().as_subclass(Tensor).long()
     check_knowledge(model, x, substitutes, guides)
     sliced = batch_size < min(chunk, len(x))
     examined = preconditions.examine(model, x[:batch_size], y[:batch_size], allow_random=allow_random, sliced=sliced)
@@ -279,10 +276,14 @@ def robust_accuracy(model: nn.Module, x: Tensor, y: Tensor, attack: Attack, *, e
 
     attack: a function (model, x, y, *, eps, seed) -> x_adv, such as `attacks.pgd` or `partial(attacks.apgd, steps=50)`.
     """
-    preconditions.check_images(x, y)
-    right = ~inference.wrong(logits_in_chunks(model, x, chunk, seed), y)
-    outcome, _ = run_attack(model, attack, x, y, right, Threat(eps, seed=seed, chunk=chunk))
-    return float((right.cpu().numpy() & ~outcome.success).mean())
+    eps, seed, chunk = checked_number("eps", eps, least=0, most=1), checked_whole("seed", seed), checked_whole("chunk", chunk, least=1)
+    threat = Threat(eps, seed=seed, chunk=chunk)
+    x = preconditions.check_images(x, y)
+    logits = logits_in_chunks(model, x, chunk, seed)
+    y = check_labels(y, len(x), logits.shape[1], values=True)
+    outcome, _ = run_attack(model, attack, x, y, ~inference.wrong(logits, y), threat)
+    right = outcome.attacked
+    return float((right & ~outcome.success).mean())
 
 
 def accuracy_by_eps(model: nn.Module, x: Tensor, y: Tensor, radii: Sequence[float], *, steps: int = 20, seed: int = 0) -> list[float]:

@@ -126,10 +126,13 @@ class Report:
         """Right on the clean image and after each attack of `keys` (default: all of them, the worst case), (N,) bool.
 
         A part of AutoAttack stands for itself and the parts before it; in a cascade each attack does. A ValueError if no
-        attack was run: a worst case over nothing is no number.
+        attack was run: a worst case over nothing is no number; and for a key that is not among `outcomes`.
         """
         if not self.outcomes:
             raise ValueError("no attack was run, so there is no robust accuracy")
+        for key in keys:
+            if key not in self.outcomes:
+                raise ValueError(f"no attack {key!r} was run; there are {', '.join(self.outcomes)}")
         mask = self.clean.copy()
         for key in keys or self.outcomes:
             names = [key]
@@ -232,12 +235,24 @@ class Report:
 
     @classmethod
     def read(cls, folder: str | Path) -> "Report":
-        """The report that `write` left in `folder`."""
+        """The report that `write` left in `folder`; a ResultsError if one of its two files is damaged, or not of the other."""
         record = files.read_json(Path(folder) / JSON_NAME)
         try:
             table = pq.read_table(Path(folder) / PARQUET_NAME)
         except (OSError, pa.ArrowInvalid) as error:
             raise files.ResultsError(f"could not read {Path(folder) / PARQUET_NAME}: {error}") from error
+        try:
+            return cls._of(record, table)
+        except (KeyError, TypeError, AttributeError, pa.ArrowInvalid) as error:
+            raise files.ResultsError(
+                f"{Path(folder) / JSON_NAME} and {PARQUET_NAME} are not the two files of one report ({error}); delete them, and the "
+                "same call of evaluate makes them again"
+            ) from error
+
+    @classmethod
+    def _of(cls, record: dict, table: pa.Table) -> "Report":
+        if record["n"] != len(table):
+            raise KeyError(f"{record['n']} images in one and {len(table)} in the other")
         outcomes = {}
         for key, row in record["attacks"].items():
             attacked = table[f"{key}/success"].is_valid().to_numpy()
@@ -251,6 +266,13 @@ class Report:
         made = {"kind", "n", "clean", "worst_case", "suites", "attacks", "robustbench"}
         about = {key: value for key, value in record.items() if key not in made}
         return cls(table["label"].to_numpy(), table["prediction"].to_numpy(), outcomes, about)
+
+
+def unanswered(part: str, times: int) -> dict:
+    """The warning that the model gave no answer to `times` images that the attack `part` returned."""
+    message = f"the model's logits are NaN for {times} perturbed images, or infinite for several classes at once; "
+    message += "no answer counts as a wrong one"
+    return {"part": part, "kind": "NaN logits", "message": message, "times": times}
 
 
 def proportion(mask: np.ndarray) -> dict[str, float]:

@@ -19,6 +19,7 @@ from ..inference import answers, frozen, seeded
 from ..storage import code_files
 from ..storage.identity import model_answers
 from ..storage.resumable import Pieces, fingerprint, model_fingerprint
+from .report import unanswered
 from .threat import Threat
 
 
@@ -174,4 +175,6 @@ def standard(
     log = Log()
     checks.check_square_sr(accuracy, logger=log)
     messages += [("Square", text) for text in log.messages]
-    return Standard(x_adv, prediction, clean, broken_by, _summary(messages), cost, pieces.say_taken())
+    silent = {part: int((clean & (prediction < 0) & (broken_by == number)).sum()) for number, part in enumerate(PARTS)}
+    warnings = _summary(messages) + [unanswered(part, count) for part, count in silent.items() if count]
+    return Standard(x_adv, prediction, clean, broken_by, warnings, cost, pieces.say_taken())

@@ -7,7 +7,7 @@ from functools import cached_property
 import torch
 from torch import Tensor, nn
 
-from ..arguments import check_whole
+from ..arguments import check_whole, checked_number
 from ..attacks.contract import Attack
 from ..evaluation import preconditions
 from ..inference import batch_seed, frozen, predict, seeded
@@ -110,7 +110,7 @@ class Subject:
 
 def examine(model: nn.Module, x: Tensor, y: Tensor, eps: float, settings: Settings) -> tuple[int, bool]:
     """(number of classes, whether two passes agree); one sentence, a ValueError, for what a report cannot work with."""
-    if type(eps) is bool or not isinstance(eps, int | float) or not 0 < eps < 0.5:
+    if not 0 < checked_number("eps", eps) < 0.5:
         raise ValueError(f"eps must be above 0 and below 0.5 here, since the sweep over radii ends at 0.5; got {eps!r}")
     whole = {name: getattr(settings, name) for name in ("steps", "restarts", "draws", "queries", "readouts", "batch_size")}
     check_whole(**whole | ({} if settings.targets is None else {"targets": settings.targets}))

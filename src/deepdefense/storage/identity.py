@@ -20,6 +20,7 @@ import sys
 from collections.abc import Iterable, Mapping
 from enum import Enum
 from functools import partial
+from importlib import import_module
 from pathlib import Path, PurePath
 from types import BuiltinFunctionType, CellType, CodeType, FunctionType, MappingProxyType, MethodType, ModuleType
 
@@ -34,6 +35,8 @@ from .resumable import fingerprint, other_answers
 ATOMS = (type(None), bool, int, float, complex, str, bytes, range, type(...), torch.dtype, torch.device, np.generic)
 LOADS = ("LOAD_GLOBAL", "LOAD_NAME", "LOAD_DEREF")
 LOGGING = ("append", "extend", "add")  # a container that is only handed things has no say in what a function returns
+# What reads the world at run time, unseen by any look into the function.
+WORLD = {"open", "eval", "exec", "globals", "environ", "getenv", "__import__", "import_module", "read_text", "read_bytes", "urlopen"}
 CLASS_NOTES = ("__dict__", "__weakref__", "__doc__", "__module__", "__firstlineno__", "__static_attributes__")
 UNSEEN = (TypeError, AttributeError, NotImplementedError, RuntimeError, pickle.PicklingError)
 HOOKS = ("_forward_hooks", "_forward_pre_hooks")
@@ -90,6 +93,21 @@ def _names(code: CodeType) -> tuple[set[str], set[str]]:
                     loaded.add(step.argval)
     logged -= read
     return loaded - logged, logged
+
+
+def _imported(function: FunctionType) -> dict[str, ModuleType | None]:
+    """{name: module} of what `function` imports when it runs; None for what is not to be had."""
+    found: dict[str, ModuleType | None] = {}
+    for part in _codes(function.__code__):
+        steps = list(dis.get_instructions(part))
+        for number, step in enumerate(steps):
+            if step.opname == "IMPORT_NAME":  # after two constants: how many packages up, and which of its names
+                name = "." * steps[number - 2].argval + step.argval
+                try:
+                    found[name] = import_module(name, function.__globals__.get("__package__"))
+                except (ImportError, TypeError):  # TypeError: relative, in no package
+                    found[name] = None
+    return found
 
 
 class _Walk:
@@ -161,7 +179,10 @@ class _Walk:
         if known is not None:
             return [name, function.__qualname__, known, *parts, *self.named(held)]
         read, logged = _names(function.__code__)
+        if WORLD & {name for part in _codes(function.__code__) for name in part.co_names}:
+            return [secrets.token_hex()]
         everywhere = vars(builtins) | function.__globals__
+        parts += self.named(_imported(function))
         read_globals = {key: everywhere.get(key) for key in sorted(read)}
         kept = {key: value for key, value in held.items() if key not in logged}
         return [self.of(function.__code__), *parts, *self.named(kept), *self.named(read_globals), *self.named(vars(function))]
@@ -205,6 +226,8 @@ class _Walk:
             if (name := getattr(value, "__qualname__", None)) is not None and _known(type(value).__module__) is not None:
                 return [str(getattr(value, "__module__", "")), name]
             return [secrets.token_hex()]  # no copy can be made: locks, generators, open files
+        if isinstance(made, str) and callable(getattr(value, "__wrapped__", None)):  # as functools.cache makes of a function
+            return [self.of(type(value)), made, self.of(value.__wrapped__)]
         parts = [made] if isinstance(made, str) else [*made[:3], *(list(items) for items in made[3:5] if items is not None)]
         return [self.of(type(value)), *self.all(parts)]
 

@@ -95,13 +95,15 @@ class Pieces:
         settings, path = json.loads(json.dumps(settings)), self.folder / "settings.json"
         kept_answers = self.folder / "settings.answers"
         if path.exists():
-            kept = files.read_json(path)
+            kept = self._belongs(path)
+            if kept.get("answers") and not kept_answers.exists():
+                raise self._lost(kept_answers)
             for key in {**kept["settings"], **settings}:
                 before, now = kept["settings"].get(key), settings.get(key)
                 if before != now:
                     raise ValueError(f"{self.folder} holds results with {key} = {before!r}, not {now!r}; use another folder or delete it")
             if answers is not None and kept_answers.exists():
-                if difference := other_answers(_read(kept_answers)[0], answers):
+                if difference := other_answers(self._known(kept_answers), answers):
                     raise ValueError(
                         f"{self.folder} holds results of another model: the weights are the same, but it differs in {difference}; "
                         "use another folder or delete it"
@@ -111,7 +113,31 @@ class Pieces:
             # Either new, or of an earlier version that knew no answers: the names of its pieces tell its code, none is read.
             files.write_bytes(kept_answers, safetensors.torch.save(answers, metadata={"facts": "{}"}))
         if not path.exists():
-            files.write_json(path, {"settings": settings, "notes": self.notes})
+            if any(_settings_of(piece, self.folder) is None for piece in self.folder.rglob("*.safetensors")):
+                raise self._lost(path)
+            files.write_json(path, {"settings": settings, "notes": self.notes, "answers": answers is not None})
+
+    def _lost(self, path: Path, why: str = "gone") -> files.ResultsError:
+        """The error for a missing or damaged file without which nobody can tell of what the pieces are."""
+        said = f"{path} is {why}, and nothing else tells of what the results beside it are; delete the folder {self.folder}"
+        return files.ResultsError(said)
+
+    def _belongs(self, path: Path) -> dict:
+        """What the folder's settings say."""
+        try:
+            kept = files.read_json(path)
+        except files.ResultsError as error:
+            raise self._lost(path, "damaged") from error
+        if not all(isinstance(kept.get(key), dict) for key in ("settings", "notes")):
+            raise self._lost(path, "damaged")
+        return kept
+
+    def _known(self, path: Path) -> dict[str, Tensor]:
+        """The model's answers that the folder keeps."""
+        try:
+            return _read(path)[0]
+        except files.ResultsError as error:
+            raise self._lost(path, "damaged") from error
 
     def get(self, name: str, compute: Callable[[], Piece]) -> Piece:
         """The piece called `name` (a relative path): read if it is there, else computed and kept. Tensors are on the
@@ -163,6 +189,12 @@ def _now() -> str:
 
 def _modified(path: Path) -> str:
     return datetime.fromtimestamp(path.stat().st_mtime, UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
+
+
+def _settings_of(piece: Path, top: Path) -> Path | None:
+    """The settings that a piece somewhere below `top` belongs to, the nearest ones above it; None if there are none."""
+    above = [parent for parent in piece.parents if parent.is_relative_to(top)]
+    return next((parent / "settings.json" for parent in above if (parent / "settings.json").exists()), None)
 
 
 def _read(path: Path) -> Piece:
