@@ -18,6 +18,7 @@ from deepdefense.cost import count_passes
 from deepdefense.evaluation import cascade, standard_suite
 from deepdefense.evaluation.report import Report
 from deepdefense.masking import from_evaluation
+from deepdefense.storage.resumable import Pieces
 
 SHORT = {"steps": 3, "queries": 12, "searches": 2, "restarts": 1}
 
@@ -265,3 +266,38 @@ def test_estimated_passes(attack):
 
 def test_which_attacks_read_layers():
     assert reads_layers(partial(attacks.feature_pgd, steps=2)) and not reads_layers(attacks.fgsm)
+
+
+class Interrupted(Exception):
+    """What stops a cascade in the middle."""
+
+
+@pytest.mark.parametrize("share", [0.1, 0.5, 0.9])
+def test_an_interrupted_cascade_goes_on_and_ends_as_if_it_had_not_been(tmp_path, monkeypatch, share):
+    """Stopped when so much of it was done, AutoAttack included; nothing that was finished is done again."""
+    model, x, y = small_images(16)
+    settings = dict(eps=0.002, suites=["gradient", "standard"], chunk=3, progress=False, mode="worst_case")
+    made, most, get = [], [10**6], Pieces.get
+
+    def counted(pieces, name, compute):
+        def job():
+            if len(made) >= most[0]:
+                raise Interrupted
+            made.append(name)
+            return compute()
+
+        return get(pieces, name, job)
+
+    monkeypatch.setattr(Pieces, "get", counted)
+    whole = deepdefense.evaluate(model, x, y, folder=tmp_path / "whole", **settings)
+    wanted, most[0] = len(made), int(share * len(made))
+    made.clear()
+    with pytest.raises(Interrupted):
+        deepdefense.evaluate(model, x, y, folder=tmp_path / "stopped", **settings)
+    assert len(made) == most[0] > 0 and not (tmp_path / "stopped" / "report.json").exists()
+    most[0] = 10**6
+    resumed = deepdefense.evaluate(model, x, y, folder=tmp_path / "stopped", **settings)
+    assert len(made) == wanted, "what was finished was done again"
+    assert (resumed.robust() == whole.robust()).all() and 0 < resumed.robust().sum() < len(x)
+    kept = [(tmp_path / name / "report.parquet").read_bytes() for name in ("stopped", "whole")]
+    assert kept[0] == kept[1]
