@@ -9,7 +9,7 @@ from html.parser import HTMLParser
 from pathlib import Path
 from urllib.parse import unquote, urlsplit
 
-import browse
+import browse_site
 import build_site
 import plan
 import pytest
@@ -106,14 +106,14 @@ def site(tmp_path_factory) -> Path:
 
 @pytest.fixture(scope="session")
 def parsed(site) -> dict[str, Page]:
-    return {name: Page((site / name).read_text(encoding="utf-8")) for name in browse.pages(site)}
+    return {name: Page((site / name).read_text(encoding="utf-8")) for name in browse_site.pages(site)}
 
 
 @pytest.fixture(scope="session")
 def browser():
-    if browse.find_chromium() is None:
+    if browse_site.find_chromium() is None:
         pytest.skip("Chromium is not installed")
-    with browse.Browser() as running:
+    with browse_site.Browser() as running:
         yield running
 
 
@@ -157,7 +157,7 @@ def test_maths_is_served_with_the_site(site, parsed):
 @pytest.mark.parametrize("width", WIDTHS)
 def test_pages_in_a_browser(site, parsed, browser, width):
     """No console error, no request to another machine, all formulas set, nothing wider than the window."""
-    with browse.serve(site) as origin:
+    with browse_site.serve(site) as origin:
         seen = [browser.visit(origin, name, width) for name in parsed]
     assert [problem for visit in seen for problem in visit.problems()] == []
     theory = next(visit for visit in seen if visit.page == "01_theory.html")
@@ -183,7 +183,7 @@ def test_browser_notices(tmp_path, browser, name):
     page = "<!doctype html><link rel=icon href='data:,'><body style='margin:0'>{}</body>"
     (tmp_path / "bad.html").write_text(page.format(content))
     (tmp_path / "good.html").write_text(page.format("<div style='overflow:auto'><p style='width:900px'>text</div>"))
-    with browse.serve(tmp_path) as origin:
+    with browse_site.serve(tmp_path) as origin:
         assert said in "\n".join(browser.visit(origin, "bad.html", 390).problems())
         assert browser.visit(origin, "good.html", 390).problems() == []
 
@@ -191,21 +191,21 @@ def test_browser_notices(tmp_path, browser, name):
 def test_browse_command(tmp_path, browser, capsys):
     (tmp_path / "html").mkdir()
     with pytest.raises(SystemExit):
-        browse.main([str(tmp_path / "html")])
+        browse_site.main([str(tmp_path / "html")])
     assert "make book" in capsys.readouterr().err
     page = tmp_path / "html" / "page.html"
     page.write_text("<!doctype html><link rel=icon href='data:,'><p>text")
     arguments = [str(tmp_path / "html"), "--out", str(tmp_path / "shots"), "--width", "500", "--dark"]
-    assert browse.main(arguments) == 0
+    assert browse_site.main(arguments) == 0
     assert (tmp_path / "shots" / "page-500-dark.png").read_bytes().startswith(b"\x89PNG")
     page.write_text("<!doctype html><link rel=icon href='data:,'><script>console.error('no')</script>")
-    assert browse.main(arguments) == 1
+    assert browse_site.main(arguments) == 1
 
 
 def test_browse_without_chromium(monkeypatch):
     monkeypatch.setenv("CHROMIUM", "there-is-no-such-browser")
-    with pytest.raises(browse.BrowserError, match="No Chromium found"):
-        browse.Browser()
+    with pytest.raises(browse_site.BrowserError, match="No Chromium found"):
+        browse_site.Browser()
 
 
 def test_parser_notices():
