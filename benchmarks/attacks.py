@@ -106,8 +106,10 @@ def contestants(classes: int) -> list[Contestant]:
         Contestant("FAB-T-100", "pyautoattack", "linf", _pyautoattack("fab_pt", "FABAttack_PT", **fabt)),
         Contestant("FAB-100", "torchattacks", "linf", _torchattacks("FAB", eps=EPS, steps=100, n_classes=classes)),
         Contestant(f"Square-{QUERIES}", "ours", "linf", _ours("square", eps=EPS, queries=QUERIES)),
-        Contestant(f"Square-{QUERIES}", "torchattacks", "linf", _torchattacks("Square", eps=EPS, n_queries=QUERIES)),
-        Contestant(f"Square-{QUERIES}", "pyautoattack", "linf", _pyautoattack("square", "SquareAttack", n_queries=QUERIES)),
+        Contestant(f"Square-{QUERIES}", "torchattacks", "linf", _torchattacks("Square", eps=EPS, n_queries=QUERIES, resc_schedule=False)),
+        Contestant(
+            f"Square-{QUERIES}", "pyautoattack", "linf", _pyautoattack("square", "SquareAttack", n_queries=QUERIES, resc_schedule=False)
+        ),
         Contestant("PGDL2-20", "ours", "l2", _ours("pgd_l2", eps=EPS_L2)),
         Contestant("PGDL2-20", "torchattacks", "l2", _torchattacks("PGDL2", eps=EPS_L2, alpha=EPS_L2 / 5, steps=20)),
         Contestant("PGDL2-20", "foolbox", "l2", _foolbox("L2PGD", eps=EPS_L2, rel_stepsize=0.2, steps=20)),
