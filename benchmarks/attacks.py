@@ -86,6 +86,7 @@ def contestants(classes: int) -> list[Contestant]:
     wrong = classes - 1
     apgd, apgdt = dict(n_iter=100, n_restarts=1), dict(n_iter=100, n_restarts=1, n_target_classes=wrong)
     fabt = dict(n_restarts=1, n_iter=100, targeted=True, n_target_classes=min(wrong, 9))  # as ours
+    square = dict(n_queries=QUERIES, resc_schedule=False)  # not rescaled to the queries, as in AutoAttack
     return [
         Contestant("FGSM", "ours", "linf", _ours("fgsm", eps=EPS)),
         Contestant("FGSM", "torchattacks", "linf", _torchattacks("FGSM", eps=EPS)),
@@ -106,10 +107,8 @@ def contestants(classes: int) -> list[Contestant]:
         Contestant("FAB-T-100", "pyautoattack", "linf", _pyautoattack("fab_pt", "FABAttack_PT", **fabt)),
         Contestant("FAB-100", "torchattacks", "linf", _torchattacks("FAB", eps=EPS, steps=100, n_classes=classes)),
         Contestant(f"Square-{QUERIES}", "ours", "linf", _ours("square", eps=EPS, queries=QUERIES)),
-        Contestant(f"Square-{QUERIES}", "torchattacks", "linf", _torchattacks("Square", eps=EPS, n_queries=QUERIES, resc_schedule=False)),
-        Contestant(
-            f"Square-{QUERIES}", "pyautoattack", "linf", _pyautoattack("square", "SquareAttack", n_queries=QUERIES, resc_schedule=False)
-        ),
+        Contestant(f"Square-{QUERIES}", "torchattacks", "linf", _torchattacks("Square", eps=EPS, **square)),
+        Contestant(f"Square-{QUERIES}", "pyautoattack", "linf", _pyautoattack("square", "SquareAttack", **square)),
         Contestant("PGDL2-20", "ours", "l2", _ours("pgd_l2", eps=EPS_L2)),
         Contestant("PGDL2-20", "torchattacks", "l2", _torchattacks("PGDL2", eps=EPS_L2, alpha=EPS_L2 / 5, steps=20)),
         Contestant("PGDL2-20", "foolbox", "l2", _foolbox("L2PGD", eps=EPS_L2, rel_stepsize=0.2, steps=20)),
