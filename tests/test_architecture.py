@@ -72,7 +72,6 @@ def test_chapters_of_attacks_reach_no_attack():
 
 
 PROMISED = {"SUITE_PAPER", "UNUSABLE", "scale_identity", "value_range"}  # for readers of the library, whether or not we use them
-WAITING = {"power_table"}  # for a page
 CALLED_BY_OTHERS = {"info"}  # the logger of the authors' AutoAttack
 
 
@@ -120,7 +119,7 @@ def test_nothing_is_used_by_tests_alone():
     used = sum(map(words, files), Counter())
     assert used["evaluate"] and used["frozen"] > 20
     unused = {f"{module_name(file)}.{name}" for file in SOURCES.rglob("*.py") for name in defined(file) if not used[name]}
-    assert not {name for name in unused if name.rpartition(".")[2] not in PROMISED | WAITING | CALLED_BY_OTHERS}
+    assert not {name for name in unused if name.rpartition(".")[2] not in PROMISED | CALLED_BY_OTHERS}
 
 
 def test_a_file_holds_one_idea():
