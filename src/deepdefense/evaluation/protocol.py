@@ -205,8 +205,8 @@ def evaluate(
 
     Attacks that need more classes than the model has are left out, which is said and is in the summary ("left_out").
     """
-    seed, chunk = checked_whole("seed", seed), checked_whole("chunk", chunk)
     threat = Threat(checked_number("eps", eps), norm, seed, chunk).check()
+    seed, chunk = threat.seed, threat.chunk
     batch_size = chunk if batch_size is None else checked_whole("batch_size", batch_size, least=1)
     check_choice("mode", mode, MODES)
     get_loss(training_loss)
