@@ -28,7 +28,7 @@ timed = start=$$(date +%s); (PATH="$(CURDIR)/$(VENV)/bin:$$PATH"; export PATH; $
 help:  ## Say what there is to make.
 	@awk -F ':.*## ' '/^[a-z]+:.*## / {printf "  make %-10s %s\n", $$1, $$2}' Makefile
 
-reproduce: $(STAMP)  ## Train, attack, execute every page, build the site (PROFILE=smoke, cpu or paper); stopped, it goes on where it was.
+reproduce: $(STAMP)  ## Train, attack, execute every page, build the site (PROFILE=smoke, quick or paper); stopped, it goes on where it was.
 	@$(call timed, python workflow/reproduce.py --profile "$(PROFILE)" $(OPTIONS))
 
 paper: $(STAMP)  ## The same with the full grid of runs: tens of hours of a core, or a GPU (OPTIONS="--cluster slurm" for a cluster).

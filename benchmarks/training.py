@@ -37,7 +37,7 @@ DEFENCES = {
 def run_of(name: str, options) -> training.TrainConfig:
     objective, settings = DEFENCES[name]
     shared = dict(data=options.data, model=options.model, width=1.0, augment="crop-flip", epochs=1, batch_size=options.batch)
-    return profiles.make("cpu", objective, warmup=0.0, train_size=options.images, val_size=10, **{**shared, **settings})
+    return profiles.make("quick", objective, warmup=0.0, train_size=options.images, val_size=10, **{**shared, **settings})
 
 
 def one_step(run: training.TrainConfig, dataset: data.Dataset, device: torch.device) -> None:

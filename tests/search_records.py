@@ -7,8 +7,8 @@ BAR = 0.33  # clean accuracy of the adversarially trained networks of `whole_gri
 
 
 def record(objective, clean=0.5, robust=0.1, alignment=0.0, status="finished", **parameters):
-    """A record of `config.make("cpu", objective, **parameters)` that ended with these validation figures."""
-    settings = profiles.make("cpu", objective, **{"epochs": 2, "width": 0.5, **parameters})
+    """A record of `profiles.make("quick", objective, **parameters)` that ended with these validation figures."""
+    settings = profiles.make("quick", objective, **{"epochs": 2, "width": 0.5, **parameters})
     last = {"val_accuracy": clean, "val_robust_accuracy": robust, "val_alignment": alignment, "at_chance": status == "collapsed"}
     last = {"epoch": 2, "finite": True, **last} if status != "diverged" else {"epoch": 2, "finite": False}
     good = {"epoch": 1, "finite": True, "val_accuracy": 0.9, "val_robust_accuracy": 0.9, "val_alignment": 0.9, "at_chance": False}
@@ -29,7 +29,7 @@ def whole_grid():
     """A record for every run of the search: alignment rises with λ, accuracy falls, and past a λ the network collapses."""
     import grid  # workflow/grid.py
 
-    rows = grid.load(root() / "workflow" / "grids" / "search.csv", "cpu")
+    rows = grid.load(root() / "workflow" / "grids" / "search.csv", "quick")
     return [_invented(row.config) for row in rows.values()]
 
 

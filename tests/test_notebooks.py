@@ -72,7 +72,7 @@ def test_a_bad_parameter_of_the_command_is_named_before_any_work(tmp_path, argum
         ("09_measure.ipynb", {"run": "none-such"}, "run must name a finished run", "There are: none"),
         ("12_geometry.ipynb", {"loss": "huber"}, "loss must be one of", "mse, ce, margin"),
         ("12_geometry.ipynb", {"folder": "none-such"}, "folder must be a folder of results", "none-such"),
-        ("02_setup.ipynb", {"profile": "huge"}, "profile must be one of", "smoke, cpu, paper"),
+        ("02_setup.ipynb", {"profile": "huge"}, "profile must be one of", "smoke, quick, paper"),
     ],
 )
 def test_a_bad_parameter_is_named_before_any_work(tmp_path, monkeypatch, name, given, named, allowed):

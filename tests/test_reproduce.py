@@ -45,33 +45,33 @@ def test_order_is_that_of_the_contents(root):
 
 def test_whole_run(root, capfd):
     before = {path: path.read_bytes() for path in (root / "book").rglob("*") if path.is_file()}
-    assert run(root, "--profile", "cpu") == 0
-    made = root / "_build" / "reproduce-cpu"
-    assert "profile is cpu" in checkout.outputs(made / "book" / "b_first.ipynb")
+    assert run(root, "--profile", "quick") == 0
+    made = root / "_build" / "reproduce-quick"
+    assert "profile is quick" in checkout.outputs(made / "book" / "b_first.ipynb")
     second = checkout.outputs(made / "book" / "a_second.ipynb").splitlines()
     assert second == ["book", sys.executable], "not in its own folder, or not this Python's own kernel"
     assert not (made / "book" / "out.ipynb").exists()
     site = made / "_build" / "html"
     for name in ("index", "b_first", "a_second"):
         html = (site / f"{name}.html").read_text(encoding="utf-8")
-        assert "Executed with profile cpu on 20" in html and "no commit" in html
-    assert "profile is cpu" in (site / "b_first.html").read_text(encoding="utf-8")
+        assert "Executed with profile quick on 20" in html and "no commit" in html
+    assert "profile is quick" in (site / "b_first.html").read_text(encoding="utf-8")
     said = capfd.readouterr().out
     assert "page b_first: " in said and said.index("[2/3]") < said.index("[3/3] site: ") < said.index(str(site))
     assert before == {path: path.read_bytes() for path in (root / "book").rglob("*") if path.is_file()}
 
-    assert run(root, "--profile", "cpu") == 0
+    assert run(root, "--profile", "quick") == 0
     assert "Nothing to do" in capfd.readouterr().out
     (root / "book" / "old.md").write_text("# Old\n")
     (root / "book" / "old.md").unlink()
     (root / "book" / "index.md").write_text("# Another index\n")
-    assert run(root, "--profile", "cpu", "--dry-run") == 0
+    assert run(root, "--profile", "quick", "--dry-run") == 0
     said = capfd.readouterr().out
     assert "site" in said and "page" not in said and "1 jobs, about" in said
 
     took = (made / "durations.json").read_bytes()
-    assert run(root, "--profile", "cpu", "--", "--touch") == 0
-    assert run(root, "--profile", "cpu") == 0
+    assert run(root, "--profile", "quick", "--", "--touch") == 0
+    assert run(root, "--profile", "quick") == 0
     assert "Nothing to do" in capfd.readouterr().out
     assert (made / "durations.json").read_bytes() == took, "a job that was only accepted is no measurement"
 

@@ -71,7 +71,7 @@ def write(folder, defence, seed, *, wrong=0, survive=0, distance=1.0, status="fi
 @pytest.fixture(scope="module")
 def written(tmp_path_factory):
     """Three seeds: GFA-FIRST keeps 8 more of 40 images than PGD and is wrong on 4, DEEP keeps as many as PGD."""
-    where = tmp_path_factory.mktemp("written") / "cpu"
+    where = tmp_path_factory.mktemp("written") / "quick"
     for seed in (1, 2, 3):
         write(where, "standard", seed)
         write(where, "gnr", seed)
@@ -84,7 +84,7 @@ def written(tmp_path_factory):
 @pytest.fixture
 def folder(written, tmp_path):
     """The networks of `written`, for one test to change."""
-    return Path(shutil.copytree(written, tmp_path / "cpu"))
+    return Path(shutil.copytree(written, tmp_path / "quick"))
 
 
 def test_quantities_are_the_plans(folder):
@@ -278,8 +278,8 @@ def test_a_seed_with_a_collapsed_network_is_left_out_and_two_are_too_few(folder,
 def test_no_networks_at_all_is_inconclusive_and_says_so(tmp_path):
     text = scoreboard.markdown(scoreboard.judge([], None))
     assert text.count("**inconclusive**") == 8 and "no usable run" in text
-    with pytest.raises(files.ResultsError, match="make reproduce PROFILE=cpu"):
-        headline_networks.read_all(tmp_path / "cpu")
+    with pytest.raises(files.ResultsError, match="make reproduce PROFILE=quick"):
+        headline_networks.read_all(tmp_path / "quick")
 
 
 def test_full_results_take_the_place_of_reduced_ones(folder):

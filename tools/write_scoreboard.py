@@ -1,4 +1,4 @@
-"""Write the front page's scoreboard, book/_scoreboard.md, from the committed results (data/results/paper, else cpu)."""
+"""Write the front page's scoreboard, book/_scoreboard.md, from the committed results (data/results/paper, else quick)."""
 
 from deepdefense.storage import files, paths
 from replication.claims import scoreboard

@@ -41,7 +41,7 @@ def load(name: str, device: torch.device) -> tuple[torch.nn.Module, dict]:
         model, _ = example_defences.trained_resnet18()
         about = {"architecture": "ResNet-18", "training": None, "link": "https://pypi.org/project/pyautoattack/"}
         return model.to(device), {"name": name, "dataset": "cifar10", **about}
-    settings = profiles.make("cpu", CNNS[name], **SIZE)
+    settings = profiles.make("quick", CNNS[name], **SIZE)
     run = training.fit(settings, folder=paths.runs_root() / settings.name(), device=str(device))
     about = {"architecture": settings.model, "training": {key: run.record[key] for key in TRAINING_FACTS}}
     return run.last, {"name": name, "dataset": "cifar10", **about}
@@ -52,7 +52,7 @@ def others(name: str, model: torch.nn.Module, device: torch.device, seed: int = 
     found = {other: load(other, device)[0] for other in CNNS if other != name}
     if name not in CNNS:
         return found
-    settings = profiles.make("cpu", CNNS[name], **SIZE)
+    settings = profiles.make("quick", CNNS[name], **SIZE)
     return found | own_copies(model, settings, data.load("cifar10"), device, fresh_seed=seed + 1, seed=seed)
 
 

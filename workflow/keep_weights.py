@@ -1,4 +1,4 @@
-"""Keep the weights of headline networks beside their records, data/results/cpu/NAME.safetensors.
+"""Keep the weights of headline networks beside their records, data/results/quick/NAME.safetensors.
 
     python workflow/keep_weights.py [--seeds 1] [--pairs cifar10/cnn fashion_mnist/mlp cifar10/resnet18] [--most 30]
 

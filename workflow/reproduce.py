@@ -1,6 +1,6 @@
 """Make everything of a profile that is not there yet: data, runs, attacks, pages, the site.
 
-    python workflow/reproduce.py [--profile smoke|cpu|paper] [--dry-run] [--cluster slurm] [TARGET ...] [-- SNAKEMAKE OPTIONS]
+    python workflow/reproduce.py [--profile smoke|quick|paper] [--dry-run] [--cluster slurm] [TARGET ...] [-- SNAKEMAKE OPTIONS]
 
 The work is workflow/Snakefile, in _build/reproduce-PROFILE (with a grid of your own: reproduce-GRID); the committed notebooks
 are not touched. Stopped at any moment, the same command goes on where it was. A job that fails does not stop the others; it is

@@ -1,6 +1,6 @@
 """Train every run of a grid, several in one process, and keep each run's record in data/results/GRID/.
 
-    python workflow/train_grid.py [workflow/grids/search.csv] [--profile cpu] [--cores N] [--out FOLDER]
+    python workflow/train_grid.py [workflow/grids/search.csv] [--profile quick] [--cores N] [--out FOLDER]
 
 For hundreds of runs of half a minute, each of which would spend a good part of it on the start of a notebook of its own: the same
 runs under the same names as `workflow/reproduce.py` would make, without checkpoints, attacks and figures. A run whose record is
@@ -75,7 +75,7 @@ def search(rows: dict[str, grid.Row], folder: Path, cores: int) -> list[str]:
 def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("grid", nargs="?", default=ROOT / "workflow" / "grids" / "search.csv", help="default: %(default)s")
-    parser.add_argument("--profile", default="cpu", choices=profiles.PROFILES, help="what empty fields stand for (default: cpu)")
+    parser.add_argument("--profile", default="quick", choices=profiles.PROFILES, help="what empty fields stand for (default: quick)")
     parser.add_argument("--cores", type=int, default=os.cpu_count(), help="runs at a time (default: all cores)")
     parser.add_argument("--out", type=Path, help="folder of the records (default: data/results/GRID)")
     chosen = parser.parse_args()

@@ -1,6 +1,6 @@
 """The headline runs as the chapters and the scoreboard read them: every network with its record, its reports and its measures.
 
-They lie in data/results/paper where the full grid has been run, else in data/results/cpu, at the scale of a CPU.
+They lie in data/results/paper where the full grid has been run, else in data/results/quick, at a smaller scale.
 """
 
 from collections.abc import Iterable, Sequence
@@ -18,7 +18,7 @@ from . import records
 from .records import FULL, REDUCED, headline_folder, published
 from .scope import DEFENCES, PAIRS
 
-READS = ("paper", "cpu")  # folders of data/results/, for the workflow
+READS = ("paper", "quick")  # folders of data/results/, for the workflow
 
 
 @dataclass(frozen=True)
@@ -83,7 +83,7 @@ def read_all(where: Path | None = None) -> list[Network]:
     """All networks of the folder `where` (default: `records.headline_folder()`), by pair, defence and seed."""
     where = where or headline_folder()
     if not where.is_dir():
-        raise files.ResultsError(f"there are no headline results: {where} is not a folder; `make reproduce PROFILE=cpu` makes them")
+        raise files.ResultsError(f"there are no headline results: {where} is not a folder; `make reproduce PROFILE=quick` makes them")
     found = [Network(files.read_json(path), where) for path in sorted(where.glob("*.json"))]
     found = [n for n in found if n.record.get("kind") == "training" and n.pair in PAIRS and n.defence in DEFENCES]
     return sorted(found, key=lambda n: (list(PAIRS).index(n.pair), DEFENCES.index(n.defence), n.seed))
@@ -127,7 +127,7 @@ class Page:
 
 
 def of_page(results_of: str | None = None, folder: str | Path | None = None) -> Page:
-    """The networks of a results page, from data/results/`results_of` ("paper", "cpu") or from another folder of results.
+    """The networks of a results page, from data/results/`results_of` ("paper", "quick") or from another folder of results.
 
     None of both: the full results where there are any, else the reduced ones. A ValueError names a folder that is not there.
     """

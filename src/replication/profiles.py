@@ -6,7 +6,7 @@ from deepdefense import objectives
 from deepdefense.arguments import require, unknown_name
 from deepdefense.training.config import TrainConfig
 
-# What a profile sets. λ of "cpu" is what the search chose (chapter 8); λ of "smoke" was accurate and aligned on its own validation
+# What a profile sets. λ of "quick" is what the search chose (chapter 8); λ of "smoke" was accurate and aligned on its own validation
 # images; λ of "paper" are leads from smaller runs. GradAlign's and CURE's λ are their authors' for CIFAR-10, the rest of the block that
 # begins with them are leads from what these defences are made of: no search has chosen them.
 PROFILES: dict[str, dict] = {
@@ -27,7 +27,7 @@ PROFILES: dict[str, dict] = {
         "pgd-at-gfa-deep": dict(lam=0.1, warmup=0.5, options=dict(eps=0.1, alpha=0.025)),
         "pgd-at-tangential": dict(lam=1.0, options=dict(eps=0.1, alpha=0.025)),
     },
-    "cpu": {
+    "quick": {
         "shared": dict(data="cifar10", model="cnn", width=0.5, train_size=10_000, epochs=10, batch_size=128, lr=1e-3, augment="crop-flip"),
         "gfa-first": dict(lam=1.65, warmup=1.0),
         "gfa-deep": dict(lam=0.3, warmup=1.0),

@@ -29,7 +29,7 @@ def load_records(folder: str | Path | None = None, kind: str | None = None) -> l
     return [record for record in records if kind is None or record.get("kind") == kind]
 
 
-FULL, REDUCED = "paper", "cpu"
+FULL, REDUCED = "paper", "quick"
 
 
 def headline_folder(root: Path | None = None) -> Path:
