@@ -3,6 +3,7 @@
 import random
 from collections.abc import Iterator
 from contextlib import contextmanager, nullcontext
+from typing import Any
 
 import numpy as np
 import torch
@@ -39,20 +40,21 @@ def frozen(model: nn.Module) -> Iterator[None]:
             parameter.requires_grad_(True)
 
 
+numpy_random: Any = np.random  # its stub leaves out the two functions below
 _spare: list = []  # bit generators to lay under NumPy's global functions; to make one takes longer than FGSM may
 
 
 @contextmanager
 def _numpy_seeded(seed: int) -> Iterator[None]:
     """NumPy's global functions at `seed`; the generator under them is put aside and comes back untouched."""
-    before = np.random.get_bit_generator()  # a copy of its state would take longer than all else here
+    before = numpy_random.get_bit_generator()  # a copy of its state would take longer than all else here
     own = _spare.pop() if _spare else np.random.MT19937()
-    np.random.set_bit_generator(own)
+    numpy_random.set_bit_generator(own)
     try:
         np.random.seed(seed)  # noqa: NPY002 (what a defence may draw from)
         yield
     finally:
-        np.random.set_bit_generator(before)
+        numpy_random.set_bit_generator(before)
         _spare.append(own)
 
 

@@ -4,28 +4,27 @@ import random
 import types
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
+from functools import partial
+from typing import Any
 
 import numpy as np
 import torch
 from torch import Tensor, nn
 
 DEPTH = 4  # attributes of attributes, entries of lists, what a function closes over: so far down a generator is looked for
-LEAVES = (str, bytes, int, float, complex, bool, type(None), Tensor, np.ndarray, np.generic, torch.dtype, torch.device, type, types.ModuleType)
+LEAVES = (str, bytes, int, float, type(None), Tensor, np.ndarray, np.generic, type, types.ModuleType)  # which hold none
 
 
-def _from_state(generator) -> Callable[[], None]:
+def _restorer(generator: Any) -> Callable[[], None]:
     """What puts `generator` back as it is now."""
-    if isinstance(generator, torch.Generator):
-        return lambda state=generator.get_state(): generator.set_state(state)
     if isinstance(generator, random.Random):
-        return lambda state=generator.getstate(): generator.setstate(state)
-    if isinstance(generator, np.random.RandomState):
-        return lambda state=generator.get_state(): generator.set_state(state)
-    bits = generator.bit_generator
-    return lambda state=bits.state: setattr(bits, "state", state)
+        return partial(generator.setstate, generator.getstate())
+    if isinstance(generator, np.random.Generator):
+        return partial(setattr, generator.bit_generator, "state", generator.bit_generator.state)
+    return partial(generator.set_state, generator.get_state())  # torch's and NumPy's old ones
 
 
-def _seed(generator, seed: int) -> None:
+def _seed(generator: Any, seed: int) -> None:
     if isinstance(generator, torch.Generator):
         generator.manual_seed(seed)
     elif isinstance(generator, random.Random):
@@ -87,7 +86,7 @@ def generators_of(model: nn.Module) -> list:
     known = {id(torch.default_generator), id(np.random.mtrand._rand)}
     layer: list = [*model.modules()]
     for _ in range(DEPTH):
-        below = []
+        below: list = []
         for value in layer:
             if isinstance(value, LEAVES) or id(value) in seen:
                 continue
@@ -105,7 +104,7 @@ def generators_of(model: nn.Module) -> list:
 def own_generators_at(model: nn.Module, seed: int) -> Iterator[None]:
     """The generators of `model` itself at `seed`, the first of them, the next at the next; afterwards as before."""
     own = generators_of(model)
-    put_back = [_from_state(generator) for generator in own]
+    put_back = [_restorer(generator) for generator in own]
     for number, generator in enumerate(own):
         _seed(generator, seed + number)
     try:
