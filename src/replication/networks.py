@@ -3,8 +3,9 @@
 They lie in data/results/paper where the full grid has been run, else in data/results/quick, at a smaller scale.
 """
 
+import json
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
 
@@ -13,7 +14,6 @@ import numpy as np
 from deepdefense.arguments import check_choice
 from deepdefense.evaluation.report import JSON_NAME, Report
 from deepdefense.storage import files, paths
-from deepdefense.training.config import TrainConfig
 
 from . import records
 from .records import FULL, REDUCED, headline_folder, published
@@ -47,8 +47,8 @@ class Network:
 
     @property
     def setting(self) -> str:
-        """The name of its configuration without its seed."""
-        return replace(TrainConfig(**self.record["config"]), seed=0).name()
+        """Its configuration without its seed."""
+        return json.dumps({key: value for key, value in self.record["config"].items() if key != "seed"}, sort_keys=True)
 
     @property
     def loss(self) -> str:
