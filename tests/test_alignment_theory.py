@@ -271,11 +271,11 @@ def test_alignment_that_sits_in_the_black_edge_is_told_from_that_of_the_image():
 
     x, y = torch.full((4, 1, 8, 8), 0.5 + 1 / 32), torch.zeros(4, dtype=torch.int64)
     found = scale.edges(Edge(), x, y)
-    same = ("as they are", "shifted, wrapped round", "shifted, reflected")
-    assert {round(found[name]["mean"], 6) for name in same} == {-1.0}, "Σz = 1/2 < 1"
-    assert found["not shifted, black on two sides"]["mean"] == pytest.approx(1.0), "Σz = −8, and black is −1 here"
-    assert found["shifted, black behind"] == found["not shifted, black on two sides"]
-    assert found["as they are"]["weighted"] == pytest.approx(-1.0)
+    image = [found[name]["mean"] for name in ("as they are", "shifted, wrapped round", "shifted, reflected")]
+    assert image == pytest.approx([-(1 / 8**0.5)] * 3), "Σz = 1/2 < 1, so the gradient points against the 8 pixels of 64 that count"
+    black = [found[name]["mean"] for name in ("shifted, black behind", "not shifted, black on two sides")]
+    assert min(black) > 0.3 and black[0] == black[1] and found["as they are"]["weighted"] == pytest.approx(image[0])
+    assert image[0] < found["cropped at random"]["mean"] < black[0] + 1e-6
 
 
 def test_a_networks_record_is_whole_and_json(tmp_path):
