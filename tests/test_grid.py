@@ -30,7 +30,7 @@ def test_fields_are_parameters_of_the_notebooks(tmp_path):
     row = next(iter(rows.values()))
     assert row.config == profiles.make("smoke", "gfa-deep", lam=0.1, seed=3, weights=[1, 2, 1, 1, 1])
     assert row.parameters == {"objective": "gfa-deep", "lam": 0.1, "weights": [1, 2, 1, 1, 1], "profile": "smoke", "seed": 3}
-    wanted = {"suites": "gradient,paper", "norm": "linf", "eps": 0.1, "which": "last", "seed": 3, "n_images": 7}
+    wanted = {"suites": "gradient,paper", "norm": "linf", "eps": 0.1, "which": "last", "mode": "full", "seed": 3, "n_images": 7}
     assert [attack.parameters() for attack in row.attacks] == [wanted] and row.measure is None
     assert list(row.reports(360)) == [f"{row.name}/report-last-linf-eps0.10000-n7-seed3"]
 
@@ -112,7 +112,7 @@ def test_what_a_module_depends_on():
     found = names(code_files.files_of("deepdefense.gfa"))
     assert {"gfa.py", "taps.py", "geometry.py", "losses.py"} <= found and not [name for name in found if "/" in name]
     found = names(code_files.files_of("deepdefense.attacks.hard_label"))
-    assert found == {"attacks/hard_label.py", "attacks/contract.py", "inference.py", "arguments.py"}
+    assert found == {"attacks/hard_label.py", "attacks/contract.py", "inference.py", "own_generators.py", "arguments.py"}
     whole = names(code_files.files_of("deepdefense.training.loop"))
     assert {"training/loop.py", "gfa.py"} <= whole and "evaluation/protocol.py" not in whole
     assert names(code_files.files_of("deepdefense.training.loop", without=["deepdefense.training.config"])) < whole

@@ -55,10 +55,20 @@ class Network:
         return self.record["metrics"]["last"]["test_accuracy"]
 
     @cached_property
-    def reports(self) -> dict[str, Report]:
-        """{norm: report}; empty if it was not attacked."""
+    def every_report(self) -> list[Report]:
+        """All reports, those of fewest images first; of equally many, a cascade last."""
         found = [Report.read(path.parent) for path in sorted(self.where.glob(f"{published(self.name, 'report-*')}/{JSON_NAME}"))]
-        return {report.about["norm"]: report for report in found}
+        return sorted(found, key=lambda report: (len(report.label), report.cascade))
+
+    @cached_property
+    def reports(self) -> dict[str, Report]:
+        """{norm: report}, of several the one of most images; empty if it was not attacked."""
+        return {report.about["norm"]: report for report in self.every_report}
+
+    @cached_property
+    def singly(self) -> Report | None:
+        """The L∞ report of most images in which every attack was tried on every image; None if there is none."""
+        return next((r for r in reversed(self.every_report) if r.about["norm"] == "linf" and not r.cascade), None)
 
     @cached_property
     def measures(self) -> dict | None:

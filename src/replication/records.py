@@ -12,9 +12,9 @@ from deepdefense.storage import files, paths
 from deepdefense.storage.files import ResultsError, read_json
 
 
-def report_folder(*, eps: float, norm: str, which: str, n: int, seed: int) -> str:
+def report_folder(*, eps: float, norm: str, which: str, n: int, seed: int, mode: str = "full") -> str:
     """Name of the folder, within that of a run, where the report of an attack on its first `n` test images is kept."""
-    return f"report-{which}-{norm}-eps{eps:.5f}-n{n}-seed{seed}"
+    return f"report-{which}-{norm}-eps{eps:.5f}-n{n}-seed{seed}" + ("" if mode == "full" else f"-{mode}")
 
 
 def load_records(folder: str | Path | None = None, kind: str | None = None) -> list[dict]:
