@@ -158,16 +158,19 @@ def edges(model: nn.Module, x: Tensor, y: Tensor, loss: str = "mse") -> dict[str
 
 
 def network_record(model: nn.Module, record: dict, train: Split, test: Split, *, seed: int = 0) -> dict:
-    """All of the above of the network of the training record `record`, on its first training and test images; JSON."""
+    """All of the above of the network of the training record `record`, on its first training and test images; JSON.
+
+    The balance is that of training images augmented as they were in training.
+    """
     config = TrainConfig(**record["config"])
     seen, unseen = (train.images(), train.y), (test.images(), test.y)
-    lam = record["history"][-1].get("lam", config.lam)
+    lam, generator = record["history"][-1].get("lam", config.lam), torch.Generator().manual_seed(seed)
     with frozen(model):
         edged = {part: edges(model, *images, config.loss) for part, images in (("training", seen), ("test", unseen))}
     found = {
         "identity": {part: identity(model, *images, config.loss) for part, images in (("training", seen), ("test", unseen))},
         "louder": louder(model, *unseen, eps=config.val_eps, loss=config.loss, seed=seed),
-        "balance": balance(model, config, *seen, lam=lam),
+        "balance": balance(model, config, data.AUGMENTATIONS[config.augment](train.x, generator).float() / 255, train.y, lam=lam),
         "edges": edged,
     }
     return {
