@@ -6,6 +6,7 @@ from nets import images
 from torch import nn
 
 from deepdefense import models
+from deepdefense.scale_identity import scale_identity
 from replication.experiments.flatness import weight_rise
 
 
@@ -53,3 +54,15 @@ def test_a_stationary_point_that_one_step_cannot_leave_rises_by_nothing():
     net.weight.data = torch.linalg.lstsq(x, torch.eye(3, dtype=torch.float64)[y]).solution.T
     found = weight_rise(net.requires_grad_(False), torch.zeros_like(x), y, rho=0.1)
     assert found["sam"] == found["worst"] == 0.0
+
+
+def test_alignment_sets_a_floor_under_the_rise():
+    """ρ ‖w‖ ‖∇L‖ ≥ ρ ⟨w, ∇L⟩ = ρ Σ over layers of the weighted alignments, in a network without biases and for a small ρ."""
+    net = nn.Sequential(nn.Flatten(), nn.Linear(64, 6, bias=False), nn.ReLU(), nn.Linear(6, 4, bias=False)).double()
+    for layer in net:
+        if isinstance(layer, nn.Linear):
+            layer.weight.data *= 3  # overshoots: the loss rises with the scale
+    x, y = images(8, (1, 8, 8), 4)
+    aligned = sum(side.aligned for side in scale_identity(net, x.double(), y).values()) / len(x)
+    rho = 1e-6
+    assert aligned > 1 and weight_rise(net, x.double(), y, rho=rho)["sam"] >= rho * aligned * (1 - 1e-4)

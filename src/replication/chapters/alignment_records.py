@@ -158,10 +158,20 @@ def ridge(runs: Sequence[search.Trial], pair: tuple[str, str], level: float, cla
             some = [run for run in mine if run.status == status]
             ax.plot([r.lam for r in some], [r.alignment for r in some], marker, ms=7, color=PALETTE[name], mew=1.6, label=status)
         ax.axvline(trade(level, classes, LAYERS[name, pair[1]]), color="black", lw=1, ls="--", label="saying nothing costs as little")
-        ax.set(title=f"{PAIRS[pair]}, {DEFENCE_NAMES[name]}", xlabel="λ", xscale="log")
+        ax.set(title=f"{PAIRS[pair]}, {DEFENCE_NAMES[name]}", xlabel="λ", xlim=(0, None))
         ax.legend(fontsize=9)
     axes[0].set_ylabel("mean alignment at the input, unseen")
     return fig
+
+
+def ridge_words(runs: Sequence[search.Trial], pair: tuple[str, str], name: str, level: float, classes: int = 10) -> str:
+    """λ* beside what the runs with warm-up over the whole run did: the largest λ that did not collapse and the smallest that did."""
+    mine = [run for run in search.pick(runs, pair, name) if run.warmup == 1 and not run.varied]
+    ended = {status: [run.lam for run in mine if run.status == status] for status in ("finished", "collapsed")}
+    kept = f"{max(ended['finished']):g}" if ended["finished"] else NOTHING
+    lost = f"{min(ended['collapsed']):g}" if ended["collapsed"] else NOTHING
+    found = number(trade(level, classes, LAYERS[name, pair[1]]), 2)
+    return f"{DEFENCE_NAMES[name]}: λ* = {found}; with λ ramped up, the largest that did not collapse {kept}, the smallest that did {lost}"
 
 
 LAYERS = {("gfa-first", "cnn"): 1, ("gfa-first", "mlp"): 1, ("gfa-deep", "cnn"): 5, ("gfa-deep", "mlp"): 3}

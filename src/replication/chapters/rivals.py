@@ -38,7 +38,7 @@ def missing(rivals: Sequence[Setting]) -> str:
 
 
 def curve(settings: Sequence[Setting], pair: tuple[str, str], *defences: str) -> list[tuple[float, float]]:
-    """(clean, robust) of the finished settings of these defences, plain training among them, by clean accuracy; of equal ones the better."""
+    """(clean, robust) of the finished settings of these defences and of plain training, by clean accuracy; of equal ones the better."""
     points: dict[float, float] = {}
     for setting in full_search.pick(settings, pair, "standard", *defences):
         if not setting.lost:
