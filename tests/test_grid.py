@@ -242,3 +242,10 @@ def test_jobs_that_only_gather_are_not_counted():
         "page p": ("page", {"page": "p"}, ""), "all": ("all", {}, ""), "publish_record a": ("publish_record", {"name": "a"}, ""),
     }  # fmt: skip
     assert reproduce.expected(document, jobs) == {"train a": 5, "attack a r": 7, "page p": 3}
+
+
+@pytest.mark.parametrize("name, value", [("attack_start", "zero"), ("attack_steps", 3)])
+def test_an_option_of_an_objective_may_begin_as_the_columns_of_attacks_do(tmp_path, name, value):
+    objective = {"attack_start": "gradalign", "attack_steps": "trades"}[name]
+    (row,) = load(tmp_path, f"objective,{name},attack_suites\n{objective},{value},gradient\n").values()
+    assert row.config.options[name] == value and row.attacks[0].suites == ("gradient",)
