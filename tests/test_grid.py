@@ -84,7 +84,7 @@ def test_committed_grids(profile):
     names = {profiles.make(profile, objective, seed=seed).name() for objective in profiles.SHOWN}
     assert names <= set(document["runs"]) and {name.split("/")[0] for name in document["reports"]} >= names
     shown = {name: page.shown for name, page in made.pages.items() if page.shown}
-    assert {"01_theory", "03_train", "04_attacks", "09_measure", "11_minimum_norm"} == set(shown)
+    assert {"01_theory", "01b_alignment", "03_train", "04_attacks", "09_measure", "11_minimum_norm", "17_reviewers"} == set(shown)
     for page, wanted in shown.items():
         assert len(document["pages"][page]["runs"]) >= len(wanted)
     for job in [*document["runs"].values(), *document["pages"].values()]:
