@@ -59,7 +59,7 @@ def sides_table(taps: Mapping[str, Mapping[str, float]], names: Sequence[str]) -
 
 
 def _axes(count: int, width: float = 2.9, height: float = 3.0, **options):
-    columns = min(count, 3)
+    columns = 2 if count == 4 else min(count, 3)
     rows = -(-count // columns)
     fig, axes = plt.subplots(rows, columns, figsize=(width * columns, height * rows), squeeze=False, **options)
     for ax in axes.flat[count:]:
@@ -111,7 +111,7 @@ def louder_figure(networks: Mapping[str, Sequence[Mapping]], defences: Mapping[s
         ax.axvline(1, color="grey", lw=1, ls=":")
         ax.set(xscale="log", xlabel="logits times c", title=words)
     axes[0].axhline(top, color="black", lw=1, ls="--")
-    axes[0].annotate("the most of a GFA network as trained", (0.1, top), xytext=(0, 3), textcoords="offset points", fontsize=9)
+    axes[0].annotate("GFA as trained, at most", (0.1, top), xytext=(0, 3), textcoords="offset points", fontsize=9)
     axes[0].set_ylabel("mean alignment")
     fig.legend(*axes[0].get_legend_handles_labels(), loc="outside lower center", ncols=2, fontsize=9)
     return fig

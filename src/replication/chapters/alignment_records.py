@@ -126,7 +126,9 @@ def seen_and_unseen(records: Sequence[Mapping]) -> Figure | None:
             ax.plot(epochs, [row[key] for row in record["history"]], marker=marker, ms=4, label=words)
         ax.plot(epochs, [row["goal"] for row in record["history"]], color="black", lw=1, ls=":", label="goal")
         ax.axhline(0, color="grey", lw=1)
-        ax.set(title=f"{title}\n{label(record)}, augmentation: {record['config']['augment']}", xlabel="epoch", ylabel="mean alignment")
+        shown_as = "as they are" if record["config"]["augment"] == "none" else f"augmented, {record['config']['augment']}"
+        ax.set_title(f"{title}\n{label(record)}; batches {shown_as}", fontsize=10)
+        ax.set(xlabel="epoch", ylabel="mean alignment")
     handles = axes.flat[0].get_legend_handles_labels()
     fig.legend(*handles, loc="outside lower center", ncols=2, fontsize=9)
     return fig
@@ -159,8 +161,8 @@ def ridge(runs: Sequence[search.Trial], pair: tuple[str, str], level: float, cla
             ax.plot([r.lam for r in some], [r.alignment for r in some], marker, ms=7, color=PALETTE[name], mew=1.6, label=status)
         ax.axvline(trade(level, classes, LAYERS[name, pair[1]]), color="black", lw=1, ls="--", label="saying nothing costs as little")
         ax.set(title=f"{PAIRS[pair]}, {DEFENCE_NAMES[name]}", xlabel="λ", xlim=(0, None))
-        ax.legend(fontsize=9)
-    axes[0].set_ylabel("mean alignment at the input, unseen")
+    fig.legend(*axes[0].get_legend_handles_labels(), loc="outside lower center", ncols=3, fontsize=9)
+    axes[0].set_ylabel("mean alignment at the input")
     return fig
 
 
