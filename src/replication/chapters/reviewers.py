@@ -2,10 +2,12 @@
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from html import escape
 from pathlib import Path
 
 import numpy as np
 import pandas as pd
+from IPython.display import HTML
 
 from .. import full_search, search
 from ..claims import quantities
@@ -27,12 +29,16 @@ class Row:
     answer: str
     page: str
 
-    def line(self) -> str:
-        return f"| {self.question} | {self.answer} | [{self.page}]({self.page}.html) |"
 
-
-def markdown(rows: Sequence[Row]) -> str:
-    return "\n".join(["| asked | measured | page |", "|---|---|---|", *[row.line() for row in rows]])
+def table(rows: Sequence[Row]) -> HTML:
+    """The rows as a table whose last column leads to their pages; in the site a page lies beside this one, as .html."""
+    lines = [
+        f'<tr><td><b>{escape(row.question)}</b></td><td style="white-space: normal">{escape(row.answer)}</td>'
+        f'<td><a href="{row.page}.html">{row.page}</a></td></tr>'
+        for row in rows
+    ]
+    head = "<tr><th>asked</th><th>measured</th><th>page</th></tr>"
+    return HTML(f'<table class="dataframe"><thead>{head}</thead><tbody>{"".join(lines)}</tbody></table>')
 
 
 def _percent(values: Sequence[float]) -> str:
