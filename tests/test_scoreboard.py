@@ -37,9 +37,9 @@ def first(k):
     return np.arange(N) < k
 
 
-def write(folder, defence, seed, *, wrong=0, survive=0, distance=1.0, status="finished", alignment=0.0, rise=1.0):
+def write(folder, defence, seed, *, lam=1.0, wrong=0, survive=0, distance=1.0, status="finished", alignment=0.0, rise=1.0):
     """A network that is wrong on the first `wrong` images; the last `survive` images survive everything."""
-    run = TrainConfig(data=CNN[0], model=CNN[1], objective=defence, lam=1.0 if defence.startswith(("gfa", "gnr")) else 0.0, seed=seed)
+    run = TrainConfig(data=CNN[0], model=CNN[1], objective=defence, lam=lam if defence.startswith(("gfa", "gnr")) else 0.0, seed=seed)
     prediction, broken = np.where(first(wrong), 1, 0), ~first(N)[::-1] if survive == N else first(N - survive)
     label = np.zeros(N, int)
     record = {
@@ -366,3 +366,24 @@ def test_other_losses_are_compared_with_the_one_trained_on(folder):
 
 def test_the_headline_defences_are_objectives():
     assert set(scope.DEFENCES) <= set(objectives.OBJECTIVES)
+
+
+def test_an_aligned_setting_beside_the_chosen_one_is_judged_too_and_the_kinder_word_stands(folder):
+    """A second setting of GFA-FIRST, more aligned, keeps as many images as adversarial training and lies no farther than plain."""
+    before = {f.claim.id: f for f in scoreboard.judge(headline_networks.read_all(folder), None)}
+    for seed in (1, 2, 3):
+        write(folder, "gfa-first", seed, lam=9.0, survive=20, distance=1.0, rise=0.9, alignment=0.3)
+    networks = headline_networks.read_all(folder)
+    chosen, aligned = (headline_networks.by_seed(networks, CNN, aligned=side)[1]["gfa-first"] for side in (False, True))
+    assert chosen.record["config"]["lam"] == 1 and aligned.record["config"]["lam"] == 9
+    assert headline_networks.by_seed(networks, CNN, aligned=True)[1]["gfa-deep"] is headline_networks.by_seed(networks, CNN)[1]["gfa-deep"]
+    assert {f.claim.id: f for f in scoreboard.judge(networks, None)} == before, "the chosen setting is the kinder one"
+    for seed in (1, 2, 3):
+        for name in folder.glob(f"*gfa-first*lam9*seed{seed}*"):
+            shutil.rmtree(name) if name.is_dir() else name.unlink()
+        write(folder, "gfa-first", seed, lam=9.0, survive=N, distance=100.0 + seed, rise=0.01 * seed, alignment=0.3)
+        write(folder, "gfa-first", seed, wrong=4, survive=20, distance=1.0, rise=2.0)
+    found = {f.claim.id: f for f in scoreboard.judge(headline_networks.read_all(folder), None)}
+    for claim in ("C1", "C3", "C5"):
+        assert found[claim].paper_protocol.startswith("GFA's aligned setting: "), claim
+    assert found["C3"].verdict == "reproduced" and found["C8"] == before["C8"]

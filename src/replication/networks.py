@@ -4,7 +4,7 @@ They lie in data/results/paper where the full grid has been run, else in data/re
 """
 
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
 
@@ -13,10 +13,11 @@ import numpy as np
 from deepdefense.arguments import check_choice
 from deepdefense.evaluation.report import JSON_NAME, Report
 from deepdefense.storage import files, paths
+from deepdefense.training.config import TrainConfig
 
 from . import records
 from .records import FULL, REDUCED, headline_folder, published
-from .scope import DEFENCES, PAIRS
+from .scope import DEFENCES, PAIRS, VARIANTS
 
 READS = ("paper", "quick")  # folders of data/results/, for the workflow
 
@@ -43,6 +44,11 @@ class Network:
     @property
     def seed(self) -> int:
         return self.record["config"]["seed"]
+
+    @property
+    def setting(self) -> str:
+        """The name of its configuration without its seed."""
+        return replace(TrainConfig(**self.record["config"]), seed=0).name()
 
     @property
     def loss(self) -> str:
@@ -104,12 +110,36 @@ def of(networks: Iterable[Network], pair: tuple[str, str], defence: str | None =
     return [n for n in networks if n.pair == pair and defence in (None, n.defence)]
 
 
-def by_seed(networks: Iterable[Network], pair: tuple[str, str]) -> dict[int, dict[str, Network]]:
-    """{seed: {defence: network}} of one pair."""
-    found: dict[int, dict[str, Network]] = {}
-    for network in of(networks, pair):
-        found.setdefault(network.seed, {})[network.defence] = network
-    return found
+def settings(networks: Iterable[Network], pair: tuple[str, str], defence: str) -> list[list[Network]]:
+    """The networks of a pair and defence, setting by setting, those first that are aligned least on the validation images.
+
+    One setting, or two of a GFA variant: what the plan's rule took, and beside it the best one that did take hold.
+    """
+    found: dict[str, list[Network]] = {}
+    for network in of(networks, pair, defence):
+        found.setdefault(network.setting, []).append(network)
+
+    def alignment(group: list[Network]) -> float:
+        last = [network.record["history"][-1].get("val_alignment") for network in group if network.record.get("history")]
+        return float(np.mean([value for value in last if value is not None] or [0.0]))
+
+    return sorted(found.values(), key=alignment)
+
+
+def by_seed(networks: Iterable[Network], pair: tuple[str, str], *, aligned: bool = False) -> dict[int, dict[str, Network]]:
+    """{seed: {defence: network}} of one pair; aligned: of a GFA variant with two settings the one beside the chosen one."""
+    networks, found = list(networks), {}
+    for defence in DEFENCES:
+        groups = settings(networks, pair, defence)
+        for network in groups[-1 if aligned else 0] if groups else []:
+            found.setdefault(network.seed, {})[network.defence] = network
+    return dict(sorted(found.items()))
+
+
+def has_aligned(networks: Iterable[Network]) -> bool:
+    """Is there a second, aligned setting beside any that was chosen?"""
+    networks = list(networks)
+    return any(len(settings(networks, pair, variant)) > 1 for pair in PAIRS for variant in VARIANTS)
 
 
 def present(networks: Sequence[Network]) -> list[tuple[str, str]]:

@@ -9,6 +9,7 @@ from collections.abc import Mapping, Sequence
 from ..estimates import Estimate
 
 REPRODUCED, PARTLY, NOT, INCONCLUSIVE = "reproduced", "partly reproduced", "not reproduced", "inconclusive"
+KINDEST = (REPRODUCED, PARTLY, INCONCLUSIVE, NOT)  # to a claim, first to last
 LEAST_SEEDS = 3
 
 
