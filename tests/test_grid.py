@@ -84,7 +84,7 @@ def test_committed_grids(profile):
     names = {profiles.make(profile, objective, seed=seed).name() for objective in profiles.SHOWN}
     assert names <= set(document["runs"]) and {name.split("/")[0] for name in document["reports"]} >= names
     shown = {name: page.shown for name, page in made.pages.items() if page.shown}
-    assert {"01_theory", "03_train", "04_attacks", "09_measure", "11_minimum_norm"} == set(shown)
+    assert {"01_theory", "01b_alignment", "03_train", "04_attacks", "09_measure", "11_minimum_norm", "17_reviewers"} == set(shown)
     for page, wanted in shown.items():
         assert len(document["pages"][page]["runs"]) >= len(wanted)
     for job in [*document["runs"].values(), *document["pages"].values()]:
@@ -242,3 +242,10 @@ def test_jobs_that_only_gather_are_not_counted():
         "page p": ("page", {"page": "p"}, ""), "all": ("all", {}, ""), "publish_record a": ("publish_record", {"name": "a"}, ""),
     }  # fmt: skip
     assert reproduce.expected(document, jobs) == {"train a": 5, "attack a r": 7, "page p": 3}
+
+
+@pytest.mark.parametrize("name, value", [("attack_start", "zero"), ("attack_steps", 3)])
+def test_an_option_of_an_objective_may_begin_as_the_columns_of_attacks_do(tmp_path, name, value):
+    objective = {"attack_start": "gradalign", "attack_steps": "trades"}[name]
+    (row,) = load(tmp_path, f"objective,{name},attack_suites\n{objective},{value},gradient\n").values()
+    assert row.config.options[name] == value and row.attacks[0].suites == ("gradient",)

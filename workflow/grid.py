@@ -13,7 +13,7 @@ from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
 
-from deepdefense import training
+from deepdefense import objectives, training
 from deepdefense.arguments import check_choice, check_whole
 from deepdefense.attacks import suites
 from deepdefense.evaluation import protocol, threat
@@ -103,11 +103,12 @@ def _attack(fields: dict, run: training.TrainConfig) -> Attack | None:
 
 def _rows(line: dict, profile: str) -> list[Row]:
     """The runs of one line, one for each of its seeds."""
-    attack = {name.removeprefix(PREFIX): text for name, text in line.items() if name.startswith(PREFIX)}
+    own = {name for objective in objectives.OBJECTIVES for name in objectives.option_defaults(objective)}  # attack_steps is one
+    attack = {name.removeprefix(PREFIX): text for name, text in line.items() if name.startswith(PREFIX) and name not in own}
     for name in attack:
         if name not in ATTACK:
             raise ValueError(f"unknown column {PREFIX + name!r}; allowed: {', '.join(PREFIX + n for n in ATTACK)}")
-    given = {name: _value(text) for name, text in line.items() if text and not name.startswith(PREFIX)}
+    given = {name: _value(text) for name, text in line.items() if text and (name in own or not name.startswith(PREFIX))}
     measure = given.pop(MEASURE, None)
     if measure is not None:
         check_whole(**{MEASURE: measure})
