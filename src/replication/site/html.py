@@ -14,7 +14,10 @@ HEAD = """<!doctype html>
 <title>{title} · [Re] DeepDefense</title>
 <link rel="icon" href="{up}_static/favicon.svg">
 <link rel="stylesheet" href="{up}_static/records.css">
-<script>const chosen = localStorage.getItem("mode"); if (chosen === "dark" || chosen === "light") document.documentElement.dataset.theme = chosen</script>
+<script>
+const chosen = localStorage.getItem("mode");
+if (chosen === "dark" || chosen === "light") document.documentElement.dataset.theme = chosen;
+</script>
 </head>
 <body>
 <header><nav aria-label="site"><a href="{up}index.html">[Re] DeepDefense</a> <a href="{up}runs/index.html">runs</a> \
