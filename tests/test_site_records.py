@@ -121,5 +121,5 @@ def test_the_site_gets_pages_files_and_code(tmp_path, monkeypatch):
     assert 'data-key="0123abcd"' in (site / "runs" / "index.html").read_text()
     assert (site / "records" / "search" / f"{name}.report-last" / "note.json").is_file()
     code = (site / "code" / "src" / "replication" / "scope.py.html").read_text()
-    assert 'id="L1"' in code and 'href="../../../_static/records.css"' in code
-    assert code_pages.DARK not in code and ".highlight" in (site / "_static" / "records-code.css").read_text()
+    assert 'id="L-1"' in code and 'href="../../../_static/records.css"' in code
+    assert code_pages.DARK not in code and ".highlight" in (site / "_static" / "records.css").read_text()

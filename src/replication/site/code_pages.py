@@ -1,4 +1,4 @@
-"""The sources that the site shows, highlighted; each line can be linked to as `#L12`."""
+"""The sources that the site shows, highlighted; each line can be linked to as `#L-12`."""
 
 from collections.abc import Mapping
 from html import escape
@@ -29,8 +29,8 @@ def style() -> str:
 def of(path: str, file: Path) -> str:
     """The page of one source file, HTML; path: from the checkout."""
     lexer = PythonLexer() if file.suffix in PYTHON else TextLexer()
-    shown = highlight(file.read_text(encoding="utf-8"), lexer, HtmlFormatter(lineanchors="L", anchorlinenos=True, linespans="line"))
-    shown = shown.replace('name="L-', 'id="L').replace("<pre>", '<pre tabindex="0">', 1)
+    shown = highlight(file.read_text(encoding="utf-8"), lexer, HtmlFormatter(linespans="L"))
+    shown = shown.replace("<pre>", '<pre tabindex="0">', 1)
     return page(path, shown, up="../" * code_page(path).count("/"))
 
 

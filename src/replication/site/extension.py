@@ -6,9 +6,10 @@ from pathlib import Path
 from deepdefense.storage import files, paths
 
 from .. import provenance
-from . import code_pages, records, run_list, run_page
+from . import code_pages, mends, records, run_list, run_page
 
-STYLE = Path("_static") / "records-code.css"
+MATHJAX = "mathjax/startup.js"  # loads the parts that _config.yml names, and not the megabyte of all of them
+STYLE = Path("_static", "records.css")  # not in book/_static, of which every style sheet is loaded by every page of the book
 
 
 def write(site: Path, results: Path | None = None) -> list[Path]:
@@ -25,17 +26,20 @@ def write(site: Path, results: Path | None = None) -> list[Path]:
     for path, file in sources.items():
         written.append(files.write_bytes(site / provenance.code_page(path), code_pages.of(path, file).encode()))
     written.append(files.write_bytes(site / provenance.CODE / "index.html", code_pages.index(sources).encode()))
-    files.write_bytes(site / STYLE, code_pages.style().encode())
+    style = Path(__file__).with_name(STYLE.name).read_text(encoding="utf-8")
+    files.write_bytes(site / STYLE, (style + code_pages.style()).encode())
     return written
 
 
 def finish(app, error) -> None:
     """After a build of HTML that went well."""
     if error is None and app.builder.format == "html":
+        mends.mend(Path(app.outdir))
         write(Path(app.outdir))
 
 
 def setup(app) -> dict:
     """Called by Sphinx."""
     app.connect("build-finished", finish)
+    app.config.mathjax_path = MATHJAX
     return {"parallel_read_safe": True, "parallel_write_safe": True}
