@@ -96,6 +96,9 @@ FIGURE_TEXT = """(async wide => {
   return found.filter(one => one[0] < LEAST - 0.05).sort((a, b) => a[0] - b[0]).slice(0, 3);
 })""".replace("LEAST", str(LEAST_TEXT))
 VISIBLE = "(document.querySelector('article, main') || document.body).innerText.replace(/\\s+/g, ' ').length"
+# Without this a change of colours is looked at half-way.
+AT_ONCE = """document.head.appendChild(Object.assign(document.createElement("style"),
+  {textContent: "*, *::before, *::after { transition: none !important; animation: none !important }"})), 0"""
 # Colours and widths have settled after a change of the window.
 SETTLED = "new Promise(done => setTimeout(done, 100))"
 AXE = """(async rules => {
@@ -267,6 +270,7 @@ class Browser:
                     tab.load(f"{origin}/{page}")
                     tab.evaluate(SETTLE)
                     tab.evaluate(self.axe + ";0")
+                    tab.evaluate(AT_ONCE)
                 tab.evaluate(SETTLED)
                 tab.measure(seen)
                 seen.small = tab.evaluate(f"{FIGURE_TEXT}({str(width == max(widths)).lower()})")

@@ -142,7 +142,7 @@ def draw(findings: Sequence[Finding], width: int = WIDE, style: str = "") -> str
     if not any(one.bars for one in findings):
         return ""
     wide = width >= 600
-    left, right = (305, width - 175) if wide else (8, width - 8)
+    left, right = (300, width - 190) if wide else (8, width - 8)
     parts, y = [], 0
     for kind, meaning in LEGEND:
         y += LINE + 3

@@ -85,7 +85,9 @@ def reason_sentence(one: Results) -> str:
     nearest = next((bar for (claim, _), bar in bars.items() if claim == "C3" and "smallest" in bar.label), None)
     if rise and margin:
         times = [number(bar.measured.mean, 2) for bar in (rise, margin)]
-        parts.append(f"its loss rises {times[0]} times as much as after plain training, its margin {times[1]} times")
+        parts.append(
+            f"a tangential perturbation raises its loss {times[0]} times as much as after plain training, its margin {times[1]} times"
+        )
     if nearest:
         parts.append(f"its nearest mistake is {number(nearest.measured.mean, 2)} times as far (claimed: 20 to 30)")
     why = f"What GFA does to a network: {'; '.join(parts)}" if parts else "What GFA does to a network has not been measured yet"
@@ -100,8 +102,8 @@ def how(one: Results) -> str:
         return "not known yet"
     shared, given = scoreboard.span([int(mask.sum()) for mask in masks]), len(masks[0])
     return (
-        f"a question of the comparison, which leaves out clean accuracy and counts only the images that all networks get right, "
-        f"here {shared} of {given}; which ways do lead to them (E1 and E2 of the plan) has no record yet"
+        f"a question of how they were compared: without clean accuracy, and on the images alone that all networks get right, here {shared} of {given}; "
+        "which ways lead to them (E1 and E2 of the plan) has no record yet"
     )
 
 
@@ -167,7 +169,7 @@ def readme_part(root: Path | None = None) -> str:
     for found in one.findings:
         claim = found.claim
         lines.append(f"| **{claim.id}** {claim.text} | {claim.paper} | {BADGES[word(found.verdict)][0]} **{found.verdict}** |")
-    answer = "\n\n".join(sentences(one, "book/14_limits.md"))
+    answer = "\n\n".join(sentences(one, "[deviations and limits](book/14_limits.md)"))
     picture = f"![{figure.words(one.findings)}]({README_FIGURE})"
     ran = scoreboard.spent(one.networks, one.searched)
     return f"{README_START}\n{answer}\n\n{picture}\n\n" + "\n".join(lines) + f"\n\nWhat we ran: {ran}\n{README_END}"

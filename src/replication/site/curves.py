@@ -59,7 +59,7 @@ def chart(title: str, series: Series) -> str:
     high = high if high > low else low + 1
     epochs = max(map(len, series.values()))
     bottom = HEIGHT - 2 * LINE - 4
-    height = HEIGHT + LINE * len(series)
+    height = HEIGHT + LINE * len(series) + 8
 
     def x(index: float) -> float:
         return LEFT + (WIDTH - LEFT - RIGHT) * (index / (epochs - 1) if epochs > 1 else 0.5)
@@ -77,7 +77,7 @@ def chart(title: str, series: Series) -> str:
     for place, (label, values) in enumerate(series.items()):
         style = f'class="curve c{place % len(DASHES)}" stroke-dasharray="{DASHES[place % len(DASHES)]}"'
         drawn += [f'<path {style} d="{path}"/>' for path in _paths(values, x, y)]
-        row = HEIGHT + LINE * place
+        row = HEIGHT + LINE * (place + 1)
         drawn.append(f'<path {style} d="M{LEFT} {row - 4} h34"/><text x="{LEFT + 42}" y="{row}">{escape(label)}</text>')
     words = escape(said(title, series))
     return f'<svg class="chart" viewBox="0 0 {WIDTH} {height}" role="img" aria-label="{words}">{"".join(drawn)}</svg>'
