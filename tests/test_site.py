@@ -190,12 +190,11 @@ BAD_PAGES = {
     "wide": ("<div id=a style='width:900px'>wide</div>", "scrolls sideways, 900 px wide"),
     "maths": ("<span class='math'>\\(x\\)</span>", "1 of 1 formulas are not typeset"),
 }
+DARK = "<style>@media (prefers-color-scheme: dark) {body {background: #000} p {color: #333}}</style>"
 # And what `inspect` looks at besides.
 WORSE_PAGES = {
     "unreadable": ("<p style='color:#bbb'>pale</p>", "axe: serious: color-contrast"),
-    "unreadable in the dark": (
-        "<style>@media (prefers-color-scheme: dark) {body {background: #000} p {color: #333}}</style><p>text", "dark: serious: color-contrast"
-    ),
+    "unreadable in the dark": ("<p>text" + DARK, "dark: serious: color-contrast"),
     "unnamed": ("<button></button>", "critical: button-name"),
     "tiny": ("<svg viewBox='0 0 2000 100' width='390'><text y='50' font-size='20'>tiny</text></svg>", "px in a figure: tiny"),
     "tiny, in a file": ("<img src='tiny.svg' alt='tiny' width='390'>", "px in a figure: outlined"),

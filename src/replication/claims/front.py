@@ -102,7 +102,7 @@ def how(one: Results) -> str:
         return "not known yet"
     shared, given = scoreboard.span([int(mask.sum()) for mask in masks]), len(masks[0])
     return (
-        f"a question of how they were compared: without clean accuracy, and on the images alone that all networks get right, here {shared} of {given}; "
+        f"a question of how they were compared: without clean accuracy, on the {shared} of {given} images that all networks get right; "
         "which ways lead to them (E1 and E2 of the plan) has no record yet"
     )
 
