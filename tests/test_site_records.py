@@ -10,7 +10,7 @@ import pytest
 
 from deepdefense.storage import files, paths
 from replication import profiles, provenance
-from replication.site import code_pages, commands, curves, extension, records, run_list, run_page
+from replication.site import code_pages, commands, curves, extension, mends, records, run_list, run_page
 
 
 class Tables(HTMLParser):
@@ -123,3 +123,19 @@ def test_the_site_gets_pages_files_and_code(tmp_path, monkeypatch):
     code = (site / "code" / "src" / "replication" / "scope.py.html").read_text()
     assert 'id="L-1"' in code and 'href="../../../_static/records.css"' in code
     assert code_pages.DARK not in code and ".highlight" in (site / "_static" / "records.css").read_text()
+
+
+def test_pages_of_the_theme_are_mended(tmp_path):
+    page = '<script defer src="_static/scripts/fontawesome.js?digest=1"></script>'
+    page += '<i class="fa-solid fa-moon"></i><div role="list" class="citation-list">'
+    (tmp_path / "a.html").write_text(page)
+    style = tmp_path / mends.THEME_STYLE
+    style.parent.mkdir(parents=True)
+    style.write_text('.a{color:red}.fa-moon:before{content:"1"}.fa-sun:before,.fa-day:before{content:"2"}.b{color:red}')
+    (tmp_path / "_static" / "x.js").write_text("icon('fa-day')")
+    mends.mend(tmp_path)
+    assert (tmp_path / "a.html").read_text() == '<i class="fa-solid fa-moon"></i><div class="citation-list">'
+    assert "fa-moon" in style.read_text() and "fa-day" in style.read_text(), "one is on a page, the other shown by a script"
+    (tmp_path / "_static" / "x.js").write_text("")
+    mends.mend(tmp_path)
+    assert style.read_text() == '.a{color:red}.fa-moon:before{content:"1"}.b{color:red}'

@@ -17,10 +17,27 @@ def mended(html: str) -> str:
     return html
 
 
+ICONS = re.compile(r'((?:\.fa-[\w-]+:before,?)+)\{content:"[^"]*"\}')
+THEME_STYLE = Path("_static", "styles", "pydata-sphinx-theme.css")
+
+
+def without_unused_icons(css: str, used: set[str]) -> str:
+    """The theme's style sheet without the icons that are not in `used`: nearly all of its two thousand."""
+    return ICONS.sub(lambda rule: rule[0] if used & set(re.findall(r"fa-[\w-]+", rule[1])) else "", css)
+
+
 def mend(site: Path) -> None:
     """All pages of the book in the folder of a built site."""
+    used: set[str] = set()
     for path in site.glob("*.html"):
         before = path.read_text(encoding="utf-8")
+        used.update(re.findall(r"fa-[\w-]+", before))
         after = mended(before)
         if after != before:
             path.write_text(after, encoding="utf-8")
+    for path in (site / "_static").rglob("*.js"):  # icons that a script shows
+        if "fontawesome" not in path.name and "mathjax" not in path.parts:
+            used.update(re.findall(r"fa-[\w-]+", path.read_text(encoding="utf-8")))
+    style = site / THEME_STYLE
+    if style.is_file():
+        style.write_text(without_unused_icons(style.read_text(encoding="utf-8"), used), encoding="utf-8")
