@@ -128,13 +128,16 @@ def test_the_site_gets_pages_files_and_code(tmp_path, monkeypatch):
 def test_pages_of_the_theme_are_mended(tmp_path):
     page = '<script defer src="_static/scripts/fontawesome.js?digest=1"></script>'
     page += '<i class="fa-solid fa-moon"></i><div role="list" class="citation-list">'
-    (tmp_path / "a.html").write_text(page)
+    index = '<script src="searchindex.js"></script>'
+    (tmp_path / "a.html").write_text(page + index)
+    (tmp_path / "search.html").write_text(index)
     style = tmp_path / mends.THEME_STYLE
     style.parent.mkdir(parents=True)
     style.write_text('.a{color:red}.fa-moon:before{content:"1"}.fa-sun:before,.fa-day:before{content:"2"}.b{color:red}')
     (tmp_path / "_static" / "x.js").write_text("icon('fa-day')")
     mends.mend(tmp_path)
     assert (tmp_path / "a.html").read_text() == '<i class="fa-solid fa-moon"></i><div class="citation-list">'
+    assert (tmp_path / "search.html").read_text() == index
     assert "fa-moon" in style.read_text() and "fa-day" in style.read_text(), "one is on a page, the other shown by a script"
     (tmp_path / "_static" / "x.js").write_text("")
     mends.mend(tmp_path)

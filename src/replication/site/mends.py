@@ -10,11 +10,15 @@ MENDS = (
     (re.compile(r'<div role="list" class="citation-list">'), '<div class="citation-list">'),
 )
 
+# The theme loads the index of the search on every page, for results while one types, and that is off; the page of results needs it.
+SEARCH = re.compile(r'<script src="(?:_static/searchtools|_static/language_data|searchindex)\.js"></script>\s*')
 
-def mended(html: str) -> str:
+
+def mended(html: str, search: bool = False) -> str:
+    """A page as it should have been written; search: it is the page of the search's results."""
     for pattern, new in MENDS:
         html = pattern.sub(new, html)
-    return html
+    return html if search else SEARCH.sub("", html)
 
 
 ICONS = re.compile(r'((?:\.fa-[\w-]+:before,?)+)\{content:"[^"]*"\}')
@@ -32,7 +36,7 @@ def mend(site: Path) -> None:
     for path in site.glob("*.html"):
         before = path.read_text(encoding="utf-8")
         used.update(re.findall(r"fa-[\w-]+", before))
-        after = mended(before)
+        after = mended(before, search=path.name == "search.html")
         if after != before:
             path.write_text(after, encoding="utf-8")
     for path in (site / "_static").rglob("*.js"):  # icons that a script shows
