@@ -273,6 +273,6 @@ def describe(plan: Plan, costs: Costs) -> dict:
         "results": results,
         "pages": {name: _page(plan, name, results, costs) for name in plan.pages},
         "page_gpu_mb": max((costs.gpu_mb(row) for row in plan.rows.values()), default=0),
-        "scoreboard_code": linked(code_files.files_of("replication.claims.scoreboard", packages=OURS)),
+        "scoreboard_code": linked(code_files.files_of("replication.claims.front", "replication.site.extension", packages=OURS)),
         "book_text": _book_text(plan.root),
     }
