@@ -1,0 +1,84 @@
+"""The one way in which pages show a figure: as SVG in the width of the column, its ink that of the theme, with words beside it.
+
+Text stays text, and what is drawn in black takes the colour of the page's text, so that one picture reads on light and on dark; white
+becomes the colour of the page. Figures are drawn at most `COLUMN` inches wide with text of at least `SMALLEST` points, which is 10
+pixels there; on a narrow screen a figure shrinks until its smallest text has 9 pixels and then scrolls within its own box.
+"""
+
+import io
+import re
+from collections.abc import Sequence
+from hashlib import sha256
+from html import escape
+
+import matplotlib.pyplot as plt
+from IPython.display import display
+from matplotlib.figure import Figure
+from matplotlib.text import Text
+
+from . import provenance
+from .exhibits import Exhibit, paragraphs
+
+COLUMN = 7.3  # inches: 700 pixels on the site
+SMALLEST = 7.5  # points
+PIXELS = 96 / 72  # a point
+READABLE = 9  # pixels of the smallest text, however narrow the screen
+FEW = 30  # a panel of fewer images is not drawn
+
+
+def show(figure: Figure, *, alt: str, caption: str, runs: Sequence[str] = (), code: str | None = None, command: str | None = None) -> None:
+    """Show a figure with its caption and the links to what is behind it, and close it.
+
+    alt: what is seen, for those who do not see it; caption: what it says, with n, seeds, attack and eps; a paragraph a line
+    runs, code, command: see `provenance.links`. A ValueError if alt or caption is empty, the figure too wide or its text too small.
+    """
+    if not alt.strip() or not caption.strip():
+        raise ValueError("alt and caption must say what is seen and what it means; got an empty one")
+    check_size(figure)
+    picture = svg(figure, alt)
+    plt.close(figure)
+    box = f'<div class="exhibit-box" tabindex="0" role="group" aria-label="Picture: {escape(_title(caption))}">{picture}</div>'
+    html = f'<figure class="exhibit">{box}<figcaption>{paragraphs(caption)}</figcaption></figure>'
+    display(Exhibit(html + provenance.links(runs, code, command), f"[figure] {alt}\n{caption}"))
+
+
+def _title(caption: str) -> str:
+    """The first words of a caption, to its first stop."""
+    return re.split(r"(?<=[^\d])[.:;]\s", caption.strip().splitlines()[0])[0][:120]
+
+
+def _texts(figure: Figure) -> list[Text]:
+    return [text for text in figure.findobj(Text) if text.get_visible() and text.get_text().strip()]
+
+
+def check_size(figure: Figure) -> None:
+    """A ValueError if a figure is wider than the column or holds a text too small to be read there."""
+    width = figure.get_figwidth()
+    if width > COLUMN:
+        raise ValueError(f"a figure may be {COLUMN} inches wide, as the column is; got {width:g}")
+    small = sorted({(text.get_fontsize(), text.get_text()) for text in _texts(figure) if text.get_fontsize() < SMALLEST})
+    if small:
+        raise ValueError(f"text of a figure must have at least {SMALLEST} points; got {small[0][0]:g} in {small[0][1]!r}")
+
+
+def svg(figure: Figure, alt: str) -> str:
+    """A figure as an SVG element to stand in a page, the same bytes whenever it is drawn; alt: its alternative text."""
+    smallest = min((text.get_fontsize() for text in _texts(figure)), default=SMALLEST)
+    salt = sha256(alt.encode() + str(figure.get_size_inches()).encode()).hexdigest()[:8]
+    stream = io.StringIO()
+    with plt.rc_context({"svg.fonttype": "none", "svg.hashsalt": salt}):
+        figure.savefig(stream, format="svg", transparent=True, metadata={"Date": None, "Creator": None})
+    text = stream.getvalue()
+    text = text[text.index("<svg") :]
+    head, body = text.split(">", 1)
+    width, height = (float(re.search(rf'{side}="([\d.]+)pt"', head)[1]) for side in ("width", "height"))
+    body = re.sub(r"<metadata>.*?</metadata>|<!--.*?-->", "", body, flags=re.DOTALL)
+    body = re.sub(r' id="[a-zA-Z0-9.]+_\d+"', "", body)  # of groups that nothing refers to; they would be the same in every figure
+    body = re.sub(r"(\d\.\d\d)\d+", r"\1", body)
+    body = body.replace("#000000", "currentColor").replace("#ffffff", "var(--pst-color-background, #fff)")
+    body = re.sub(r"font: ([^;\"]*?)'DejaVu Sans'[^;\"]*", r"font: \1 var(--figure-font, 'DejaVu Sans', Verdana, sans-serif)", body)
+    body = re.sub(r">\s+<", "><", re.sub(r"\n\s*", " ", body))
+    least = round(min(1.0, READABLE / (smallest * PIXELS)) * width * PIXELS)
+    style = f"width:100%;max-width:{width * PIXELS:.0f}px;min-width:{least}px;height:auto;fill:currentColor"
+    frame = f'viewBox="0 0 {width:g} {height:g}" role="img" aria-label="{escape(alt)}" style="{style}"'
+    return f'<svg xmlns="http://www.w3.org/2000/svg" xmlns:xlink="http://www.w3.org/1999/xlink" {frame}>{body.strip()}'
