@@ -48,6 +48,7 @@ def _title(caption: str) -> str:
 
 
 def _texts(figure: Figure) -> list[Text]:
+    figure.draw_without_rendering()  # only then do the ticks have their labels
     return [text for text in figure.findobj(Text) if text.get_visible() and text.get_text().strip()]
 
 
