@@ -10,6 +10,7 @@ import re
 from collections.abc import Sequence
 from hashlib import sha256
 from html import escape
+from xml.etree import ElementTree
 
 import matplotlib.pyplot as plt
 from IPython.display import display
@@ -23,7 +24,7 @@ COLUMN = 7.3  # inches: 700 pixels on the site
 SMALLEST = 7.5  # points
 PIXELS = 96 / 72  # a point
 READABLE = 9  # pixels of the smallest text, however narrow the screen
-FEW = 30  # a panel of fewer images is not drawn
+FONT = "DejaVu Sans,Verdana,sans-serif"
 
 
 def show(figure: Figure, *, alt: str, caption: str, runs: Sequence[str] = (), code: str | None = None, command: str | None = None) -> None:
@@ -69,17 +70,32 @@ def svg(figure: Figure, alt: str) -> str:
     stream = io.StringIO()
     with plt.rc_context({"svg.fonttype": "none", "svg.hashsalt": salt}):
         figure.savefig(stream, format="svg", transparent=True, metadata={"Date": None, "Creator": None})
-    text = stream.getvalue()
-    text = text[text.index("<svg") :]
-    head, body = text.split(">", 1)
-    width, height = (float(re.search(rf'{side}="([\d.]+)pt"', head)[1]) for side in ("width", "height"))
-    body = re.sub(r"<metadata>.*?</metadata>|<!--.*?-->", "", body, flags=re.DOTALL)
-    body = re.sub(r' id="[a-zA-Z0-9.]+_\d+"', "", body)  # of groups that nothing refers to; they would be the same in every figure
+    root = ElementTree.fromstring(stream.getvalue())
+    width, height = (float(root.get(side).removesuffix("pt")) for side in ("width", "height"))
+    _thin(root)
+    body = "".join(ElementTree.tostring(child, encoding="unicode") for child in root)
+    body = re.sub(r' xmlns(:\w+)?="[^"]+"', "", body)  # the frame has them
     body = re.sub(r"(\d\.\d\d)\d+", r"\1", body)
     body = body.replace("#000000", "currentColor").replace("#ffffff", "var(--pst-color-background, #fff)")
-    body = re.sub(r"font: ([^;\"]*?)'DejaVu Sans'[^;\"]*", r"font: \1 var(--figure-font, 'DejaVu Sans', Verdana, sans-serif)", body)
-    body = re.sub(r">\s+<", "><", re.sub(r"\n\s*", " ", body))
+    body = re.sub(r"font: ([\d.]+px)[^;\"]*", r"font-size:\1", body)
+    body = re.sub(r"\s*\n\s*", " ", re.sub(r">\s+<", "><", re.sub(r"([;:]) (?=[\w#-])", r"\1", body)))
     least = round(min(1.0, READABLE / (smallest * PIXELS)) * width * PIXELS)
-    style = f"width:100%;max-width:{width * PIXELS:.0f}px;min-width:{least}px;height:auto;fill:currentColor"
+    style = f"width:100%;max-width:{width * PIXELS:.0f}px;min-width:{least}px;height:auto;fill:currentColor;font-family:{FONT}"
     frame = f'viewBox="0 0 {width:g} {height:g}" role="img" aria-label="{escape(alt)}" style="{style}"'
-    return f'<svg xmlns="http://www.w3.org/2000/svg" xmlns:xlink="http://www.w3.org/1999/xlink" {frame}>{body.strip()}'
+    return f'<svg xmlns="http://www.w3.org/2000/svg" xmlns:xlink="http://www.w3.org/1999/xlink" {frame}>{body.strip()}</svg>'
+
+
+def _thin(element: ElementTree.Element) -> None:
+    """Take out what a reader does not see: metadata, names that nothing refers to, groups that group nothing."""
+    for child in list(element):
+        if child.tag.endswith("}metadata"):
+            element.remove(child)
+            continue
+        if re.fullmatch(r"[a-zA-Z0-9.]+_\d+", child.get("id", "")):  # they would be the same in every figure of a page
+            del child.attrib["id"]
+        _thin(child)
+        if child.tag.endswith("}g") and not child.attrib:
+            place = list(element).index(child)
+            element.remove(child)
+            for offset, grandchild in enumerate(list(child)):
+                element.insert(place + offset, grandchild)

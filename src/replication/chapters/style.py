@@ -9,6 +9,7 @@ import seaborn as sns
 from ..scope import DEFENCE_NAMES
 
 COLOURS = [*sns.color_palette("colorblind"), *sns.color_palette("dark")]
+MARKERS = dict(zip(DEFENCE_NAMES, "osD^vPX<>*hpdH8", strict=True))
 PALETTE = dict(zip(DEFENCE_NAMES, COLOURS[: len(DEFENCE_NAMES)], strict=True))
 
 
