@@ -24,6 +24,8 @@ COLUMN = 7.3  # inches: 700 pixels on the site
 SMALLEST = 7.5  # points
 PIXELS = 96 / 72  # a point
 READABLE = 9  # pixels of the smallest text, however narrow the screen
+ElementTree.register_namespace("", "http://www.w3.org/2000/svg")
+ElementTree.register_namespace("xlink", "http://www.w3.org/1999/xlink")
 FONT = "DejaVu Sans,Verdana,sans-serif"
 
 
