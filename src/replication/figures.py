@@ -7,7 +7,7 @@ pixels there; on a narrow screen a figure shrinks until its smallest text has 9 
 
 import io
 import re
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from hashlib import sha256
 from html import escape
 from xml.etree import ElementTree
@@ -29,19 +29,24 @@ ElementTree.register_namespace("xlink", "http://www.w3.org/1999/xlink")
 FONT = "DejaVu Sans,Verdana,sans-serif"
 
 
-def show(figure: Figure, *, alt: str, caption: str, runs: Sequence[str] = (), code: str | None = None, command: str | None = None) -> None:
+def show(
+    figure: Figure, *, alt: str, caption: str, points: Mapping[str, str] | None = None,
+    runs: Sequence[str] = (), code: str | None = None, command: str | None = None,
+) -> None:  # fmt: skip
     """Show a figure with its caption and the links to what is behind it, and close it.
 
     alt: what is seen, for those who do not see it; caption: what it says, with n, seeds, attack and eps; a paragraph a line
+    points: {gid of an artist: its words}; those who point at it see them, and where scripts run, below the figure too
     runs, code, command: see `provenance.links`. A ValueError if alt or caption is empty, the figure too wide or its text too small.
     """
     if not alt.strip() or not caption.strip():
         raise ValueError("alt and caption must say what is seen and what it means; got an empty one")
     check_size(figure)
-    picture = svg(figure, alt)
+    picture = svg(figure, alt, points or {})
     plt.close(figure)
     box = f'<div class="exhibit-box" tabindex="0" role="group" aria-label="Picture: {escape(_title(caption))}">{picture}</div>'
-    html = f'<figure class="exhibit">{box}<figcaption>{paragraphs(caption)}</figcaption></figure>'
+    told = '<p class="told">Point at a mark to read what it is.</p>' if points else ""
+    html = f'<figure class="exhibit{" turn" if points else ""}">{box}{told}<figcaption>{paragraphs(caption)}</figcaption></figure>'
     display(Exhibit(html + provenance.links(runs, code, command), f"[figure] {alt}\n{caption}"))
 
 
@@ -65,7 +70,7 @@ def check_size(figure: Figure) -> None:
         raise ValueError(f"text of a figure must have at least {SMALLEST} points; got {small[0][0]:g} in {small[0][1]!r}")
 
 
-def svg(figure: Figure, alt: str) -> str:
+def svg(figure: Figure, alt: str, points: Mapping[str, str] | None = None) -> str:
     """A figure as an SVG element to stand in a page, the same bytes whenever it is drawn; alt: its alternative text."""
     smallest = min((text.get_fontsize() for text in _texts(figure)), default=SMALLEST)
     salt = sha256(alt.encode() + str(figure.get_size_inches()).encode()).hexdigest()[:8]
@@ -74,17 +79,46 @@ def svg(figure: Figure, alt: str) -> str:
         figure.savefig(stream, format="svg", transparent=True, metadata={"Date": None, "Creator": None})
     root = ElementTree.fromstring(stream.getvalue())
     width, height = (float(root.get(side).removesuffix("pt")) for side in ("width", "height"))
+    for element in list(root.iter()):
+        words = (points or {}).get(element.get("id", ""))
+        if words:
+            element.attrib = {"class": "point"}
+            title = ElementTree.Element("{http://www.w3.org/2000/svg}title")
+            title.text = words
+            element.insert(0, title)
     _thin(root)
+    rules = _share_styles(root, f"s{salt}")
     body = "".join(ElementTree.tostring(child, encoding="unicode") for child in root)
     body = re.sub(r' xmlns(:\w+)?="[^"]+"', "", body)  # the frame has them
     body = re.sub(r"(\d\.\d\d)\d+", r"\1", body)
     body = body.replace("#000000", "currentColor").replace("#ffffff", "var(--pst-color-background, #fff)")
-    body = re.sub(r"font: ([\d.]+px)[^;\"]*", r"font-size:\1", body)
+    rules = rules.replace("#000000", "currentColor").replace("#ffffff", "var(--pst-color-background, #fff)")
+    body = re.sub(r' transform="rotate\(-?0 [^)]*\)"| ns\d:\w+="[^"]*"', "", re.sub(r"(?<=\d)  +(?=[A-Za-z])", " ", body))
     body = re.sub(r"\s*\n\s*", " ", re.sub(r">\s+<", "><", re.sub(r"([;:]) (?=[\w#-])", r"\1", body)))
     least = round(min(1.0, READABLE / (smallest * PIXELS)) * width * PIXELS)
     style = f"width:100%;max-width:{width * PIXELS:.0f}px;min-width:{least}px;height:auto;fill:currentColor;font-family:{FONT}"
     frame = f'viewBox="0 0 {width:g} {height:g}" role="img" aria-label="{escape(alt)}" style="{style}"'
-    return f'<svg xmlns="http://www.w3.org/2000/svg" xmlns:xlink="http://www.w3.org/1999/xlink" {frame}>{body.strip()}</svg>'
+    return f'<svg xmlns="http://www.w3.org/2000/svg" xmlns:xlink="http://www.w3.org/1999/xlink" {frame}>{rules}{body.strip()}</svg>'
+
+
+def _share_styles(root: ElementTree.Element, name: str) -> str:
+    """Give each look that several elements have a class of its own; the <style> element with them. name: what the classes begin with."""
+    looks = {}
+    for element in root.iter():
+        clip = element.attrib.pop("clip-path", "")
+        look = element.attrib.pop("style", "") + (f";clip-path:{clip}" if clip else "")
+        look = re.sub(r"font-family: ?[^;]*;?", "", re.sub(r"font: ([\d.]+px)[^;]*", r"font-size:\1", look))
+        look = re.sub(r"([;:]) ", r"\1", look).strip("; ")
+        if look:
+            looks.setdefault(look, []).append(element)
+    shared = {look: f"{name}{number}" for number, look in enumerate(look for look, those in looks.items() if len(those) > 1)}
+    for look, elements in looks.items():
+        for element in elements:
+            if look in shared:
+                element.set("class", f"{element.get('class', '')} {shared[look]}".strip())
+            else:
+                element.set("style", look)
+    return f"<style>{''.join(f'.{short}{{{look}}}' for look, short in shared.items())}</style>" if shared else ""
 
 
 def _thin(element: ElementTree.Element) -> None:
