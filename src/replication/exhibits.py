@@ -1,5 +1,6 @@
 """What tables and figures of a page have in common: one object that shows HTML on the site and the same words in plain text."""
 
+import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 from html import escape
@@ -37,11 +38,15 @@ def note(text: str) -> None:
 
 
 def marked(text: str) -> str:
-    """`text` as HTML, with what stands in `backticks` as code."""
+    """`text` as HTML: what stands in `backticks` as code, true minus signs in the rest."""
     parts = escape(text, quote=False).split("`")
     if len(parts) % 2 == 0:
-        return escape(text, quote=False)
-    return "".join(f"<code>{part}</code>" if index % 2 else part for index, part in enumerate(parts))
+        return _minus(escape(text, quote=False))
+    return "".join(f"<code>{part}</code>" if index % 2 else _minus(part) for index, part in enumerate(parts))
+
+
+def _minus(text: str) -> str:
+    return re.sub(r"(?<![\w.\-])-(?=\d)", "−", text)
 
 
 def paragraphs(caption: str) -> str:
