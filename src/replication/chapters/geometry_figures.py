@@ -18,17 +18,10 @@ from matplotlib.ticker import FuncFormatter, LogLocator, NullFormatter
 from .. import estimates
 from ..claims import measured
 from ..scope import DEFENCE_NAMES, DIRECTIONS, LOSS_NAMES, LOSSES, WITHIN
-from .style import MARKERS, PALETTE
+from .style import HATCHES, MARKERS, PALETTE
 
 PARTS = ("whole", "radial", "tangential")
 LINES = dict(zip(DIRECTIONS, [("-", "o"), ("--", "s"), (":", "^")], strict=True))
-HATCHES = dict(  # colour is not all there is
-    zip(
-        DEFENCE_NAMES,
-        ["", "//", "\\\\", "..", "xx", "--", "++", "oo", "||", "**", "OO", "//..", "\\\\..", "xx..", "--.."],
-        strict=True,
-    )
-)
 WIDE = 10  # ranges that differ by this factor are drawn on a logarithmic scale
 
 

@@ -79,7 +79,9 @@ def _gid(run: Trial, of: str = "") -> str:
 
 def points(runs: Sequence[Trial]) -> dict[str, str]:
     """{gid of a mark: what run it is} for those who point at it, in `trade_off` and in `landscape`."""
-    return {_gid(run, of): f"{DEFENCE_NAMES[run.variant]}: {describe(run)}" for run in runs for of in ("", "-clean", "-robust", "-alignment")}
+    return {
+        _gid(run, of): f"{DEFENCE_NAMES[run.variant]}: {describe(run)}" for run in runs for of in ("", "-clean", "-robust", "-alignment")
+    }
 
 
 def landscape(runs: Sequence[Trial], pair: Pair) -> Figure:

@@ -10,6 +10,13 @@ from ..scope import DEFENCE_NAMES
 
 COLOURS = [*sns.color_palette("colorblind"), *sns.color_palette("dark")]
 MARKERS = dict(zip(DEFENCE_NAMES, "osD^vPX<>*hpdH8", strict=True))
+HATCHES = dict(  # colour is not all there is
+    zip(
+        DEFENCE_NAMES,
+        ["", "//", "\\\\", "..", "xx", "--", "++", "oo", "||", "**", "OO", "//..", "\\\\..", "xx..", "--.."],
+        strict=True,
+    )
+)
 PALETTE = dict(zip(DEFENCE_NAMES, COLOURS[: len(DEFENCE_NAMES)], strict=True))
 
 
@@ -39,6 +46,11 @@ def label(record: Mapping) -> str:
 def colour(record: Mapping):
     """The colour of a run's defence, the same on every page."""
     return PALETTE.get(record["config"]["objective"], "black")
+
+
+def hatch(record: Mapping) -> str:
+    """The hatching of a run's defence, since colour is not all there is."""
+    return HATCHES.get(record["config"]["objective"], "")
 
 
 def scale(record: Mapping) -> str:
