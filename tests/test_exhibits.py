@@ -92,6 +92,7 @@ def figure():
     fig, ax = plt.subplots(figsize=(7, 3))
     ax.plot([0, 1], [0, 1], color="black")
     ax.set_title("a title")
+    ax.set_yticks([0.005, 0.5], ["0.005; half: 0.0025", "0.5"])
     yield fig
     plt.close(fig)
 
@@ -100,6 +101,7 @@ def test_a_figure_is_an_element_of_the_page_with_its_ink_and_the_same_bytes_twic
     first, second = (figures.svg(figure, "a line that rises") for _ in range(2))
     assert first == second and ElementTree.fromstring(first).get("aria-label") == "a line that rises"
     assert "currentColor" in first and "#000000" not in first and "#ffffff" not in first and "a title</text>" in first
+    assert "0.005; half: 0.0025</text>" in first, "the words of a figure stay as they are"
     assert ' id="' not in first.replace("<clipPath id", "").replace("<path id", "")
     one = shown(monkeypatch, figures, lambda: figures.show(figure, alt="a line that rises", caption="It rises. n = 2."))
     assert "<figcaption><p>It rises. n = 2.</p>" in one.html and one.text == "[figure] a line that rises\nIt rises. n = 2."

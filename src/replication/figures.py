@@ -90,11 +90,10 @@ def svg(figure: Figure, alt: str, points: Mapping[str, str] | None = None) -> st
     rules = _share_styles(root, f"s{salt}")
     body = "".join(ElementTree.tostring(child, encoding="unicode") for child in root)
     body = re.sub(r' xmlns(:\w+)?="[^"]+"', "", body)  # the frame has them
-    body = re.sub(r"(\d\.\d\d)\d+", r"\1", body)
     body = body.replace("#000000", "currentColor").replace("#ffffff", "var(--pst-color-background, #fff)")
     rules = rules.replace("#000000", "currentColor").replace("#ffffff", "var(--pst-color-background, #fff)")
-    body = re.sub(r' transform="rotate\(-?0 [^)]*\)"| ns\d:\w+="[^"]*"', "", re.sub(r"(?<=\d)  +(?=[A-Za-z])", " ", body))
-    body = re.sub(r"\s*\n\s*", " ", re.sub(r">\s+<", "><", re.sub(r"([;:]) (?=[\w#-])", r"\1", body)))
+    body = re.sub(r' transform="rotate\(-?0 [^)]*\)"| ns\d:\w+="[^"]*"', "", body)
+    body = re.sub(r"\s*\n\s*", " ", re.sub(r">\s+<", "><", body))
     least = round(min(1.0, READABLE / (smallest * PIXELS)) * width * PIXELS)
     style = f"width:100%;max-width:{width * PIXELS:.0f}px;min-width:{least}px;height:auto;fill:currentColor;font-family:{FONT}"
     frame = f'viewBox="0 0 {width:g} {height:g}" role="img" aria-label="{escape(alt)}" style="{style}"'
@@ -105,6 +104,9 @@ def _share_styles(root: ElementTree.Element, name: str) -> str:
     """Give each look that several elements have a class of its own; the <style> element with them. name: what the classes begin with."""
     looks = {}
     for element in root.iter():
+        for place in ("d", "x", "y", "transform"):  # a hundredth of a point is enough; numbers in texts stay as they are
+            if place in element.attrib:
+                element.set(place, re.sub(r"  +", " ", re.sub(r"(\d\.\d\d)\d+", r"\1", element.get(place))).strip())
         clip = element.attrib.pop("clip-path", "")
         look = element.attrib.pop("style", "") + (f";clip-path:{clip}" if clip else "")
         look = re.sub(r"font-family: ?[^;]*;?", "", re.sub(r"font: ([\d.]+px)[^;]*", r"font-size:\1", look))

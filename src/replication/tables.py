@@ -55,13 +55,13 @@ class Spread:
 
 
 def decimals_of(column: Iterable) -> int:
-    """How many decimals a column of numbers and spreads needs: two digits of its middle uncertainty, or three of its middle value."""
+    """How many decimals a column of numbers and spreads needs: two digits of its larger uncertainties, or three of its middle value."""
     spreads = [cell for cell in column if isinstance(cell, Spread)]
     errors = [s.sd for s in spreads if math.isfinite(s.sd) and s.sd > 0]
     sizes = [abs(cell.mean if isinstance(cell, Spread) else cell) for cell in column if not isinstance(cell, str) and cell is not None]
     sizes = [size for size in sizes if math.isfinite(size) and size > 0]
     if errors:
-        return max(0, min(5, 1 - math.floor(math.log10(float(np.median(errors))))))
+        return max(0, min(5, 1 - math.floor(math.log10(float(np.quantile(errors, 0.75))))))
     return max(0, min(5, 2 - math.floor(math.log10(float(np.median(sizes)))))) if sizes else 0
 
 
@@ -223,7 +223,7 @@ def show(
     """Show a table with its caption, the links to what is behind it and its numbers as a CSV file.
 
     caption: what it says and of what; a paragraph a line; name: of the file, without its ending
-    decimals: {column: how many}, where the two digits of the middle uncertainty are not wanted
+    decimals: {column: how many}, where the digits that `decimals_of` gives are not wanted
     best: {column: "high" or "low"}: there a cell is bold whose 95 % interval over seeds lies beyond those of all others of its group
     runs, code, command: see `provenance.links`
     """

@@ -175,7 +175,7 @@ def accuracy_map(runs: Sequence[Trial]) -> Figure:
             ax.axhline(low, color="black", ls="--", lw=0.8)
         ax.axvline(ALIGNED, color="black", ls="--", lw=0.8)
         way = [state for run in here if run.variant in VARIANTS for state in run.epochs[:-1]]
-        ax.plot([state[2] for state in way], [100 * state[0] for state in way], ".", color="darkgrey", ms=3, zorder=2)
+        ax.plot([state[2] for state in way], [100 * state[0] for state in way], ".", color="darkgrey", ms=3, zorder=2, rasterized=True)
         for marker, belongs in kinds.values():
             mine = [run for run in here if belongs(run)]
             x, y, shade = ([_value(run, name) for run in mine] for name in ("alignment", "clean", "robust"))
