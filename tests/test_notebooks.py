@@ -12,7 +12,7 @@ import pytest
 
 from deepdefense.storage import paths
 from deepdefense.storage.files import read_json
-from replication.claims import scoreboard
+from replication.claims import front, scoreboard
 
 BOOK = paths.root() / "book"
 NOTEBOOKS = sorted(BOOK.glob("*.ipynb"))
@@ -117,4 +117,8 @@ def test_your_own_defence_leaves_its_whole_report_in_the_folder_and_goes_on_from
 
 
 def test_scoreboard_follows_from_the_records():
-    assert (BOOK / "_scoreboard.md").read_text() == scoreboard.text()
+    """The table, the front page's parts, the figure and the head of the README."""
+    made = {"_scoreboard.md": scoreboard.text(), "_front.md": front.text(), "_static/claims.svg": front.figure_file()}
+    assert {name: (BOOK / name).read_text(encoding="utf-8") for name in made} == made, "run tools/write_scoreboard.py"
+    readme = (paths.root() / "README.md").read_text(encoding="utf-8")
+    assert front.with_readme_part(readme, front.readme_part()) == readme, "run tools/write_scoreboard.py"

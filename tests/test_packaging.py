@@ -214,7 +214,7 @@ def test_users_programs_are_checked_by_the_librarys_types(tmp_path):
 def test_the_package_carries_its_types():
     assert (ROOT / "src" / "deepdefense" / "py.typed").read_bytes() == b""
     packaged = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["tool"]["setuptools"]["package-data"]
-    assert packaged == {"deepdefense": ["py.typed"]}
+    assert packaged == {"deepdefense": ["py.typed"], "replication": ["site/records.css"]}
 
 
 def test_licences():

@@ -33,7 +33,9 @@ def test_code_and_command(published):
     assert 'href="code/src/replication/search.py.html"' in provenance.links(code="src/replication/search.py")
     assert "<code>a &lt;b&gt; &amp; c</code>" in provenance.links(command="a <b> & c")
     assert provenance.links() == ""
-    with pytest.raises(ValueError, match="file of the checkout.*'src/none.py'"):
+    with pytest.raises(ValueError, match="source file of the checkout.*'src/none.py'"):
         provenance.links(code="src/none.py")
+    with pytest.raises(ValueError, match="source file of the checkout"):
+        provenance.links(code="data/README.md")
     with pytest.raises(ValueError, match="runs must be a list"):
         provenance.links("a-seed1-0123abcd")

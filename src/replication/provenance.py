@@ -5,6 +5,7 @@ file, `code/PATH.html` (`replication.site` makes them); links are relative to a 
 """
 
 from collections.abc import Sequence
+from functools import cache
 from html import escape
 from pathlib import Path
 from urllib.parse import quote
@@ -12,6 +13,7 @@ from urllib.parse import quote
 from deepdefense.storage import paths
 
 RUNS, CODE = "runs", "code"  # folders of the site
+SHOWN_CODE = ("src/**/*.py", "workflow/*.py", "workflow/Snakefile", "workflow/grids/*.csv", "benchmarks/*.py", "tools/*.py")
 
 
 def record_files(root: Path | None = None) -> dict[str, Path]:
@@ -40,13 +42,20 @@ def list_page(names: Sequence[str]) -> str:
     return f"{RUNS}/index.html?only={','.join(quote(short(name)) for name in dict.fromkeys(names))}"
 
 
+@cache
+def code_files() -> dict[str, Path]:
+    """{path from the checkout: file} of every source file that has a page on the site."""
+    root = paths.root()
+    return {path.relative_to(root).as_posix(): path for pattern in SHOWN_CODE for path in sorted(root.glob(pattern))}
+
+
 def code_page(path: str) -> str:
     """Address of the page of a source file; path: from the checkout, as "src/replication/chapters/train.py".
 
-    A ValueError if there is no such file.
+    A ValueError if the site has no page of such a file.
     """
-    if not (paths.root() / path).is_file():
-        raise ValueError(f"code must be the path of a file of the checkout, such as src/replication/search.py; got {path!r}")
+    if path not in code_files():
+        raise ValueError(f"code must be the path of a source file of the checkout, such as src/replication/search.py; got {path!r}")
     return f"{CODE}/{quote(path)}.html"
 
 

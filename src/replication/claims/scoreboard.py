@@ -17,6 +17,7 @@ from ..records import SEARCH_FOLDERS, headline_folder, load_records, reduced
 from ..scope import CNN, DEFENCE_NAMES, MLP
 from ..wording import interval, number
 from . import quantities, verdicts
+from .bars import ALIGNMENT, DISTANCE, GAP, PLAIN, Bar
 from .quantities import ALIGNMENTS
 
 CLAIMED = {"APGD-100": 15.2, "FGSM": 24.7}  # points above adversarial training, by attack of the sweep
@@ -24,6 +25,22 @@ CLAIMED = {"APGD-100": 15.2, "FGSM": 24.7}  # points above adversarial training,
 
 def text(root: Path | None = None) -> str:
     """All of book/_scoreboard.md, from the results below `root` (default: the committed ones); reduced runs are said to be so."""
+    one = results(root)
+    return f"{markdown(one.findings)}\n{spent(one.networks, one.searched)}\n"
+
+
+@dataclass(frozen=True)
+class Results:
+    """The findings, their verdicts with what scale they are of, and what they were made from."""
+
+    findings: list["Finding"]
+    networks: list[Network]
+    searched: list[dict]  # records of the search
+    timing: dict | None  # record of the training times
+
+
+def results(root: Path | None = None) -> Results:
+    """What the results below `root` (default: the committed ones) say of the claims."""
     root = root or paths.results_root()
     where = headline_folder(root)
     networks = read_all(where) if where.is_dir() else []
@@ -33,7 +50,7 @@ def text(root: Path | None = None) -> str:
     small = " (reduced scale)" if reduced(where) else ""
     labels = {"C7": _measured_on(timings[0]) if timings else ""}  # a time knows no scale of training, but a machine
     found = [replace(one, verdict=one.verdict + labels.get(one.claim.id, small)) for one in found]
-    return f"{markdown(found)}\n{spent(networks, searched)}\n"
+    return Results(found, networks, searched, timings[0] if timings else None)
 
 
 @dataclass(frozen=True)
@@ -68,6 +85,7 @@ class Finding:
     paper_protocol: str
     strict: str
     verdict: str
+    bars: tuple[Bar, ...] = ()
 
 
 def best(by_variant: Mapping[str, Sequence[float]], pick: Callable = max) -> tuple[str, Estimate] | None:
@@ -172,13 +190,29 @@ def gap(seeds: Mapping, attack: str, claimed: float) -> Gap:
     return Gap(fixed, kinder, strict, word, "" if readable else _no_power(ceilings, claimed), images)
 
 
-def _gap(seeds: Mapping, attack: str) -> tuple[str, str, str]:
+Said = tuple[str, str, str, tuple[Bar, ...]]  # paper's protocol, strict, verdict, rows of the figure
+DISTANCE_CLAIMED = (20.0, 30.0)
+
+
+def _gap_bars(found: Gap, claimed: float, attack: str, pair: str = "") -> tuple[Bar, Bar]:
+    """The reading that the verdict uses, at 8/255 where none has power, and the strict one."""
+    kinder = found.best or found.fixed
+    eps = f", ε = {kinder.level}/255" if kinder else ""
+    most = kinder.ceiling.points if kinder else None
+    strict = found.strict and found.strict[1]
+    return (
+        Bar(f"{attack}{pair}{eps}", GAP, kinder and kinder.estimate, (claimed, claimed), ceiling=most),
+        Bar(f"worst case{pair}, ε = 8/255", GAP, strict, (claimed, claimed)),
+    )
+
+
+def _gap(seeds: Mapping, attack: str) -> Said:
     found = gap(seeds, attack, CLAIMED[attack])
     fixed = found.fixed.words() if found.fixed else "no usable run"
-    return f"fixed: {fixed}; best: {found.best_words()}", found.strict_words(), found.verdict
+    return f"fixed: {fixed}; best: {found.best_words()}", found.strict_words(), found.verdict, _gap_bars(found, CLAIMED[attack], attack)
 
 
-def _distance(seeds: Mapping, attack: str) -> tuple[str, str, str]:
+def _distance(seeds: Mapping, attack: str) -> Said:
     choices, said, found = len(scope.VARIANTS), [], []
     for quantity, estimated, arguments in (
         (quantities.paper_ratio, quantities.paper_ratio_estimate, (attack, "standard", choices)),
@@ -188,38 +222,47 @@ def _distance(seeds: Mapping, attack: str) -> tuple[str, str, str]:
         one = estimated(seeds, chosen[0], *arguments) if chosen else None
         found.append(one and one[0])
         said.append(f"{interval(one[0], '×', 2)}, n {span(one[1])}, {DEFENCE_NAMES[chosen[0]]}" if one else "no usable run")
-    return *said, verdicts.ratio(*found)
+    labels = (f"{attack.rpartition('/')[2]}, mean", "smallest of all attacks, median")
+    bars = tuple(Bar(label, DISTANCE, one, DISTANCE_CLAIMED) for label, one in zip(labels, found, strict=True))
+    return *said, verdicts.ratio(*found), bars
 
 
-def _suppressed(seeds: Mapping) -> tuple[str, str, str]:
+def _suppressed(seeds: Mapping) -> Said:
     chosen, choices = best(quantities.variants(seeds, quantities.rise_ratio), min), len(scope.VARIANTS)
     if chosen is None:
-        return "no usable run", "no usable run", verdicts.INCONCLUSIVE
+        return "no usable run", "no usable run", verdicts.INCONCLUSIVE, ()
     variant = chosen[0]
     rise, margin = (quantities.rise_estimate(seeds, variant, loss, choices) for loss in ("mse", "margin"))
     control = quantities.control(seeds, variant, choices)
     said = f"{interval(rise, '× plain', 2)}, {DEFENCE_NAMES[variant]}, training loss"
     own = interval(control, "× plain", 2) if control else "not recorded"
     strict = f"{interval(margin, '× plain', 2)}, margin; the margin's rise over the image's own margin: {own}"
-    return said, strict, verdicts.suppressed(rise, margin, control=control)
+    wanted = (None, verdicts.MOST_RISE)
+    bars = [Bar("rise of the training loss", PLAIN, rise, wanted, True), Bar("rise of the margin", PLAIN, margin, wanted, True)]
+    bars += [Bar("rise over the image's own margin", PLAIN, control, wanted, True)] if control else []
+    return said, strict, verdicts.suppressed(rise, margin, control=control), tuple(bars)
 
 
-def _everywhere(networks: Sequence[Network]) -> tuple[str, str, str]:
+def _everywhere(networks: Sequence[Network]) -> Said:
     gaps = {pair: gap(by_seed(networks, pair), "APGD-100", CLAIMED["APGD-100"]) for pair in (CNN, MLP)}
     paper, strict = [], []
     for pair, found in gaps.items():
         paper.append(f"{scope.PAIRS[pair]}: {found.best_words()}")
         strict.append(f"{scope.PAIRS[pair]}: {found.strict_words()}")
-    return "; ".join(paper), "; ".join(strict), verdicts.everywhere([found.verdict for found in gaps.values()])
+    bars = _gap_bars(gaps[MLP], CLAIMED["APGD-100"], "APGD-100", f", {scope.PAIRS[MLP]}")
+    return "; ".join(paper), "; ".join(strict), verdicts.everywhere([found.verdict for found in gaps.values()]), bars
 
 
-def _cost(timing: Mapping | None) -> tuple[str, str, str]:
+def _cost(timing: Mapping | None) -> Said:
     rows = {row["contestant"]: row["ratio"] for row in timing["rows"]} if timing else {}
     ours = {name: rows[name] for name in ("GFA-FIRST", "GFA-DEEP") if name in rows}
     if len(ours) < 2 or "PGD-7" not in rows:
-        return "no record", "no record", verdicts.INCONCLUSIVE
+        return "no record", "no record", verdicts.INCONCLUSIVE, ()
     said = [f"{name} {number(row['median'])}× plain" for name, row in {**ours, "PGD-7": rows["PGD-7"]}.items()]
-    return f"an epoch's time: {', '.join(said)}", "the same", verdicts.cheaper(ours, rows["PGD-7"])
+    wanted = (None, rows["PGD-7"]["q25"])
+    timed = {name: Estimate(row["median"], row["q25"], row["q75"], 1) for name, row in ours.items()}
+    bars = tuple(Bar(f"time of an epoch, {name}", PLAIN, one, wanted, True) for name, one in timed.items())
+    return f"an epoch's time: {', '.join(said)}", "the same", verdicts.cheaper(ours, rows["PGD-7"]), bars
 
 
 def _measured_on(timing: Mapping) -> str:
@@ -228,11 +271,13 @@ def _measured_on(timing: Mapping) -> str:
     return " (CPU)" if device.startswith("cpu") else f" ({device})"
 
 
-def _raised(seeds: Mapping) -> tuple[str, str, str]:
+def _raised(seeds: Mapping) -> Said:
     signed, magnitude, layers, _ = (quantities.alignment_estimate(seeds, kind) for kind in ALIGNMENTS)
     said = [interval(one, digits=3, sign=True) for one in (signed, magnitude, layers)]
     word = verdicts.raised(signed, magnitude, layers)
-    return f"at the input {said[0]}", f"in magnitude {said[1]}; mean over layers {said[2]}", word
+    labels = ("signed, at the input", "in magnitude", "mean over layers")
+    bars = tuple(Bar(label, ALIGNMENT, one, (0.0, None), True) for label, one in zip(labels, (signed, magnitude, layers), strict=True))
+    return f"at the input {said[0]}", f"in magnitude {said[1]}; mean over layers {said[2]}", word, bars
 
 
 def judge(networks: Sequence[Network], timing: Mapping | None, only: Collection[str] = ()) -> list[Finding]:
