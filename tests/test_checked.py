@@ -98,8 +98,9 @@ def test_tables_and_figure_hold_every_model():
     fig = checked_module.deepfool_ratios(models)
     assert [len(ax.lines) for ax in fig.axes] == [n + 1, n + 1]
     matplotlib.pyplot.close(fig)
-    for one in models:
-        assert f"{one.report['n']} test images" in checked_module.scale(one)
+    assert list(checked_module.scale_table(models)["n"]) == [one.report["n"] for one in models]
+    masked = [one for one in models if one.masking]
+    assert len(checked_module.reasons_table(models)) == 9 * len(masked) and len(checked_module.agreement_words(models)) == n
 
 
 def test_no_records_is_said(tmp_path):
