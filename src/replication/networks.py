@@ -1,6 +1,7 @@
 """The headline runs as the chapters and the scoreboard read them: every network with its record, its reports and its measures.
 
-They lie in data/results/paper where the full grid has been run, else in data/results/quick, at a smaller scale.
+They lie in data/results/paper, at full size, and in data/results/quick, at a smaller one. A pair is shown at full size once all runs of
+its grid are there with their reports; until then its reduced runs are.
 """
 
 from collections.abc import Iterable, Sequence
@@ -14,9 +15,9 @@ from deepdefense.arguments import check_choice
 from deepdefense.evaluation.report import JSON_NAME, Report
 from deepdefense.storage import files, paths
 
-from . import records
-from .records import FULL, REDUCED, headline_folder, published
-from .scope import DEFENCES, PAIRS
+from . import planned, records
+from .records import FULL, REDUCED, published
+from .scope import DEFENCES, PAIR_NAMES, PAIRS
 
 READS = ("paper", "quick")  # folders of data/results/, for the workflow
 
@@ -54,6 +55,11 @@ class Network:
         """Accuracy on the whole test set after the last epoch, in [0, 1]."""
         return self.record["metrics"]["last"]["test_accuracy"]
 
+    @property
+    def reduced(self) -> bool:
+        """Was it trained at a smaller size than the plan's full one?"""
+        return records.reduced(self.record)
+
     @cached_property
     def reports(self) -> dict[str, Report]:
         """{norm: report}; empty if it was not attacked."""
@@ -79,14 +85,34 @@ def swept_attacks(networks: Iterable[Network]) -> list[str]:
     return list(dict.fromkeys(name.rpartition("/")[0] for name in columns))
 
 
-def read_all(where: Path | None = None) -> list[Network]:
-    """All networks of the folder `where` (default: `records.headline_folder()`), by pair, defence and seed."""
-    where = where or headline_folder()
+def read_all(where: Path, pairs: Iterable[tuple[str, str]] = tuple(PAIRS)) -> list[Network]:
+    """All networks of `pairs` (default: the scoreboard's) in the folder of results `where`, by pair, defence and seed."""
     if not where.is_dir():
         raise files.ResultsError(f"there are no headline results: {where} is not a folder; `make reproduce PROFILE=quick` makes them")
     found = [Network(files.read_json(path), where) for path in sorted(where.glob("*.json"))]
-    found = [n for n in found if n.record.get("kind") == "training" and n.pair in PAIRS and n.defence in DEFENCES]
-    return sorted(found, key=lambda n: (list(PAIRS).index(n.pair), DEFENCES.index(n.defence), n.seed))
+    found = [n for n in found if n.record.get("kind") == "training" and n.pair in pairs and n.defence in DEFENCES]
+    return sorted(found, key=lambda n: (list(PAIR_NAMES).index(n.pair), DEFENCES.index(n.defence), n.seed))
+
+
+def headline(root: Path | None = None) -> list[Network]:
+    """The networks that pages and scoreboard show, from the results below `root` (default: the committed ones).
+
+    Pair by pair: those of the full grid if it is finished (see `planned.finished`), else the reduced ones.
+    """
+    root = root or paths.results_root()
+    full, wanted = root / FULL, planned.read(root / FULL)
+    names = {run.name for pair in PAIRS for run in planned.finished(planned.of_pair(wanted, pair), full)}
+    there = [network for network in read_all(full) if network.name in names] if names else []
+    done = {network.pair for network in there}
+    if (root / REDUCED).is_dir() or not full.is_dir():
+        there += [network for network in read_all(root / REDUCED) if network.pair not in done]
+    return [network for pair in PAIRS for network in of(there, pair)]
+
+
+def full_size_progress(root: Path | None = None) -> str:
+    """How many runs of the full grid are there, of those that are to be: "CNN, CIFAR-10: 7 of 18 runs; …"."""
+    where = (root or paths.results_root()) / FULL
+    return planned.progress(planned.read(where), where, PAIRS)
 
 
 def of(networks: Iterable[Network], pair: tuple[str, str], defence: str | None = None) -> list[Network]:
@@ -107,19 +133,34 @@ def present(networks: Sequence[Network]) -> list[tuple[str, str]]:
     return [pair for pair in PAIRS if of(networks, pair)]
 
 
+def reduced(networks: Iterable[Network], pairs: Iterable[tuple[str, str]]) -> bool:
+    """Is any network of `pairs` smaller than the plan's full size?"""
+    return any(network.reduced for network in networks if network.pair in pairs)
+
+
 @dataclass(frozen=True)
 class Page:
-    """What a results page shows: the folder that it reads, the networks in it, the pairs that they belong to."""
+    """What a results page shows: the networks, the pairs that they belong to."""
 
-    where: Path
     networks: list[Network]
     pairs: list[tuple[str, str]]
 
     @property
     def size(self) -> str:
-        """A line on whether these are the plan's full runs."""
-        small = records.reduced(self.where)
-        return "REDUCED SCALE: small networks, few images, few epochs (see the plan)" if small else "FULL SIZE"
+        """A line on whether these are the plan's full runs, from their records; two where some pairs are and some are not."""
+        small = [PAIRS[pair] for pair in self.pairs if reduced(self.networks, [pair])]
+        whole = [PAIRS[pair] for pair in self.pairs if not reduced(self.networks, [pair])]
+        lines = {
+            "FULL SIZE": whole,
+            "REDUCED SCALE: small networks, few images, few epochs (see the plan)": small,
+        }
+        return "\n".join(f"{line}: {'; '.join(names)}" if small and whole else line for line, names in lines.items() if names)
+
+    @property
+    def progress(self) -> str:
+        """A line on how far the runs at full size are; what was said of them when the page was executed."""
+        found = full_size_progress()
+        return f"Runs at full size that were there when this page was executed: {found or 'none'}."
 
     def measured(self, pair: tuple[str, str]) -> list[dict]:
         """The measures of the networks of `pair` that have been measured."""
@@ -129,11 +170,12 @@ class Page:
 def of_page(results_of: str | None = None, folder: str | Path | None = None) -> Page:
     """The networks of a results page, from data/results/`results_of` ("paper", "quick") or from another folder of results.
 
-    None of both: the full results where there are any, else the reduced ones. A ValueError names a folder that is not there.
+    None of both: pair by pair the full results where they are complete, else the reduced ones. A named folder is shown as it is,
+    complete or not. A ValueError names a folder that is not there.
     """
     check_choice("results_of", results_of, [None, FULL, REDUCED])
     if folder is not None and not Path(folder).is_dir():
         raise ValueError(f"folder must be a folder of results; there is no {folder}")
-    where = Path(folder) if folder else paths.results_root() / results_of if results_of else headline_folder()
-    networks = read_all(where)
-    return Page(where, networks, present(networks))
+    where = Path(folder) if folder else paths.results_root() / results_of if results_of else None
+    networks = headline() if where is None else read_all(where)
+    return Page(networks, present(networks))

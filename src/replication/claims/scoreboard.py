@@ -12,8 +12,8 @@ from deepdefense.storage import paths
 from .. import intervals, scope
 from ..estimates import Estimate, estimate
 from ..intervals import Ceiling
-from ..networks import Network, by_seed, read_all
-from ..records import SEARCH_FOLDERS, headline_folder, load_records, reduced
+from ..networks import Network, by_seed, headline, reduced
+from ..records import FULL, REDUCED, SEARCH_FOLDERS, load_records
 from ..scope import CNN, DEFENCE_NAMES, MLP
 from ..wording import interval, number
 from . import quantities, verdicts
@@ -25,14 +25,13 @@ CLAIMED = {"APGD-100": 15.2, "FGSM": 24.7}  # points above adversarial training,
 def text(root: Path | None = None) -> str:
     """All of book/_scoreboard.md, from the results below `root` (default: the committed ones); reduced runs are said to be so."""
     root = root or paths.results_root()
-    where = headline_folder(root)
-    networks = read_all(where) if where.is_dir() else []
+    networks = headline(root) if any((root / name).is_dir() for name in (FULL, REDUCED)) else []
     timings = [record for record in load_records(root, "benchmark") if record["name"] == "training"]
     searched = [record for name in SEARCH_FOLDERS if (root / name).is_dir() for record in load_records(root / name, "training")]
     found = judge(networks, timings[0] if timings else None)
-    small = " (reduced scale)" if reduced(where) else ""
-    labels = {"C7": _measured_on(timings[0]) if timings else ""}  # a time knows no scale of training, but a machine
-    found = [replace(one, verdict=one.verdict + labels.get(one.claim.id, small)) for one in found]
+    labels = {one.claim.id: " (reduced scale)" if reduced(networks, _pairs(one.claim)) else "" for one in found}
+    labels["C7"] = _measured_on(timings[0]) if timings else ""  # a time knows no scale of training, but a machine
+    found = [replace(one, verdict=one.verdict + labels[one.claim.id]) for one in found]
     return f"{markdown(found)}\n{spent(networks, searched)}\n"
 
 
@@ -249,6 +248,11 @@ def judge(networks: Sequence[Network], timing: Mapping | None, only: Collection[
         "C8": lambda: _raised(seeds),
     }
     return [Finding(claim, *say[claim.id]()) for claim in CLAIMS if not only or claim.id in only]
+
+
+def _pairs(claim: Claim) -> tuple[tuple[str, str], ...]:
+    """The pairs whose networks `claim` speaks of."""
+    return (CNN, MLP) if claim.id == "C6" else (CNN,)
 
 
 def markdown(findings: Sequence[Finding]) -> str:
