@@ -10,7 +10,10 @@ from functools import cached_property
 from pathlib import Path
 
 import numpy as np
+import safetensors.torch
+from torch import nn
 
+from deepdefense import models
 from deepdefense.arguments import check_choice
 from deepdefense.evaluation.report import JSON_NAME, Report
 from deepdefense.storage import files, paths
@@ -179,3 +182,42 @@ def of_page(results_of: str | None = None, folder: str | Path | None = None) -> 
     where = Path(folder) if folder else paths.results_root() / results_of if results_of else None
     networks = headline() if where is None else read_all(where)
     return Page(networks, present(networks))
+
+
+WEIGHTS = ".safetensors"  # of a published network, beside its record
+
+
+@dataclass(frozen=True)
+class Published:
+    """A network whose weights are committed: its model, which takes images (B, C, H, W) in [0, 1] and gives logits (B, K), on the CPU
+    and in eval mode; its training record; its report under L∞, or None if it was not attacked."""
+
+    model: nn.Module
+    record: dict
+    report: Report | None
+
+
+def published_networks(root: Path | None = None) -> list[Network]:
+    """The networks whose weights lie beside their records, below `root` (default: the committed results): the full ones first."""
+    found = [path for folder in READS for path in sorted(((root or paths.results_root()) / folder).glob(f"*{WEIGHTS}"))]
+    return [Network(files.read_json(path.with_suffix(".json")), path.parent) for path in found]
+
+
+def load(name: str, root: Path | None = None) -> Published:
+    """The published network `name`, which may be cut short where only one begins so, with its record and its report.
+
+    A ValueError lists the networks that there are.
+    """
+    there = {network.name: network for network in published_networks(root)}
+    fitting = [one for one in there if isinstance(name, str) and name and one.startswith(name)]
+    chosen = name if name in there else fitting[0] if len(fitting) == 1 else None
+    if chosen is None:
+        said = "several begin so" if fitting else "there is no such one"
+        raise ValueError(f"name must be that of a published network; got {name!r}, and {said}: {', '.join(fitting or there) or 'none is'}")
+    network = there[chosen]
+    config, made = network.record["config"], network.record["data"]
+    weights = safetensors.torch.load_file(network.where / f"{chosen}{WEIGHTS}")
+    model = models.restore(
+        config["model"], made["in_shape"], len(made["classes"]), weights, width=config["width"], activation=config["activation"]
+    )
+    return Published(model, network.record, network.reports.get("linf"))

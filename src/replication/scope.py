@@ -5,6 +5,7 @@ PAIRS = {
     ("cifar10", "cnn"): "CNN, CIFAR-10",
     ("fashion_mnist", "mlp"): "MLP, Fashion-MNIST",
     ("cifar10", "mlp"): "MLP, CIFAR-10",
+    ("cifar10", "resnet18"): "ResNet-18, CIFAR-10",  # of the reduced runs alone; no claim reads it
 }
 # Other architectures: small probes on a page of their own, in no claim and on no scoreboard.
 PROBES = {
