@@ -20,7 +20,7 @@ from deepdefense.storage import files, paths
 
 from . import planned, records
 from .records import FULL, REDUCED, published
-from .scope import DEFENCES, PAIR_NAMES, PAIRS
+from .scope import DEFENCES, PAIR_NAMES, PAIRS, PROBES
 
 READS = ("paper", "quick")  # folders of data/results/, for the workflow
 
@@ -221,3 +221,9 @@ def load(name: str, root: Path | None = None) -> Published:
         config["model"], made["in_shape"], len(made["classes"]), weights, width=config["width"], activation=config["activation"]
     )
     return Published(model, network.record, network.reports.get("linf"))
+
+
+def probes(folders: Iterable[str], root: Path | None = None) -> list[Network]:
+    """The networks of other architectures in these folders of results (default: the committed ones), folder by folder."""
+    there = [where for name in folders if (where := (root or paths.results_root()) / name).is_dir()]
+    return [network for where in there for network in read_all(where, tuple(PROBES))]
