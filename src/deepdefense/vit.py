@@ -40,19 +40,18 @@ class Block(nn.Module):
 
 
 class VisionTransformer(nn.Module):
-    """Images (B, C, H, W), H and W multiples of 4, to logits (B, K): patches, learnt positions, blocks, the mean over tokens
+    """Images (B, C, H, W), padded to sides that are multiples of 4, to logits (B, K): patches, learnt positions, blocks, the mean over tokens
     (Dosovitskiy et al. 2021, without the class token). channels: of a token, a multiple of 3."""
 
     def __init__(self, in_shape: Sequence[int], classes: int, *, channels: int, activation: Callable[[], nn.Module]):
         super().__init__()
         inputs, height, width = in_shape
-        if height % PATCH or width % PATCH:
-            raise ValueError(f"vit takes images whose sides are multiples of {PATCH}; got {height}×{width}")
+        self.pad = nn.ZeroPad2d((0, -width % PATCH, 0, -height % PATCH))
         self.patches = nn.Conv2d(inputs, channels, PATCH, stride=PATCH)
-        self.positions = nn.Parameter(0.02 * torch.randn(1, height * width // PATCH**2, channels))
+        self.positions = nn.Parameter(0.02 * torch.randn(1, -(-height // PATCH) * -(-width // PATCH), channels))
         self.blocks = nn.Sequential(*(Block(channels, activation) for _ in range(DEPTH)))
         self.norm, self.head = nn.LayerNorm(channels), nn.Linear(channels, classes)
 
     def forward(self, x: Tensor) -> Tensor:
-        tokens = self.patches(x).flatten(2).transpose(1, 2) + self.positions
+        tokens = self.patches(self.pad(x)).flatten(2).transpose(1, 2) + self.positions
         return self.head(self.norm(self.blocks(tokens)).mean(1))
