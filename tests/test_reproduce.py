@@ -144,6 +144,7 @@ def test_a_full_disk_and_a_place_that_cannot_be_written_are_one_sentence_each(ro
 def test_headline_results_are_made_from_a_committed_tree_alone(root, capfd, monkeypatch, tmp_path):
     """Refused before any job, and once more where a finished record is copied among the results."""
     (root / "workflow" / "grids").mkdir(parents=True)
+    shutil.copy(checkout.ROOT / "book" / "03_train.ipynb", root / "book")
     grid = "data,model,objective,train_size,epochs\ndigits,cnn,standard,50,1\n"
     (root / "workflow" / "grids" / "paper.csv").write_text(grid)
     monkeypatch.setattr(reproduce.provenance, "commit", lambda _folder: "abc-dirty")

@@ -184,7 +184,6 @@ class Plan:
         """{"run/folder of the measures": row} of the runs that are measured."""
         return {row.measures: row for row in self.rows.values() if row.measure}
 
-
     def manifest(self) -> dict:
         """What its folder of results is to hold in the end: the content of grid.json there (see `replication.planned`)."""
         kept: dict[str, list[str]] = {name: [] for name in self.rows}

@@ -40,8 +40,8 @@ class Block(nn.Module):
 
 
 class VisionTransformer(nn.Module):
-    """Images (B, C, H, W), padded to sides that are multiples of 4, to logits (B, K): patches, learnt positions, blocks, the mean over tokens
-    (Dosovitskiy et al. 2021, without the class token). channels: of a token, a multiple of 3."""
+    """Images (B, C, H, W), padded to sides that are multiples of 4, to logits (B, K): patches, learnt positions, blocks, the
+    mean over tokens (Dosovitskiy et al. 2021, without the class token). channels: of a token, a multiple of 3."""
 
     def __init__(self, in_shape: Sequence[int], classes: int, *, channels: int, activation: Callable[[], nn.Module]):
         super().__init__()

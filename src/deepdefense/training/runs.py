@@ -35,9 +35,7 @@ def load(record: Mapping, path: str | Path) -> nn.Module:
 def network(record: Mapping, tensors: Mapping[str, Tensor]) -> nn.Module:
     """The network of the training record `record` with the weights `tensors`, on the CPU, in eval mode."""
     config, made = TrainConfig(**record["config"]), record["data"]
-    return models.restore(
-        config.model, made["in_shape"], len(made["classes"]), tensors, width=config.width, activation=config.activation
-    )
+    return models.restore(config.model, made["in_shape"], len(made["classes"]), tensors, width=config.width, activation=config.activation)
 
 
 @dataclass(frozen=True)
