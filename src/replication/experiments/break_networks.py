@@ -14,7 +14,7 @@ ROUNDING = 1e-6  # of a difference of two float32 images; 8/255 is 0.0314
 
 
 @dataclass(frozen=True)
-class Broken:
+class BrokenImages:
     """What a batch breaks. indices: of the images sent in; wrong: which the network now gets wrong, (B,) bool; survivors: how many
     images every attack of the report had failed on; broken: the indices of those that this batch breaks."""
 
@@ -27,7 +27,7 @@ class Broken:
         return f"{int(self.wrong.sum())} of {len(self.wrong)} images are wrong; {len(self.broken)} of {self.survivors} survivors are broken"
 
 
-def check_batch(model: nn.Module, report: Report, batch: str | Path, x: Tensor, y: Tensor) -> Broken:
+def check_batch(model: nn.Module, report: Report, batch: str | Path, x: Tensor, y: Tensor) -> BrokenImages:
     """Check a batch and count. A ValueError says which rule it breaks; nothing is counted then.
 
     batch: an npz file with "indices" (B,), whole numbers, each once, of images that the report attacked, and "images" (B, C, H, W),
@@ -58,7 +58,7 @@ def check_batch(model: nn.Module, report: Report, batch: str | Path, x: Tensor, 
     wrong = (said != y.cpu()[torch.from_numpy(indices.astype(np.int64))]).numpy()
     robust = report.robust()
     broken = tuple(sorted(int(i) for i, lost in zip(indices, wrong, strict=True) if lost and robust[i]))
-    return Broken(indices, wrong, int(robust.sum()), broken)
+    return BrokenImages(indices, wrong, int(robust.sum()), broken)
 
 
 def _read(batch: str | Path) -> tuple[np.ndarray, np.ndarray]:
