@@ -14,7 +14,7 @@ from progress import ProgressLine, job_name
 from deepdefense.attacks import suites
 from deepdefense.storage import code_files, paths
 from deepdefense.training import resume
-from replication import networks, profiles, records, search
+from replication import networks, planned, profiles, records, scope, search
 
 ROOT = paths.root()
 
@@ -90,6 +90,18 @@ def test_committed_grids(profile):
     for job in [*document["runs"].values(), *document["pages"].values()]:
         for path in job["code"]:
             assert (ROOT / path.removeprefix("code/")).is_file()
+
+
+@pytest.mark.parametrize("name", [name for name in networks.READS if (ROOT / "data" / "results" / name).is_dir()])
+def test_a_folder_of_headline_results_says_what_it_is_to_hold(name):
+    made = plan.make(name, ROOT)
+    assert json.loads((made.results / planned.GRID_JSON).read_text()) == made.manifest(), f"`make reproduce PROFILE={name}` writes it anew"
+
+
+@pytest.mark.parametrize(("name", "profile"), [("gpu", "paper"), ("probes", "quick")])
+def test_grids_of_other_architectures(name, profile):
+    rows = grid.load(ROOT / "workflow" / "grids" / f"{name}.csv", profile).values()
+    assert {(row.config.data, row.config.model) for row in rows} <= set(scope.PROBES) and all(row.attacks for row in rows)
 
 
 def test_results_that_pages_read_are_there():

@@ -6,16 +6,17 @@ from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
+import publish
 import pytest
 
 from deepdefense import objectives
 from deepdefense.attacks import paper
 from deepdefense.attacks.suites import GRADIENT
 from deepdefense.evaluation.report import Outcome, Report
-from deepdefense.storage import files
+from deepdefense.storage import files, paths
 from deepdefense.training import TrainConfig
 from replication import networks as headline_networks
-from replication import records, scope
+from replication import planned, profiles, records, scope
 from replication.chapters import gradient_attacks, headline, masking, minimum_norm
 from replication.claims import measured, quantities, scoreboard, verdicts
 from replication.claims.quantities import ALIGNMENTS
@@ -294,8 +295,39 @@ def test_full_results_take_the_place_of_reduced_ones(folder):
     assert "| **inconclusive (CPU)** | in words |" in scoreboard.text(root)
     files.write_json(root / "benchmarks" / "training.json", timing | {"environment": {"device": "NVIDIA H100"}})
     assert "| **inconclusive (NVIDIA H100)** | in words |" in scoreboard.text(root)
-    folder.rename(root / "paper")
-    assert records.headline_folder(root) == root / "paper" and "(reduced scale)" not in scoreboard.text(root)
+    full = root / "paper"
+    shutil.copytree(folder, full)
+    for path in full.glob("*.json"):
+        record = files.read_json(path)
+        files.write_json(path, record | {"config": record["config"] | {"epochs": 30}})
+    kept = ("report-last-linf", "report-last-l2", "measures-last")
+    names = {path.stem: int(path.stem.split("-seed")[1][0]) for path in full.glob("*.json")}
+    runs = [planned.PlannedRun(name, CNN, seed, kept) for name, seed in names.items()]
+    assert "(reduced scale)" in scoreboard.text(root), "nothing says what the folder is to hold"
+    files.write_json(full / planned.GRID_JSON, planned.as_json(runs))
+    assert "(reduced scale)" not in scoreboard.text(root) and {n.where for n in headline_networks.headline(root)} == {full}
+    more = [planned.PlannedRun(f"{run.name}-more", CNN, 4, kept) for run in runs]
+    files.write_json(full / planned.GRID_JSON, planned.as_json([*runs, *more]))
+    assert {n.where for n in headline_networks.headline(root)} == {full}, "three whole seeds stay while further ones are under way"
+    assert headline_networks.full_size_progress(root) == "CNN, CIFAR-10: 15 of 30 runs"
+    next(full.glob("*seed2*/sweep.parquet")).unlink()
+    assert {n.where for n in headline_networks.headline(root)} == {folder} and "(reduced scale)" in scoreboard.text(root)
+    assert headline_networks.full_size_progress(root) == "CNN, CIFAR-10: 14 of 30 runs"
+
+
+def test_scale_is_read_from_the_record():
+    record = {"config": TrainConfig(data="cifar10", epochs=30).to_dict()}
+    assert not records.reduced(record) and records.FULL_SIZE["epochs"] == profiles.make("paper").epochs
+    for smaller in ({"width": 0.5}, {"epochs": 29}, {"train_size": 44_999}):
+        assert records.reduced({"config": record["config"] | smaller}), smaller
+    assert not records.reduced({"config": record["config"] | {"train_size": 45_000}})
+
+
+def test_no_committed_headline_record_is_of_changes_that_no_commit_has():
+    for path in (paths.results_root() / "paper").rglob("*.json"):
+        assert not publish.unclean(files.read_json(path)), path
+    dirty = {"training": {"environment": {"commit": "abc-dirty"}}, "environment": {"commit": "abc"}}
+    assert publish.unclean(dirty) == ["abc-dirty"] and publish.unclean({"pieces": [dirty]}) and not publish.unclean({"commit": "abc"})
 
 
 def test_tables_and_figures_of_the_chapters(folder):

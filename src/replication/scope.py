@@ -5,8 +5,15 @@ PAIRS = {
     ("cifar10", "cnn"): "CNN, CIFAR-10",
     ("fashion_mnist", "mlp"): "MLP, Fashion-MNIST",
     ("cifar10", "mlp"): "MLP, CIFAR-10",
-    ("cifar10", "resnet18"): "ResNet-18, CIFAR-10",
+    ("cifar10", "resnet18"): "ResNet-18, CIFAR-10",  # of the reduced runs alone; no claim reads it
 }
+# Other architectures: small probes on a page of their own, in no claim and on no scoreboard.
+PROBES = {
+    ("cifar10", "resnet18"): "ResNet-18, CIFAR-10",
+    ("cifar10", "resnet18-gn"): "ResNet-18 with group normalisation, CIFAR-10",
+    ("cifar10", "vit"): "small ViT, CIFAR-10",
+}
+PAIR_NAMES = PAIRS | PROBES
 VARIANTS = ("gfa-first", "gfa-deep")
 CNN, MLP = ("cifar10", "cnn"), ("fashion_mnist", "mlp")
 LEVELS = (1, 2, 4, 8, 12, 16)  # eps in grey levels, 1/255

@@ -5,7 +5,7 @@ from collections.abc import Sequence
 
 import pandas as pd
 
-from ..scope import DEFENCE_NAMES, PAIRS, VARIANTS
+from ..scope import DEFENCE_NAMES, PAIR_NAMES, VARIANTS
 from ..search import AXES, UNALIGNED, Choice, Pair, State, Trial, choose, pairs_of, pick, plain, settings, twin, words
 from ..wording import percent
 
@@ -17,7 +17,7 @@ STATUSES = ("finished", "collapsed", "diverged")
 
 
 def title(pair: Pair) -> str:
-    return PAIRS.get(pair, ", ".join(pair))
+    return PAIR_NAMES.get(pair, ", ".join(pair))
 
 
 def _cells(run: Trial) -> dict[str, str]:

@@ -12,8 +12,8 @@ from deepdefense.storage import paths
 from .. import intervals, scope
 from ..estimates import Estimate, estimate
 from ..intervals import Ceiling
-from ..networks import Network, by_seed, has_aligned, read_all
-from ..records import SEARCH_FOLDERS, headline_folder, load_records, reduced
+from ..networks import Network, by_seed, has_aligned, headline, reduced
+from ..records import FULL, REDUCED, SEARCH_FOLDERS, load_records
 from ..scope import CNN, DEFENCE_NAMES, MLP
 from ..wording import interval, number
 from . import quantities, verdicts
@@ -42,14 +42,13 @@ class Results:
 def results(root: Path | None = None) -> Results:
     """What the results below `root` (default: the committed ones) say of the claims."""
     root = root or paths.results_root()
-    where = headline_folder(root)
-    networks = read_all(where) if where.is_dir() else []
+    networks = headline(root) if any((root / name).is_dir() for name in (FULL, REDUCED)) else []
     timings = [record for record in load_records(root, "benchmark") if record["name"] == "training"]
     searched = [record for name in SEARCH_FOLDERS if (root / name).is_dir() for record in load_records(root / name, "training")]
     found = judge(networks, timings[0] if timings else None)
-    small = " (reduced scale)" if reduced(where) else ""
-    labels = {"C7": _measured_on(timings[0]) if timings else ""}  # a time knows no scale of training, but a machine
-    found = [replace(one, verdict=one.verdict + labels.get(one.claim.id, small)) for one in found]
+    labels = {one.claim.id: " (reduced scale)" if reduced(networks, _pairs(one.claim)) else "" for one in found}
+    labels["C7"] = _measured_on(timings[0]) if timings else ""  # a time knows no scale of training, but a machine
+    found = [replace(one, verdict=one.verdict + labels[one.claim.id]) for one in found]
     return Results(found, networks, searched, timings[0] if timings else None)
 
 
@@ -307,6 +306,11 @@ def _kinder(findings: Sequence[Finding]) -> Finding:
     if not better:
         return first
     return replace(better[0], paper_protocol=f"GFA's aligned setting: {better[0].paper_protocol}", strict=f"the same: {better[0].strict}")
+
+
+def _pairs(claim: Claim) -> tuple[tuple[str, str], ...]:
+    """The pairs whose networks `claim` speaks of."""
+    return (CNN, MLP) if claim.id == "C6" else (CNN,)
 
 
 def markdown(findings: Sequence[Finding]) -> str:
