@@ -102,7 +102,7 @@ AT_ONCE = """document.head.appendChild(Object.assign(document.createElement("sty
 # Colours and widths have settled after a change of the window.
 SETTLED = "new Promise(done => setTimeout(done, 100))"
 AXE = """(async rules => {
-  const options = {resultTypes: ['violations'], ...(rules ? {runOnly: {type: 'rule', values: rules}} : {})};
+  const options = {preload: false, resultTypes: ['violations'], ...(rules ? {runOnly: {type: 'rule', values: rules}} : {})};
   const found = await axe.run(document, options);
   return found.violations.filter(one => ['serious', 'critical'].includes(one.impact)).map(one =>
     `${one.impact}: ${one.id}, ${one.nodes.length} times, as ${one.nodes.slice(0, 3).map(n => n.target.join(' ')).join(' and ')}`);
