@@ -44,6 +44,7 @@ FLAGS = (
     "--disable-background-timer-throttling", "--remote-debugging-port=0", "--host-resolver-rules=MAP * ~NOTFOUND , EXCLUDE 127.0.0.1",
 )  # fmt: skip
 WIDTHS = (1280, 360)
+LOADED = "Network.loadingFinished"
 MOST_BYTES = 2_000_000  # of a page with all that it loads
 LEAST_TEXT = 9  # CSS pixels, of text in figures as shown in a wide window; drawings within the page in a narrow one too
 SHARE_WITHOUT_SCRIPTS = 0.9  # of the article's visible text
@@ -102,7 +103,7 @@ AT_ONCE = """document.head.appendChild(Object.assign(document.createElement("sty
 # Colours and widths have settled after a change of the window.
 SETTLED = "new Promise(done => setTimeout(done, 100))"
 AXE = """(async rules => {
-  const options = {resultTypes: ['violations'], ...(rules ? {runOnly: {type: 'rule', values: rules}} : {})};
+  const options = {preload: false, resultTypes: ['violations'], ...(rules ? {runOnly: {type: 'rule', values: rules}} : {})};
   const found = await axe.run(document, options);
   return found.violations.filter(one => ['serious', 'critical'].includes(one.impact)).map(one =>
     `${one.impact}: ${one.id}, ${one.nodes.length} times, as ${one.nodes.slice(0, 3).map(n => n.target.join(' ')).join(' and ')}`);
@@ -269,6 +270,7 @@ class Browser:
                 if place == 0:
                     tab.load(f"{origin}/{page}")
                     tab.evaluate(SETTLE)
+                    seen.bytes = sum(event["params"]["encodedDataLength"] for event in tab.events if event.get("method") == LOADED)
                     tab.evaluate(self.axe + ";0")
                     tab.evaluate(AT_ONCE)
                 tab.evaluate(SETTLED)
@@ -385,8 +387,6 @@ def note(seen: Visit, origin: str, method: str, params: dict) -> None:
         url = params["request"]["url"] if "request" in params else params["url"]
         if urlsplit(url).scheme not in LOCAL_SCHEMES and not url.startswith(f"{origin}/"):
             seen.outside.append(url)
-    elif method == "Network.loadingFinished":
-        seen.bytes += int(params["encodedDataLength"])
     elif method == "Network.responseReceived" and params["response"]["status"] >= 400:
         seen.failed.append(f"{params['response']['url']} ({params['response']['status']})")
     elif method == "Runtime.consoleAPICalled" and params["type"] in ("error", "assert"):
