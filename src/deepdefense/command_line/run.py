@@ -3,6 +3,7 @@
 import sys
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
+from pathlib import Path
 from typing import Any
 
 import torch
@@ -64,13 +65,19 @@ def prepare(options: Options) -> Prepared:
             files.write_bytes(path.with_name(f".{path.name}.writable"), b"").unlink()
     writable(options.folder)
     about = {
-        "name": options.name or options.defence, "dataset": defence.dataset, "architecture": type(defence.model).__name__,
+        "name": _name(options), "dataset": defence.dataset, "architecture": type(defence.model).__name__,
         "reported": None if options.reported is None else f"{options.reported:g}", "number_of_classes": classes,
         "parameters": sum(parameter.numel() for parameter in defence.model.parameters()), "weights_file": defence.weights,
         "cautions": [] if caution is None else [caution],
     }  # fmt: skip
     cost = estimate(defence.model, x, y, chosen, eps=options.eps, batch=batch)
     return Prepared(options, defence, chosen, cost, about)
+
+
+def _name(options: Options) -> str:
+    """The defence as the report calls it: of a file, without the folders above it."""
+    where, _, function = options.defence.rpartition(":")
+    return options.name or f"{Path(where).name}:{function}"
 
 
 def _loss(options: Options) -> dict[str, str]:
@@ -117,7 +124,7 @@ def _masking(options: Options, defence: Defence, report: Report) -> MaskingRepor
         )
     return masking.report(
         defence.model, defence.x, defence.y, eps=options.eps, evaluated=report, substitutes=nets, settings=settings,
-        folder=options.folder, about={"name": options.name or options.defence, "dataset": defence.dataset}, progress=True,
+        folder=options.folder, about={"name": _name(options), "dataset": defence.dataset}, progress=True,
     )  # fmt: skip
 
 

@@ -68,8 +68,7 @@ def load(
     given = None if images is None else _images(images)
     state = None if weights is None else _weights(weights)
     if zoo is not None:
-        count = classes or (state and _classes(state)) or 1000
-        model: nn.Module = zoos.network(zoo, name, count, state, mean is not None)
+        model: nn.Module = zoos.network(zoo, name, classes, state, mean is not None)
         own: tuple = ()
     else:
         if classes is not None:
@@ -88,13 +87,13 @@ def load(
     return Defence(model, x, y, defence, dataset, None if weights is None else Path(weights).name)
 
 
-_images, _weights, _classes, _fill = images.load, weights.read, weights.classes, weights.fill  # `load` has arguments of these names
+_images, _weights, _fill = images.load, weights.read, weights.fill  # `load` has arguments of these names
 
 
 def _parts(defence: str) -> tuple[str | None, str]:
     """(library, name) of a network by name, (None, the whole) of a function in a file or module."""
     if not isinstance(defence, str) or defence.count(":") != 1 or not all(defence.split(":")):
-        raise ValueError(f"module must be 'module:callable' or 'file.py:callable', torchvision:NAME or timm:NAME, got {defence!r}")
+        raise ValueError(f"module must be 'module:callable' or 'file.py:callable', got {defence!r}; or torchvision:NAME, timm:NAME")
     first, second = defence.split(":")
     return (first, second) if first in zoos.ZOOS else (None, defence)
 

@@ -47,10 +47,10 @@ def _state_dict(found: object, path: Path) -> dict[str, Tensor]:
     raise ValueError(f"weights: {path} must hold a state dict, {{name: tensor}}, and holds {kind}")
 
 
-def classes(state: Mapping[str, Tensor]) -> int | None:
-    """How many classes the network has that these weights belong to: the length of the last bias, if they end with one."""
-    name, last = list(state.items())[-1]
-    return len(last) if name.endswith("bias") and last.dim() == 1 else None
+def classes(network: nn.Module, state: Mapping[str, Tensor]) -> int | None:
+    """How many classes the weights tell apart, by the last bias of `network`, which may have another number of them; None if unknown."""
+    last = list(network.state_dict())[-1]  # of the network: a file of safetensors has names in order of the alphabet
+    return len(state[last]) if last.endswith("bias") and last in state and state[last].dim() == 1 else None
 
 
 def fill(network: nn.Module, state: Mapping[str, Tensor], path: str | Path) -> None:

@@ -6,7 +6,9 @@ import torch
 from torch import Tensor, nn
 
 from ..arguments import is_number
+from . import weights
 
+USUAL = 1000  # classes of ImageNet
 IMAGENET = "--mean 0.485,0.456,0.406 --std 0.229,0.224,0.225"
 
 
@@ -59,13 +61,14 @@ def _timm(name: str, classes: int) -> nn.Module:
 ZOOS = {"torchvision": _torchvision, "timm": _timm}
 
 
-def network(zoo: str, name: str, classes: int, state: Mapping[str, Tensor] | None, scaled: bool) -> nn.Module:
-    """The network `name` of the library `zoo`, with random weights, in eval mode, on the CPU, for `classes` classes.
+def network(zoo: str, name: str, classes: int | None, state: Mapping[str, Tensor] | None, scaled: bool) -> nn.Module:
+    """The network `name` of the library `zoo`, with random weights, in eval mode, on the CPU.
 
+    classes: by default as many as the weights have
     state, scaled: the weights that will be put into it, and whether the scaling of its images is known. Where one of them is
     missing a ValueError says how to give it: neither is guessed, since an evaluation of the wrong one looks like any other
     """
-    made = ZOOS[zoo](name, classes)  # first, so that a wrong name is said before what it lacks
+    made = ZOOS[zoo](name, classes or USUAL)  # first, so that a wrong name is said before what it lacks
     if state is None:
         raise ValueError(f"{zoo}:{name} comes without weights, and an untrained network is no defence: give --weights FILE")
     if not scaled:
@@ -73,4 +76,5 @@ def network(zoo: str, name: str, classes: int, state: Mapping[str, Tensor] | Non
             f"{zoo}:{name} has no scaling of the images inside; say which one it was trained with: {IMAGENET} is ImageNet's, "
             "--mean 0 --std 1 leaves images in [0, 1] as they are"
         )
-    return made.eval()
+    found = weights.classes(made, state) if classes is None else None
+    return (made if found in (None, USUAL) else ZOOS[zoo](name, found)).eval()
