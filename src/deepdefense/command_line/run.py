@@ -11,6 +11,8 @@ import torch
 from .. import html_report, masking
 from ..attacks import autoattack
 from ..attacks.contract import Attack
+from ..attacks.libraries import library
+from ..attacks.suites import SUITES
 from ..data import SPECS
 from ..evaluation import preconditions
 from ..evaluation.preparation import possible, writable
@@ -57,6 +59,7 @@ def prepare(options: Options) -> Prepared:
     with frozen(defence.model), torch.no_grad():
         classes = defence.model(x[:1]).shape[1]
     chosen, _ = possible(chosen_suites(options.suites, defence.model, x[:1], options.norm, **_loss(options)), classes)
+    _check_libraries(chosen)
     if "standard" in chosen:
         autoattack.check(defence.model, x[:1], y[:1], options.eps, options.norm)
     caution = _at_chance(defence, classes, batch)
@@ -72,6 +75,16 @@ def prepare(options: Options) -> Prepared:
     }  # fmt: skip
     cost = estimate(defence.model, x, y, chosen, eps=options.eps, batch=batch)
     return Prepared(options, defence, chosen, cost, about)
+
+
+def _check_libraries(chosen: Mapping) -> None:
+    """A ValueError if an attack goes through a library that the package cannot bring, and that is not installed."""
+    if needing := [name for name in ("gradient", "paper") if name in chosen]:
+        try:
+            library("torchattacks")
+        except ImportError as error:
+            others = ",".join(name for name in SUITES if name not in needing)
+            raise ValueError(f"suite {needing[0]!r}: {error}; or leave it out, as in --suites {others}") from error
 
 
 def _name(options: Options) -> str:
