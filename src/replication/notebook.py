@@ -126,6 +126,14 @@ def download(tables: Mapping[str, DataFrame]):
     return HTML("Download: " + ", ".join(links))
 
 
+def download_page(name: str, page: str):
+    """A link that hands a reader an HTML page as a file called `name`, which travels within this one."""
+    from IPython.display import HTML
+
+    content = base64.b64encode(page.encode()).decode()
+    return HTML(f'Download: <a download="{escape(name)}" href="data:text/html;base64,{content}">{escape(name)}</a>')
+
+
 def check_suites(names: str | None) -> list[str] | None:
     """The suites that a notebook's parameter names in "a,b,c" (see `suite_names`); None for all there are."""
     return suite_names(names)
