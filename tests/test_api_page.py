@@ -15,7 +15,12 @@ def test_every_public_name_is_in_a_module_of_the_page():
     """`tests/test_site.py` looks for each on the built page."""
     modules = set(re.findall(r"^\.\. automodule:: (\S+)$", PAGE, flags=re.M))
     names = public_names()
-    assert len(names) > 120 and {"deepdefense.evaluate", "deepdefense.attacks.pgd", "deepdefense.gfa.gfa_loss", "deepdefense.loading.load"} <= set(names)
+    assert len(names) > 120 and {
+        "deepdefense.evaluate",
+        "deepdefense.attacks.pgd",
+        "deepdefense.gfa.gfa_loss",
+        "deepdefense.loading.load",
+    } <= set(names)
     assert not [name for name in names if not {other.rpartition(".")[0] for other in (name, *other_names(name))} & modules]
 
 
@@ -38,4 +43,7 @@ def test_paragraphs_lists_and_programs():
         "A sentence on two lines.", "", "| x (N, C), y: images and labels", "| eps: radius", "", "::", "", "        code: here", "",
         "\\- no list", "",
     ]  # fmt: skip
-    assert docstrings.as_paragraphs(["A ValueError if no", "attack was run: a worst case"]) == ["A ValueError if no attack was run: a worst case", ""]
+    assert docstrings.as_paragraphs(["A ValueError if no", "attack was run: a worst case"]) == [
+        "A ValueError if no attack was run: a worst case",
+        "",
+    ]

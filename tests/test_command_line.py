@@ -63,6 +63,10 @@ def guesses():
     model, x, y = make()
     return model, x, torch.arange(len(y)) % 4
 
+def other_order():
+    model, x, y = make()
+    return model, x, torch.cat([y[:1], (y[1:] + 1) % 4])
+
 def raises():
     return 1 / 0
 """
@@ -169,6 +173,7 @@ def test_a_bad_argument_is_one_sentence_before_any_work(file, tmp_path, monkeypa
         ("too_many_labels", "class indices from 0 to 3; these range from 1 to 4"),
         ("other_shape", "the model failed on images of shape"),
         ("backwards", "gets none of the 40 images right, so there is nothing to attack: are they scaled"),
+        ("other_order", "gets 1 of 40 clean images right, fewer than by guessing among 4 classes: are they scaled"),
         ("raises", "failed with ZeroDivisionError: division by zero"),
     ],
 )
@@ -179,7 +184,9 @@ def test_a_defence_that_cannot_be_worked_with_is_refused(file, capsys, name, sen
 
 def test_a_model_that_guesses_is_let_in_with_a_caution(file, tmp_path, capsys):
     assert main.main(command(file, "guesses", html=tmp_path / "r.html", suites="gradient")) == 0
-    assert re.search(r"caution: the model gets \d+ of 40 clean images right, no more than guessing among 4 classes", capsys.readouterr().err)
+    assert re.search(
+        r"caution: the model gets \d+ of 40 clean images right, no more than guessing among 4 classes", capsys.readouterr().err
+    )
     assert "no more than guessing among 4 classes" in (tmp_path / "r.html").read_text()
 
 

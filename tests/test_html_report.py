@@ -73,7 +73,9 @@ def test_no_request_leaves_it_and_no_script_runs(text):
     read = Read(text)
     assert read.open == [] and read.tags[0][0] == "html"
     assert [values for tag, values in read.tags if tag == "script"] == [{"type": "application/json", "id": "report"}]
-    loading = [values for tag, values in read.tags if tag in ("img", "iframe", "object", "embed", "video", "audio", "source", "use", "image")]
+    loading = [
+        values for tag, values in read.tags if tag in ("img", "iframe", "object", "embed", "video", "audio", "source", "use", "image")
+    ]
     assert loading == [] and [values["href"] for _, values in read.tags if "href" in values] == ["data:,"]
     assert not [name for _, values in read.tags for name in values if name.startswith("on") or name in ("src", "style", "action")]
     (style,) = read.texts["style"]
@@ -92,7 +94,9 @@ def test_its_numbers_are_those_of_the_record(text, report):
         row = {name: f"{100 * value:.1f}" for name, value in summary[part].items()}
         assert f"{row['accuracy']} % [{row['low']}, {row['high']}] %, n = 12" in plain
     for row in summary["attacks"].values():
-        assert f"{row['attacked']} {row['succeeded']} {100 * row['accuracy']:.1f} [{100 * row['low']:.1f}, {100 * row['high']:.1f}]" in plain
+        assert (
+            f"{row['attacked']} {row['succeeded']} {100 * row['accuracy']:.1f} [{100 * row['low']:.1f}, {100 * row['high']:.1f}]" in plain
+        )
     widths = [float(w) for w in re.findall(r'class="value" width="([\d.]+)"', text)]
     wanted = [summary["clean"], *summary["attacks"].values(), summary["worst_case"]]
     assert widths == pytest.approx([100 * row["accuracy"] for row in wanted], abs=0.01) and len(set(widths)) > 1

@@ -15,7 +15,9 @@ from packaging.utils import canonicalize_name
 from packaging.version import Version
 
 ROOT = Path(__file__).resolve().parents[1]
-CLEAN = {key: value for key, value in os.environ.items() if key not in ("PYTHONPATH", "PYTHONHOME") and not key.startswith("SETUPTOOLS_SCM")}
+CLEAN = {
+    key: value for key, value in os.environ.items() if key not in ("PYTHONPATH", "PYTHONHOME") and not key.startswith("SETUPTOOLS_SCM")
+}
 
 
 def run(*command, **options) -> subprocess.CompletedProcess:

@@ -36,8 +36,8 @@ class Cost:
         at_most = "at most" if self.exact else "about"
         each = 1000 * self.seconds / max(self.passes, 1)
         return (
-            f"{self.attacks} attacks on {self.images} images that the model gets right: {at_most} {self.passes:,} forward passes and as many "
-            f"backward, {each:.3g} ms a pair here, so {at_most} {duration(self.seconds)}"
+            f"{self.attacks} attacks on {self.images} images that the model gets right: {at_most} {self.passes:,} forward passes and as "
+            f"many backward, {each:.3g} ms a pair here, so {at_most} {duration(self.seconds)}"
         )
 
 

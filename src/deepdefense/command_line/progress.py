@@ -16,7 +16,14 @@ def whole_run(model: nn.Module, planned: int, *, show: bool = True) -> Iterator[
     It ends early where attacks need fewer: broken images are left in peace by some, and what a folder holds needs none.
     """
     with tqdm(
-        total=planned, desc="whole run, at most", unit="pass", unit_scale=True, mininterval=SECONDS, disable=not show, leave=False, position=0
+        total=planned,
+        desc="whole run, at most",
+        unit="pass",
+        unit_scale=True,
+        mininterval=SECONDS,
+        disable=not show,
+        leave=False,
+        position=0,
     ) as bar:
 
         def passed(_module: nn.Module, _inputs: tuple, output) -> None:

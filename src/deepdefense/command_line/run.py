@@ -93,16 +93,19 @@ def _name(options: Options) -> str:
     return options.name or f"{Path(where).name}:{function}"
 
 
-def _loss(options: Options) -> dict[str, str]:
+def _loss(options: Options) -> dict[str, Any]:
     return {} if options.training_loss is None else {"training_loss": options.training_loss}
 
 
 def _at_chance(defence: Defence, classes: int, batch: int) -> str | None:
-    """A caution if the model's clean answers are no better than guessing; a ValueError if none of them is right."""
+    """A caution if the model's clean answers are no better than guessing; a ValueError if they are worse, or none is right."""
     n, right = len(defence.y), int((predict(defence.model, defence.x, batch) == defence.y).sum())
+    low, high = wilson(right, n)
     if right == 0:
         raise ValueError(f"the model gets none of the {n} images right, so there is nothing to attack: {ADVICE}")
-    if wilson(right, n)[0] > 1 / classes:
+    if high < 1 / classes:
+        raise ValueError(f"the model gets {right} of {n} clean images right, fewer than by guessing among {classes} classes: {ADVICE}")
+    if low > 1 / classes:
         return None
     return f"the model gets {right} of {n} clean images right, no more than guessing among {classes} classes: {ADVICE}"
 
@@ -132,9 +135,7 @@ def _masking(options: Options, defence: Defence, report: Report) -> MaskingRepor
     if defence.dataset in SPECS:
         kept = None if options.folder is None else options.folder / "pieces" / "substitutes"
         print(f"training networks to transfer attacks from, {options.substitute_steps} steps each", file=sys.stderr)
-        nets = substitutes.for_data(
-            defence.model, defence.dataset, eps=options.eps, loss=loss, folder=kept, steps=options.substitute_steps
-        )
+        nets = substitutes.for_data(defence.model, defence.dataset, eps=options.eps, loss=loss, folder=kept, steps=options.substitute_steps)
     return masking.report(
         defence.model, defence.x, defence.y, eps=options.eps, evaluated=report, substitutes=nets, settings=settings,
         folder=options.folder, about={"name": _name(options), "dataset": defence.dataset}, progress=True,

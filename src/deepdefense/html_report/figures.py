@@ -60,7 +60,9 @@ def _frame(far: float, eps: float, n: int) -> Markup:
     lines = []
     for percent in (0, 25, 50, 75, 100):
         y = _y(percent / 100)
-        lines.append(f'<path class="grid" d="M{LEFT} {y:.1f}H{WIDTH - RIGHT}"/><text x="{LEFT - 5}" y="{y + 4:.1f}" class="end">{percent}</text>')
+        lines.append(
+            f'<path class="grid" d="M{LEFT} {y:.1f}H{WIDTH - RIGHT}"/><text x="{LEFT - 5}" y="{y + 4:.1f}" class="end">{percent}</text>'
+        )
     for radius in np.linspace(0, far, 5):
         lines.append(f'<text x="{_x(radius, far):.1f}" y="{HEIGHT - BOTTOM + 14}" class="middle">{radius:.2g}</text>')
     at = _x(eps, far)

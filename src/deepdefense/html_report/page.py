@@ -42,7 +42,11 @@ def page(report: Report, masking: MaskingReport | None = None) -> str:
 @cache
 def _environment() -> Environment:
     made = Environment(
-        loader=PackageLoader("deepdefense.html_report", "."), autoescape=True, undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True
+        loader=PackageLoader("deepdefense.html_report", "."),
+        autoescape=True,
+        undefined=StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
     )
     made.filters |= {"percent": percent, "interval": interval, "number": number, "words": words}
     made.globals["bar"] = figures.bar

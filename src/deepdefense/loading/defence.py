@@ -69,12 +69,12 @@ def load(
     state = None if weights is None else _weights(weights)
     if zoo is not None:
         model: nn.Module = zoos.network(zoo, name, classes, state, mean is not None)
-        own: tuple = ()
+        own: list = []
     else:
         if classes is not None:
             raise ValueError(f"classes are for torchvision:NAME and timm:NAME; {defence!r} builds its network itself")
         model, *own = _made(defence, alone=given is not None)
-    if state is not None:
+    if state is not None and weights is not None:
         _fill(model, state, weights)
     if mean is not None and std is not None:
         model = zoos.Scaled(model, mean, std).eval()
@@ -105,7 +105,8 @@ def _made(defence: str, alone: bool) -> tuple:
     if isinstance(result, nn.Module):
         if not alone:
             raise ValueError(
-                f"module {defence!r} must return (model, x, y) or (model, name of a data set), not {type(result).__name__} alone; or {MISSING}"
+                f"module {defence!r} must return (model, x, y) or (model, name of a data set), not {type(result).__name__} alone; "
+                f"or {MISSING}"
             )
         return (result,)
     if not isinstance(result, tuple) or len(result) not in (2, 3) or not isinstance(result[0], nn.Module):

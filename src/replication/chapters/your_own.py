@@ -62,10 +62,13 @@ def conclusion(name: str, report: Report, found: MaskingReport) -> str:
     summary = report.summary()
     seemed, left = (round(100 * row["accuracy"], 1) for row in (summary["suites"]["gradient"], summary["worst_case"]))
     if found.failed:
-        more = f"seems to keep {seemed} % of {summary['n']} images and keeps at most {left} %" if left < seemed else f"keeps at most {left} %"
+        more = (
+            f"seems to keep {seemed} % of {summary['n']} images and keeps at most {left} %" if left < seemed else f"keeps at most {left} %"
+        )
         return f"{name}: masked. It {more}; {len(found.failed)} of {len(found.checks)} checks fail, so even that is not to be believed."
     made = len(found.made) - len(found.powerless)
-    return f"{name}: no sign of masking. It keeps {left} % of {summary['n']} images, {seemed} % under gradient attacks; none of {made} checks fails."
+    kept = f"It keeps {left} % of {summary['n']} images, {seemed} % under gradient attacks"
+    return f"{name}: no sign of masking. {kept}; none of the {made} checks with power fails."
 
 
 def report_table(summary: Mapping) -> pd.DataFrame:
