@@ -102,7 +102,7 @@ def test_lam_reaches_the_run_and_a_second_call_reads_it_back(tmp_path):
 
 def test_your_own_defence_leaves_its_whole_report_in_the_folder_and_goes_on_from_there(tmp_path):
     arguments = ["-p", "folder", str(tmp_path / "kept"), "-p", "suites", "gradient", "-p", "n_images", "12"]
-    arguments += ["-p", "substitute_steps", "5"]
+    arguments += ["-p", "substitute_steps", "5", "-p", "examples", "False"]
     first = papermill("05_your_own.ipynb", tmp_path, *arguments)
     assert first.returncode == 0, first.stderr[-2000:]
     files = {name: (tmp_path / "kept" / name) for name in ("report.json", "report.parquet", "masking.json")}

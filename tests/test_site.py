@@ -13,6 +13,7 @@ import browse_site
 import build_site
 import plan
 import pytest
+from public_names import other_names, public_names
 
 ROOT = Path(__file__).resolve().parents[1]
 
@@ -151,6 +152,11 @@ def test_maths_is_served_with_the_site(site, parsed):
     with_maths = [name for name, page in parsed.items() if any("mathjax/startup.js" in item for item in page.fetches)]
     assert "01_theory.html" in with_maths
     assert (site / "_static" / "mathjax" / "startup.js").is_file()
+
+
+def test_every_public_name_is_on_the_page_of_the_api(parsed):
+    there = parsed["api.html"].anchors
+    assert not [name for name in public_names() if not {name, *other_names(name)} & there]
 
 
 @pytest.mark.slow
