@@ -21,6 +21,7 @@ from replication import profiles, records
 
 ATTACK = {"suites": None, "norm": "linf", "eps": None, "images": None, "which": "last"}
 PREFIX, MEASURE = "attack_", "measure_images"
+OF_TRAINING = ("attack_steps",)  # an option of adversarial training, whatever it begins with
 
 
 class GridError(ValueError):
@@ -98,13 +99,17 @@ def _attack(fields: dict, run: training.TrainConfig) -> Attack | None:
     return Attack(chosen, given["norm"], eps, given["images"], given["which"], run.seed)
 
 
+def _of_attack(column: str) -> bool:
+    return column.startswith(PREFIX) and column not in OF_TRAINING
+
+
 def _rows(line: dict, profile: str) -> list[Row]:
     """The runs of one line, one for each of its seeds."""
-    attack = {name.removeprefix(PREFIX): text for name, text in line.items() if name.startswith(PREFIX)}
+    attack = {name.removeprefix(PREFIX): text for name, text in line.items() if _of_attack(name)}
     for name in attack:
         if name not in ATTACK:
             raise ValueError(f"unknown column {PREFIX + name!r}; allowed: {', '.join(PREFIX + n for n in ATTACK)}")
-    given = {name: _value(text) for name, text in line.items() if text and not name.startswith(PREFIX)}
+    given = {name: _value(text) for name, text in line.items() if text and not _of_attack(name)}
     measure = given.pop(MEASURE, None)
     if measure is not None:
         check_whole(**{MEASURE: measure})
