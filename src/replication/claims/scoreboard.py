@@ -16,7 +16,8 @@ from ..networks import Network, by_seed, read_all
 from ..records import SEARCH_FOLDERS, headline_folder, load_records, reduced
 from ..scope import CNN, DEFENCE_NAMES, MLP
 from ..wording import interval, number
-from . import quantities, verdicts
+from . import extra, quantities, verdicts
+from .findings import Claim, Finding
 from .quantities import ALIGNMENTS
 
 CLAIMED = {"APGD-100": 15.2, "FGSM": 24.7}  # points above adversarial training, by attack of the sweep
@@ -33,15 +34,7 @@ def text(root: Path | None = None) -> str:
     small = " (reduced scale)" if reduced(where) else ""
     labels = {"C7": _measured_on(timings[0]) if timings else ""}  # a time knows no scale of training, but a machine
     found = [replace(one, verdict=one.verdict + labels.get(one.claim.id, small)) for one in found]
-    return f"{markdown(found)}\n{spent(networks, searched)}\n"
-
-
-@dataclass(frozen=True)
-class Claim:
-    id: str
-    text: str
-    paper: str
-    page: str  # where the evidence is
+    return f"{markdown(found)}\n{extra.markdown(extra.extra_claims(root))}{spent(networks, searched)}\n"
 
 
 def _up_to(attack: str) -> str:
@@ -58,16 +51,6 @@ CLAIMS = (
     Claim("C7", "simple, without prohibitive training overhead", "in words", "06_cost"),
     Claim("C8", "adversarial training alone raises the alignment slightly", "in words", "12_geometry"),
 )
-
-
-@dataclass(frozen=True)
-class Finding:
-    """What the results say of a claim, in words: under the paper's protocol, under the strict one, and the verdict."""
-
-    claim: Claim
-    paper_protocol: str
-    strict: str
-    verdict: str
 
 
 def best(by_variant: Mapping[str, Sequence[float]], pick: Callable = max) -> tuple[str, Estimate] | None:
