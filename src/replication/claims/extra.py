@@ -70,7 +70,7 @@ def e1(networks: Sequence[UnderProtocol]) -> Finding:
     return Finding(EXTRA[0], "<br>".join(said) or NO_RUN, f"{len(there)} of 4 pairs and variants with a collapsed network", word)
 
 
-def _works(one: UnderProtocol, networks: Sequence[UnderProtocol]) -> bool:
+def works(one: UnderProtocol, networks: Sequence[UnderProtocol]) -> bool:
     rival = protocol_quantities.full_rival(networks, one.pair, one.seed)
     return one.finished and rival is not None and one.clean >= rival.clean
 
@@ -97,7 +97,7 @@ def mistakes_of(networks: Sequence[UnderProtocol], some: Sequence[UnderProtocol]
 
 def e2(networks: Sequence[UnderProtocol]) -> Finding:
     """Each mistake with networks that work; what any setting of them shows counts for the mistake."""
-    working = protocol_quantities.groups(networks, lambda one: _works(one, networks))
+    working = protocol_quantities.groups(networks, lambda one: works(one, networks))
     alone, together, shown = {name: [] for name in MISTAKES}, [], 0
     for some in working.values():
         found, all_of_them = mistakes_of(networks, some)
@@ -106,12 +106,12 @@ def e2(networks: Sequence[UnderProtocol]) -> Finding:
             alone[name] += one
         together += all_of_them
     word, named = extra_verdicts.mistakes(alone, together)
-    said = [f"{name}: {_best_words(found)}" for name, found in alone.items()] if shown else []
-    said += [f"all together: {_best_words(together)}"] if shown else []
+    said = [f"{name}: {best_words(found)}" for name, found in alone.items()] if shown else []
+    said += [f"all together: {best_words(together)}"] if shown else []
     return Finding(EXTRA[1], "<br>".join(said) or NO_RUN, f"named: {', '.join(named) or 'none'}; {shown} settings that work", word)
 
 
-def _best_words(found: Sequence[Measured]) -> str:
+def best_words(found: Sequence[Measured]) -> str:
     """The measured value that comes nearest to what is claimed."""
     known = [one for one in found if one.estimate is not None]
     if not known:
