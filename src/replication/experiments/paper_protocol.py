@@ -47,7 +47,7 @@ MODAL = (nn.modules.batchnorm._NormBase, nn.modules.dropout._DropoutNd)
 
 @dataclass(frozen=True)
 class Protocol:
-    """images: how many of the first test images are attacked; slow_images: by `SLOW`; levels: 255 eps."""
+    """images: how many of the first test images are attacked; slow_images: by `SLOW`; levels: 255 eps; conditions: of `CONDITIONS`."""
 
     levels: tuple[int, ...]
     images: int = 2000
@@ -55,11 +55,14 @@ class Protocol:
     queries: int = 5000  # of Square, torchattacks' default
     search_steps: int = 9  # of EADEN, torchattacks' default
     seed: int = 0
+    conditions: tuple[str, ...] = CONDITIONS
 
     def __post_init__(self):
         check_whole(images=self.images, slow_images=self.slow_images, queries=self.queries, search_steps=self.search_steps)
         if not self.levels or not all(type(level) is int and 1 <= level <= 255 for level in self.levels):
             raise ValueError(f"levels must be whole numbers from 1 to 255; got {self.levels!r}")
+        if not self.conditions or not set(self.conditions) <= set(CONDITIONS):
+            raise ValueError(f"conditions must be among {CONDITIONS}; got {self.conditions!r}")
 
 
 class Unscaled(nn.Module):
@@ -142,11 +145,11 @@ def plan_of(protocol: Protocol, conditions: Sequence[str]) -> list[tuple[str, st
 def under_protocol(model: nn.Module, x: Tensor, y: Tensor, protocol: Protocol, folder: str | Path | None = None, say: Callable = print):
     """{column: (N,)} of `model` on its first images, with NaN where an image was not attacked; kept piece by piece in `folder`."""
     x, y = x[: protocol.images], y[: protocol.images]
-    settings = {"protocol": "paper", **{k: v for k, v in vars(protocol).items() if k != "levels"}}
+    settings = {"protocol": "paper", **{k: v for k, v in vars(protocol).items() if k not in ("levels", "conditions")}}
     settings |= {"model": resumable.model_fingerprint(model), "images_are": resumable.fingerprint(x, y)}
     pieces = resumable.Pieces(folder, settings)
     found: dict[str, np.ndarray] = {"label": y.cpu().numpy(), "prediction": predict(model, x).cpu().numpy()}
-    jobs = plan_of(protocol, conditions_of(model))
+    jobs = plan_of(protocol, [name for name in conditions_of(model) if name in protocol.conditions])
     for number, (condition, name, level) in enumerate(jobs, 1):
         n = min(protocol.slow_images if name in SLOW else protocol.images, len(y))
 
