@@ -43,6 +43,8 @@ def reduced(record: Mapping) -> bool:
 
 
 AGREEMENT_JSON, AGREEMENT_PARQUET = "agreement.json", "agreement.parquet"  # our attacks beside their authors' code
+PROTOCOL = "paper_protocol"  # folder of data/results/: networks under the paper's protocol to the letter, a folder each
+PROTOCOL_JSON, PROTOCOL_PARQUET = "protocol.json", "protocol.parquet"
 SEARCH_FOLDERS = ("search", "refine")  # in this order; the second may not be there yet
 
 
@@ -82,6 +84,16 @@ MEASURES_FILES = ("measures.json", "sweep.parquet")
 def measures_folder(which: str, n: int, seed: int) -> str:
     """Name of the folder, within that of a run, where its measures on the first `n` test images are kept."""
     return f"measures-{which}-n{n}-seed{seed}"
+
+
+def protocol_folder(run: str, root: Path | None = None) -> Path:
+    """Where the record of `run` under the paper's protocol is, below `root` (default: the committed results)."""
+    return (root or paths.results_root()) / PROTOCOL / run
+
+
+def protocol_column(condition: str, attack: str, what: int | str) -> str:
+    """Name of a column of such a record: "APGD/8", "EADEN/l2", under another condition than the ordinary one "clamped:APGD/8"."""
+    return f"{condition}:{attack}/{what}" if condition else f"{attack}/{what}"
 
 
 def write_sweep(found: Mapping[str, np.ndarray]) -> bytes:

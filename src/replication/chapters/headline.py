@@ -7,6 +7,7 @@ import pandas as pd
 from .. import scope, wording
 from ..claims import quantities, scoreboard, verdicts
 from ..networks import Network, Page, of, present
+from ..records import FULL, REDUCED
 from ..scope import DEFENCE_NAMES, DEFENCES, PAIRS
 from ..wording import NOTHING, spread
 
@@ -104,7 +105,7 @@ def names(networks: Sequence[Network], pair: tuple[str, str] | None = None) -> l
 
 def again(page: Page, notebook: str) -> str:
     """The commands that make the runs of a page again, then the page."""
-    profile = page.where.name
+    profile = REDUCED if any(network.reduced for network in page.networks) else FULL
     return f"make reproduce PROFILE={profile}\npapermill book/{notebook}.ipynb out.ipynb"
 
 

@@ -16,8 +16,9 @@ from ..networks import Network, by_seed, has_aligned, headline, reduced
 from ..records import FULL, REDUCED, SEARCH_FOLDERS, load_records
 from ..scope import CNN, DEFENCE_NAMES, MLP
 from ..wording import interval, number
-from . import quantities, verdicts
+from . import extra, quantities, verdicts
 from .bars import ALIGNMENT, DISTANCE, GAP, PLAIN, Bar
+from .findings import Claim, Finding
 from .quantities import ALIGNMENTS
 
 CLAIMED = {"APGD-100": 15.2, "FGSM": 24.7}  # points above adversarial training, by attack of the sweep
@@ -26,14 +27,14 @@ CLAIMED = {"APGD-100": 15.2, "FGSM": 24.7}  # points above adversarial training,
 def text(root: Path | None = None) -> str:
     """All of book/_scoreboard.md, from the results below `root` (default: the committed ones); reduced runs are said to be so."""
     one = results(root)
-    return f"{markdown(one.findings)}\n{spent(one.networks, one.searched)}\n"
+    return f"{markdown(one.findings)}\n{extra.markdown(extra.extra_claims(root))}{spent(one.networks, one.searched)}\n"
 
 
 @dataclass(frozen=True)
 class Results:
     """The findings, their verdicts with what scale they are of, and what they were made from."""
 
-    findings: list["Finding"]
+    findings: list[Finding]
     networks: list[Network]
     searched: list[dict]  # records of the search
     timing: dict | None  # record of the training times
@@ -52,14 +53,6 @@ def results(root: Path | None = None) -> Results:
     return Results(found, networks, searched, timings[0] if timings else None)
 
 
-@dataclass(frozen=True)
-class Claim:
-    id: str
-    text: str
-    paper: str
-    page: str  # where the evidence is
-
-
 def _up_to(attack: str) -> str:
     return f"up to +{CLAIMED[attack]} points"
 
@@ -74,17 +67,6 @@ CLAIMS = (
     Claim("C7", "simple, without prohibitive training overhead", "in words", "06_cost"),
     Claim("C8", "adversarial training alone raises the alignment slightly", "in words", "12_geometry"),
 )
-
-
-@dataclass(frozen=True)
-class Finding:
-    """What the results say of a claim, in words: under the paper's protocol, under the strict one, and the verdict."""
-
-    claim: Claim
-    paper_protocol: str
-    strict: str
-    verdict: str
-    bars: tuple[Bar, ...] = ()
 
 
 def best(by_variant: Mapping[str, Sequence[float]], pick: Callable = max) -> tuple[str, Estimate] | None:

@@ -1,0 +1,148 @@
+"""Tables and figures of other uses of the idea: clean against worst-case accuracy, beside GNR and adversarial training. They run no model."""
+
+from collections.abc import Sequence
+from pathlib import Path
+
+import matplotlib.pyplot as plt
+import numpy as np
+import pandas as pd
+from matplotlib.figure import Figure
+
+from deepdefense.storage import paths
+
+from .. import records
+from ..claims import extra, quantities, use_quantities
+from ..networks import Network
+from ..scope import CNN, DEFENCE_NAMES
+from ..wording import NOTHING, number
+from .style import PALETTE
+
+READS = ("better_use", "full_search")  # folders of data/results/, for the workflow
+BESIDE = ("pgd-at", "trades", "gnr", "standard")
+SEARCH_SEEDS = (0, 10)
+WANTED = 5  # candidates, three for E3 and two for E4
+MARKERS = {"pgd-at": "s", "trades": "D", "gnr": "^", "standard": "o"}
+
+
+def name_of(network: Network) -> str:
+    """A defence as readers see it, the form −a told apart."""
+    return use_quantities.setting(network).split(", target")[0].split(", λ")[0]
+
+
+def shown(networks: Sequence[Network]) -> list[Network]:
+    """The candidates and what they are compared with."""
+    return [one for one in networks if use_quantities.kind(one) or one.defence in BESIDE]
+
+
+def searched(root: Path | None = None) -> list[Network]:
+    """The runs of the search: CNN on CIFAR-10, seeds 0 and 10, in data/results/full_search and better_use."""
+    root = root or paths.results_root()
+    there = [root / name for name in READS if (root / name).is_dir()]
+    found = [Network(record, where) for where in there for record in records.load_records(where, "training")]
+    found = list({one.name: one for one in found}.values())
+    return [one for one in shown(found) if one.pair == CNN and one.seed in SEARCH_SEEDS]
+
+
+def present(networks: Sequence[Network], search: Sequence[Network]) -> str:
+    """Which runs there are, of how many."""
+    judged = [one for one in networks if use_quantities.judged(one)]
+    kinds = {use_quantities.kind(one) for one in judged} - {None}
+    mine = sum(use_quantities.kind(one) is not None for one in search)
+    return (
+        f"{len(kinds)} of {WANTED} candidates have been attacked at full size ({sum(use_quantities.kind(n) is not None for n in judged)} networks); "
+        f"of their search there are {mine} runs (the grid has 50)."
+    )
+
+
+def _last(network: Network) -> tuple[float, float]:
+    """Clean and robust accuracy on validation images after the last epoch, in %."""
+    row = network.record["history"][-1]
+    return 100 * row["val_accuracy"], 100 * row["val_robust_accuracy"]
+
+
+def validation_figure(networks: Sequence[Network], attack: str) -> Figure:
+    """Clean against robust accuracy on validation images, one mark a network that finished; attack: what "robust" means, in words."""
+    points = [(one, *_last(one)) for one in networks if one.record["status"] == "finished"]
+    return _plane(points, f"under {attack}, validation images (%)", "clean accuracy, validation images (%)")
+
+
+def worst_case_figure(networks: Sequence[Network]) -> Figure:
+    """Clean accuracy on the whole test set against the worst case over AutoAttack and the adaptive attacks, one mark a network."""
+    points = [
+        (one, 100 * one.clean, 100 * float(quantities.worst_case(one).mean())) for one in shown(networks) if use_quantities.judged(one)
+    ]
+    return _plane(points, "worst case at 8/255 (%)", "clean accuracy (%)")
+
+
+def _plane(points: Sequence[tuple[Network, float, float]], above: str, along: str) -> Figure:
+    fig, ax = plt.subplots(figsize=(7, 4.6))
+    for name in dict.fromkeys(name_of(one) for one, _, _ in points):
+        group = [(one, x, y) for one, x, y in points if name_of(one) == name]
+        defence, candidate = group[0][0].defence, use_quantities.kind(group[0][0]) is not None
+        xs, ys = np.array([x for _, x, _ in group]), np.array([y for _, _, y in group])
+        marker = "P" if name.endswith("−a") else "X" if candidate else MARKERS[defence]
+        ax.scatter(xs, ys, marker=marker, color=PALETTE[defence], s=60, edgecolor="white", linewidth=0.6, label=name, zorder=3)
+    ax.set(xlabel=along, ylabel=above, ylim=(-2, None))
+    fig.legend(loc="outside lower center", ncols=2, fontsize=9, frameon=False)
+    return fig
+
+
+def search_table(search: Sequence[Network]) -> pd.DataFrame:
+    """A row a setting: means over the seeds of the search on validation images, and whether the plan's rule takes it.
+
+    The rule: the highest robust accuracy among those of a kind with at least the clean accuracy of the adversarial training that it takes;
+    if none has it, the highest mean of both. A setting of one seed, or that collapsed or diverged with one, is out.
+    """
+    settings: dict[tuple, list[Network]] = {}
+    for one in search:
+        config = {k: v for k, v in one.record["config"].items() if k != "seed"}
+        settings.setdefault((name_of(one), str(sorted(config.items(), key=lambda item: item[0]))), []).append(one)
+    rows = []
+    for (name, _), group in settings.items():
+        good = len(group) >= 2 and all(one.record["status"] == "finished" for one in group)
+        clean, robust = np.mean([_last(one) for one in group], axis=0) if good else (np.nan, np.nan)
+        rows.append({"defence": name, "setting": _settings(group[0]), "seeds": len(group), "clean": clean, "robust": robust, "good": good})
+    bar = _taken([row for row in rows if row["defence"] == DEFENCE_NAMES["pgd-at"]], None)
+    taken = [bar] if bar else []
+    if bar:
+        kinds = dict.fromkeys(row["defence"] for row in rows if row is not bar and row["defence"] != bar["defence"])
+        taken += [_taken([row for row in rows if row["defence"] == kind], bar["clean"]) for kind in kinds]
+    for row in rows:
+        row["taken"] = "yes" if any(row is one for one in taken) else ""
+        row["clean"], row["robust"] = (NOTHING if np.isnan(row[key]) else number(row[key]) for key in ("clean", "robust"))
+        del row["good"]
+    return pd.DataFrame(rows).set_index(["defence", "setting"]) if rows else pd.DataFrame()
+
+
+def _taken(rows: Sequence[dict], bar: float | None) -> dict | None:
+    good = [row for row in rows if row["good"]]
+    over = [row for row in good if bar is None or row["clean"] >= bar]
+    if over:
+        return max(over, key=lambda row: row["robust"])
+    return max(good, key=lambda row: row["clean"] + row["robust"], default=None)
+
+
+def _settings(network: Network) -> str:
+    config = network.record["config"]
+    options = {k: v for k, v in config["options"].items() if k not in ("form", "eps", "alpha")}
+    said = [f"λ {config['lam']:g}"] if config["lam"] else []
+    said += [f"{key} {value}" for key, value in options.items()]
+    return ", ".join(said + ([f"average {config['ema']:g}"] if config.get("ema") else [])) or "as it is"
+
+
+def smoke_table(networks: Sequence[Network]) -> pd.DataFrame:
+    """A row a network: clean and robust accuracy and alignment on its validation images."""
+    rows = []
+    for one in networks:
+        clean, robust = _last(one)
+        aligned = one.record["history"][-1]["val_alignment"]
+        rows.append(
+            {"defence": name_of(one), "clean (%)": number(clean), "robust (%)": number(robust), "alignment": number(aligned, 2, sign=True)}
+        )
+    return pd.DataFrame(rows).set_index("defence")
+
+
+def verdict_lines(networks: Sequence[Network]) -> str:
+    """E3 and E4, as on the front page."""
+    found = (extra.e3(networks), extra.e4(networks))
+    return "\n".join(f"{one.claim.id}: {one.verdict}. {one.paper_protocol.replace('<br>', '; ')} ({one.strict})." for one in found)

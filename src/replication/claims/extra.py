@@ -1,0 +1,179 @@
+"""The extra claims E1 to E4 (book/plan_full_size.md), with what the records say of each: listed below the claims of the paper.
+
+`extra_claims` gives one Finding a claim, and none at all while no run has been made for them.
+"""
+
+from collections.abc import Sequence
+from pathlib import Path
+
+from ..scope import CNN, DEFENCE_NAMES, MLP, PAIRS
+from ..wording import interval, number
+from . import extra_verdicts, protocol_quantities, use_quantities
+from .extra_verdicts import Measured
+from .findings import Claim, Finding
+from .protocol_quantities import WEAK, BestGap, UnderProtocol
+
+POINTS = {"APGD": 15.2, "FGSM": 24.7}  # the paper's, above adversarial training; FAB is held against APGD's
+DISTANCES = ("DeepFool", "EADEN")
+MISTAKES = (
+    "ten steps of APGD",
+    "FAB as torchattacks has it",
+    "failures of DeepFool and EADEN counted as distances",
+    "images in [−1, 1], attacks that clamp to [0, 1]",
+    "weak adversarial training",
+    "attacks in train mode",
+)
+EXTRA = (
+    Claim("E1", "A network that has learnt nothing reaches the claimed gaps", "ours", "18_claimed_numbers"),
+    Claim("E2", "A mistake of evaluation reaches the claimed numbers with a network that works", "ours", "18_claimed_numbers"),
+    Claim("E3", "A better use of the idea beats GNR at equal clean accuracy", "ours", "19_better_use"),
+    Claim("E4", "Alignment or tangential flatness improves adversarial training", "ours", "19_better_use"),
+)
+NO_RUN = "no run yet"
+
+
+def _gap_words(found: BestGap | None, attack: str) -> str:
+    if found is None:
+        return f"{attack}: no power"
+    n = found.ceiling.images
+    return f"{attack} {interval(found.estimate, ' points', sign=True)} at {found.level}/255, n {min(n)}–{max(n)}"
+
+
+def _gap(found, attack: str, condition: str = "", choices: int = 1) -> Measured:
+    claimed = POINTS.get(attack, POINTS["APGD"])
+    one = protocol_quantities.best_gap(found, attack, claimed, condition, choices)
+    return Measured(one and one.estimate, claimed, _gap_words(one, attack))
+
+
+def _ratio(found, attack: str, condition: str = "", choices: int = 1) -> Measured:
+    one = protocol_quantities.distance_ratio(found, attack, condition, choices)
+    words = f"{attack} {interval(one[0], '×', 2)} of plain, n {min(one[1])}–{max(one[1])}" if one else f"{attack}: no power"
+    return Measured(one and one[0], None, words)
+
+
+def e1(networks: Sequence[UnderProtocol]) -> Finding:
+    """Collapsed networks against adversarial training, each pair, variant and setting; the kinder setting decides.
+
+    The plan has one setting of each pair and variant in mind; where several collapsed, the end that speaks for the claim is corrected for it.
+    """
+    found = protocol_quantities.groups(networks, lambda one: one.collapsed and one.pair in (CNN, MLP))
+    measured, said = [], []
+    for (pair, variant, _), some in found.items():
+        settings = sum((pair, variant) == key[:2] for key in found)
+        trios = protocol_quantities.trios(networks, some)
+        if not trios:
+            continue
+        measured.append((pair, variant, {attack: _gap(trios, attack, choices=settings) for attack in POINTS}))
+        said.append(f"{PAIRS[pair]}, {DEFENCE_NAMES[variant]}: {'; '.join(one.words for one in measured[-1][2].values())}")
+    there = {(pair, variant) for pair, variant, _ in measured}
+    word = extra_verdicts.nothing_learnt([group for *_, group in measured], len(there) == 4)
+    return Finding(EXTRA[0], "<br>".join(said) or NO_RUN, f"{len(there)} of 4 pairs and variants with a collapsed network", word)
+
+
+def works(one: UnderProtocol, networks: Sequence[UnderProtocol]) -> bool:
+    rival = protocol_quantities.full_rival(networks, one.pair, one.seed)
+    return one.finished and rival is not None and one.clean >= rival.clean
+
+
+def mistakes_of(networks: Sequence[UnderProtocol], some: Sequence[UnderProtocol]) -> tuple[dict[str, list[Measured]], list[Measured]]:
+    """What each mistake does to networks of one setting, and all together: ({mistake: measured}, measured)."""
+    k, full = len(MISTAKES), protocol_quantities.trios(networks, some)
+    if not full:
+        return {name: [] for name in MISTAKES}, []
+    weak = {how: found for how in WEAK if (found := protocol_quantities.trios(networks, some, how))}
+    both, ratios = tuple(POINTS), DISTANCES
+    alone = {
+        MISTAKES[0]: [_gap(full, "APGD", choices=k)],
+        MISTAKES[1]: [_gap(full, "FAB", choices=k)],
+        MISTAKES[2]: [_ratio(full, attack, choices=k) for attack in ratios],
+        MISTAKES[3]: [_gap(full, attack, "clamped", k) for attack in both] + [_ratio(full, attack, "clamped", k) for attack in ratios],
+        MISTAKES[4]: [_gap(found, attack, choices=k) for found in weak.values() for attack in both],
+        MISTAKES[5]: [_gap(full, attack, "train", k) for attack in both] + [_ratio(full, attack, "train", k) for attack in ratios],
+    }
+    together = [_gap(found, attack, "together", k) for found in weak.values() for attack in (*both, "FAB")]
+    together += [_ratio(found, attack, "together", k) for found in weak.values() for attack in ratios]
+    return alone, together
+
+
+def e2(networks: Sequence[UnderProtocol]) -> Finding:
+    """Each mistake with networks that work; what any setting of them shows counts for the mistake."""
+    working = protocol_quantities.groups(networks, lambda one: works(one, networks))
+    alone, together, shown = {name: [] for name in MISTAKES}, [], 0
+    for some in working.values():
+        found, all_of_them = mistakes_of(networks, some)
+        shown += bool(found[MISTAKES[0]])
+        for name, one in found.items():
+            alone[name] += one
+        together += all_of_them
+    word, named = extra_verdicts.mistakes(alone, together)
+    said = [f"{name}: {best_words(found)}" for name, found in alone.items()] if shown else []
+    said += [f"all together: {best_words(together)}"] if shown else []
+    return Finding(EXTRA[1], "<br>".join(said) or NO_RUN, f"named: {', '.join(named) or 'none'}; {shown} settings that work", word)
+
+
+def best_words(found: Sequence[Measured]) -> str:
+    """The measured value that comes nearest to what is claimed."""
+    known = [one for one in found if one.estimate is not None]
+    if not known:
+        return found[0].words if found else "not run"
+    return max(known, key=lambda one: one.estimate.mean / (one.claimed or 2 * extra_verdicts.LEAST_RATIO)).words
+
+
+def _without_run(found, kinds: Sequence[str]) -> int:
+    there = {use_quantities.kind(one) for by_seed in found.values() for one in by_seed.values()}
+    return len(set(kinds) - there)
+
+
+def e3(networks: Sequence) -> Finding:
+    """Candidates instead of GNR, at GNR's clean accuracy. k is the number of candidates, three or as many as there are settings."""
+    found = use_quantities.candidates(networks, use_quantities.INSTEAD)
+    gnr, k = use_quantities.of_defence(networks, "gnr"), max(len(found), len(use_quantities.INSTEAD))
+    gains = {name: use_quantities.over_gnr(one, gnr, k) for name, one in found.items()}
+    compared = {name: one for name, one in gains.items() if one is not None}
+    missing = _without_run(found, use_quantities.INSTEAD)
+    word, named = extra_verdicts.improves(compared, missing)
+    said = [f"{name}: {interval(one, ' points', sign=True) if one else 'outside GNR’s range, not compared'}" for name, one in gains.items()]
+    return Finding(
+        EXTRA[2], "<br>".join(said) or NO_RUN, f"named: {', '.join(named) or 'none'}; {missing} of 3 candidates without a run", word
+    )
+
+
+def e4(networks: Sequence) -> Finding:
+    """Candidates beside adversarial training; one that costs more than a point of clean accuracy is shown and cannot decide anything."""
+    found = use_quantities.candidates(networks, use_quantities.BESIDE)
+    rival, k = use_quantities.of_defence(networks, "pgd-at"), max(len(found), len(use_quantities.BESIDE))
+    gains = {name: use_quantities.over_training(one, rival, k) for name, one in found.items()}
+    cheap = {name: one[0] if one and one[1] <= 100 * use_quantities.COST else None for name, one in gains.items()}
+    missing = _without_run(found, use_quantities.BESIDE)
+    word, named = extra_verdicts.improves(cheap, missing)
+    said = [_gain_words(name, one) for name, one in gains.items()]
+    return Finding(
+        EXTRA[3], "<br>".join(said) or NO_RUN, f"named: {', '.join(named) or 'none'}; {missing} of 2 candidates without a run", word
+    )
+
+
+def _gain_words(name: str, found) -> str:
+    if found is None:
+        return f"{name}: no PGD-7 training of its seeds"
+    return f"{name}: {interval(found[0], ' points', sign=True)} at {number(-found[1], sign=True)} points of clean accuracy"
+
+
+def extra_claims(root: Path | None = None) -> list[Finding]:
+    """E1 to E4 from the results below `root` (default: the committed ones); an empty list while there is no run for any of them."""
+    protocol, uses = protocol_quantities.read(root), use_quantities.read(root)
+    if not protocol and not any(use_quantities.kind(one) for one in uses):
+        return []
+    return [e1(protocol), e2(protocol), e3(uses), e4(uses)]
+
+
+def markdown(findings: Sequence[Finding]) -> str:
+    """The extra claims as a Markdown table with its heading, or nothing."""
+    if not findings:
+        return ""
+    lines = ["**Beside the paper's claims: ours** ({doc}`plan_full_size`)", "", "| claim | verdict | what was measured |", "|---|---|---|"]
+    for one in findings:
+        claim = one.claim
+        lines.append(
+            f"| **{claim.id}** {claim.text}<br>{{doc}}`{claim.page}` | **{one.verdict}** | {one.paper_protocol}<br>*{one.strict}* |"
+        )
+    return "\n" + "\n".join(lines) + "\n\n"
