@@ -1,4 +1,4 @@
-"""Tables and figures of other uses of the idea: clean against worst-case accuracy, beside GNR and adversarial training. They run no model."""
+"""Other uses of the idea: clean against worst-case accuracy, beside GNR and adversarial training. Nothing here runs a model."""
 
 from collections.abc import Sequence
 from pathlib import Path
@@ -49,7 +49,8 @@ def present(networks: Sequence[Network], search: Sequence[Network]) -> str:
     kinds = {use_quantities.kind(one) for one in judged} - {None}
     mine = sum(use_quantities.kind(one) is not None for one in search)
     return (
-        f"{len(kinds)} of {WANTED} candidates have been attacked at full size ({sum(use_quantities.kind(n) is not None for n in judged)} networks); "
+        f"{len(kinds)} of {WANTED} candidates have been attacked at full size "
+        f"({sum(use_quantities.kind(n) is not None for n in judged)} networks); "
         f"of their search there are {mine} runs (the grid has 50)."
     )
 

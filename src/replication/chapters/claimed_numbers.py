@@ -193,7 +193,7 @@ def verdict_lines(networks: Sequence[UnderProtocol]) -> str:
 
 
 def suspicions(networks: Sequence[UnderProtocol]) -> str:
-    """How many of the collapsed networks reach each of the paper's numbers, and how many of those that work: counts made from the records."""
+    """How many of the collapsed networks reach each of the paper's numbers, and how many of those that work, counted in the records."""
     lines = []
     for name in ("collapsed", "works"):
         mine = [trio for trio in gfa_trios(networks) if state(trio.ours, trio.rival) == name]

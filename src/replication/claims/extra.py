@@ -54,7 +54,7 @@ def _ratio(found, attack: str, condition: str = "", choices: int = 1) -> Measure
 def e1(networks: Sequence[UnderProtocol]) -> Finding:
     """Collapsed networks against adversarial training, each pair, variant and setting; the kinder setting decides.
 
-    The plan has one setting of each pair and variant in mind; where several collapsed, the end that speaks for the claim is corrected for it.
+    The plan has one setting of each pair and variant in mind; where several collapsed, the end that speaks for the claim is corrected.
     """
     found = protocol_quantities.groups(networks, lambda one: one.collapsed and one.pair in (CNN, MLP))
     measured, said = [], []
