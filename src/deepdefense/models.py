@@ -190,7 +190,7 @@ def restore(
     name: str, in_shape: Sequence[int], classes: int, weights: Mapping[str, Tensor], *, width: float = 1.0, activation: str = "relu"
 ) -> Classifier:
     """The classifier of `build` with `weights`, a state dict of such a one, scaling among them; on the CPU, in eval mode."""
-    scaling = tuple(weights[name].flatten().tolist() for name in ("shift", "scale"))
+    scaling = weights["shift"].flatten().tolist(), weights["scale"].flatten().tolist()
     model = build(name, in_shape, classes, width=width, activation=activation, scaling=scaling, seed=0)
     model.load_state_dict(weights)
     return model.eval()

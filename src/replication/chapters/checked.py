@@ -17,7 +17,7 @@ from deepdefense.masking.check import MaskingReport
 from deepdefense.storage import files, paths
 
 from ..records import AGREEMENT_JSON, AGREEMENT_PARQUET
-from ..scope import NORM_NAMES
+from ..scope import DEFENCE_NAMES, NORM_NAMES
 from . import masking_checks
 
 READS = ("benchmarks", "checked")  # folders of data/results/, for the workflow
@@ -225,3 +225,40 @@ def verdicts_table(models: Sequence[Checked]) -> pd.DataFrame:
 def findings(models: Sequence[Checked]) -> str:
     """How many checks passed, passed in part, had no power or failed, by model, and what that excludes."""
     return masking_checks.findings({one.title: one.masking for one in models if one.masking})
+
+
+WAYS = ("as it is", "as it is, again", "instructions of AVX2", "two threads")
+
+
+def processors() -> dict:
+    """The record of workflow/check_processors.py: the same runs trained again here, in several ways."""
+    return files.read_json(paths.results_root() / "checked" / "processors.json")
+
+
+def processors_table(record: Mapping) -> pd.DataFrame:
+    """Accuracy on the test set of each run in each way, in %, whether its weights are those of the first, and the committed record's."""
+    rows = []
+    for name in dict.fromkeys(row["objective"] for row in record["rows"]):
+        mine = {row["way"]: row for row in record["rows"] if row["objective"] == name}
+        for way in WAYS:
+            same = "the same" if mine[way]["weights"] == mine[WAYS[0]]["weights"] else "others"
+            rows.append({"run": DEFENCE_NAMES[name], "way": way, "test accuracy (%)": 100 * mine[way]["test_accuracy"], "weights": same})
+        before = record["committed"].get(name)
+        if before is not None:
+            way = f"record of commit {before['environment']['commit'][:7]}"
+            rows.append({"run": DEFENCE_NAMES[name], "way": way, "test accuracy (%)": 100 * before["test_accuracy"], "weights": "not kept"})
+    return pd.DataFrame(rows).set_index(["run", "way"])
+
+
+def processors_words(record: Mapping) -> str:
+    """What the repeats say: equal where nothing changed, and by how much other instructions or threads move the accuracy."""
+    rows = {(row["objective"], row["way"]): row for row in record["rows"]}
+    names = list(dict.fromkeys(row["objective"] for row in record["rows"]))
+    equal = all(rows[name, WAYS[0]]["weights"] == rows[name, WAYS[1]]["weights"] for name in names)
+    moved = [100 * abs(rows[name, way]["test_accuracy"] - rows[name, WAYS[0]]["test_accuracy"]) for name in names for way in WAYS[2:]]
+    same = "bit for bit the same weights" if equal else "other weights"
+    return (
+        f"The same commit, seed and processor, one thread, gives {same}. Held to another processor's instructions, or with two threads, "
+        f"the same code gives other weights, and an accuracy that differs by {min(moved):.1f} to {max(moved):.1f} points: sums are "
+        "rounded in another order. So a retrained network is the same on the same machine, and on another one within about as much."
+    )
