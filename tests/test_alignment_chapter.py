@@ -62,7 +62,7 @@ def test_without_augmentation_training_and_unseen_images_agree_and_with_crops_th
         assert max(abs(batches - whole), abs(whole - unseen)) < 0.05, record["name"]
     for record in alignment_records.of(FULL, CNN, "gfa-first"):
         batches, whole, unseen = (last(record, key) for key in ("train_alignment", "train_subset_alignment", "val_alignment"))
-        assert batches - whole > 2 * abs(whole - unseen) and batches - whole > 0.09, record["name"]
+        assert batches - whole > abs(whole - unseen) and batches - whole > 0.05, record["name"]
 
 
 @pytest.mark.parametrize("part", ["training", "test"])

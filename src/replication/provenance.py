@@ -16,13 +16,18 @@ RUNS, CODE = "runs", "code"  # folders of the site
 SHOWN_CODE = ("src/**/*.py", "workflow/*.py", "workflow/Snakefile", "workflow/grids/*.csv", "benchmarks/*.py", "tools/*.py")
 
 
+MEASURED = "scale"  # folder of measures of runs whose training records lie elsewhere
+
+
 def record_files(root: Path | None = None) -> dict[str, Path]:
     """{name: file} of everything in the results `root` (default: the committed ones) that has a page of its own on the site.
 
-    A record is a JSON file in one of the folders of results; what lies in a folder of its own has that folder's `*.json`.
+    A record is a JSON file in one of the folders of results; what lies in a folder of its own has that folder's `*.json`. Several folders
+    may know of a run: its training record has its name, another one the folder's before it.
     """
     root = paths.results_root() if root is None else root
-    found = {path.stem: path for path in sorted(root.glob("*/*.json"))}
+    found = {path.stem: path for path in sorted(root.glob("*/*.json")) if path.parent.name != MEASURED}
+    found |= {f"{MEASURED}-{path.stem}" if path.stem in found else path.stem: path for path in sorted(root.glob(f"{MEASURED}/*.json"))}
     return found | {path.parent.name: path for path in sorted(root.glob("checked/*/*.json"))}
 
 
