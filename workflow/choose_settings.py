@@ -28,7 +28,9 @@ def grid_row(setting: Setting, **others) -> dict:
     """A line of a grid for `setting` with profile "paper", every field that it sets written out."""
     c = setting.config
     found = {"data": c.data, "model": c.model, "epochs": c.epochs, "augment": c.augment, "objective": c.objective}
-    found |= {"lam": c.lam, "warmup": c.warmup} if c.objective in ("gnr", *VARIANTS) and c.options.get("target") is None else {}
+    steered = c.options.get("target") is not None
+    found |= {"lam": c.lam, "warmup": c.warmup} if c.objective in ("gnr", *VARIANTS) and not steered else {}
+    found |= {"lam": c.lam} if steered and c.lam else {}
     found |= {name: c.options[name] for name in ("target", "loss", "beta") if c.options.get(name) is not None}
     return found | ({"ema": c.ema} if c.ema else {}) | others
 

@@ -86,7 +86,8 @@ class Setting:
     def words(self) -> str:
         """What the setting sets, in words."""
         c, options = self.config, self.config.options
-        said = [f"target {options['target']:g}"] if options.get("target") is not None else []
+        begun = f", from λ {c.lam:g}" if c.lam else ""
+        said = [f"target {options['target']:g}{begun}"] if options.get("target") is not None else []
         if c.objective in ("gnr", *VARIANTS) and not said:
             said.append(f"λ {c.lam:g}" + (f", warm-up {c.warmup:g}" if c.warmup else ""))
         names = {"ce": "cross-entropy", "mse": "squared error"}
