@@ -47,9 +47,10 @@ def main() -> int:
     root, target = Path("root").resolve(), Path.cwd()
     name = target.name.removeprefix("reproduce-")
     copy_text(root / "book", target / "book")
-    for name, make in MADE.items():
-        if (target / "book" / name).is_file():
-            files.write_bytes(target / "book" / name, make(root / "data" / "results").encode())
+    results = root / "data" / "results"
+    for part, make in MADE.items():
+        if (target / "book" / part).is_file() and results.is_dir():  # without any results, what is committed stays
+            files.write_bytes(target / "book" / part, make(results).encode())
     write_config(root, target, f"Executed with profile {name} on {datetime.date.today().isoformat()}, {commit(root)}")
     command = [sys.executable, "-c", "from jupyter_book.cli.main import main; main()", *BUILD]
     done = subprocess.run(command, stdin=subprocess.DEVNULL, env=os.environ)
