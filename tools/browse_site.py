@@ -45,7 +45,7 @@ FLAGS = (
 )  # fmt: skip
 WIDTHS = (1280, 360)
 LOADED = "Network.loadingFinished"
-MOST_BYTES = 2_300_000  # of a page with all that it loads
+MOST_BYTES = 2_000_000  # of a page with all that it loads
 LEAST_TEXT = 9  # CSS pixels, of text in figures as shown in a wide window; drawings within the page in a narrow one too
 SHARE_WITHOUT_SCRIPTS = 0.9  # of the article's visible text
 FOLDERS = ("runs", "code")  # of pages that are made from one template each

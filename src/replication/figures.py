@@ -87,7 +87,7 @@ def svg(figure: Figure, alt: str, points: Mapping[str, str] | None = None) -> st
             title.text = words
             element.insert(0, title)
     _thin(root)
-    rules = _share_styles(root, f"s{salt}")
+    rules = _share_styles(root, f"s{salt[:5]}")
     body = "".join(ElementTree.tostring(child, encoding="unicode") for child in root)
     body = re.sub(r' xmlns(:\w+)?="[^"]+"', "", body)  # the frame has them
     body = body.replace("#000000", "currentColor").replace("#ffffff", "var(--pst-color-background, #fff)")
@@ -104,9 +104,9 @@ def _share_styles(root: ElementTree.Element, name: str) -> str:
     """Give each look that several elements have a class of its own; the <style> element with them. name: what the classes begin with."""
     looks = {}
     for element in root.iter():
-        for place in ("d", "x", "y", "transform"):  # a hundredth of a point is enough; numbers in texts stay as they are
+        for place in ("d", "x", "y", "transform"):  # a tenth of a point is enough; numbers in texts stay as they are
             if place in element.attrib:
-                element.set(place, re.sub(r"  +", " ", re.sub(r"(\d\.\d\d)\d+", r"\1", element.get(place))).strip())
+                element.set(place, re.sub(r"  +", " ", re.sub(r"(\d\.\d)\d+", r"\1", element.get(place))).strip())
         clip = element.attrib.pop("clip-path", "")
         look = element.attrib.pop("style", "") + (f";clip-path:{clip}" if clip else "")
         look = re.sub(r"font-family: ?[^;]*;?", "", re.sub(r"font: ([\d.]+px)[^;]*", r"font-size:\1", look))

@@ -4,7 +4,6 @@ They lie in data/results/paper, at full size, and in data/results/quick, at a sm
 its grid are there with their reports; until then its reduced runs are.
 """
 
-import json
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from functools import cached_property
@@ -52,7 +51,7 @@ class Network:
     @property
     def setting(self) -> str:
         """Its configuration without its seed."""
-        return json.dumps({key: value for key, value in self.record["config"].items() if key != "seed"}, sort_keys=True)
+        return records.setting(self.record["config"])
 
     @property
     def loss(self) -> str:

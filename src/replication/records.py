@@ -1,6 +1,7 @@
 """Where the records of the study lie, how they are named and how they are read."""
 
 import io
+import json
 from collections.abc import Mapping
 from pathlib import Path
 
@@ -79,6 +80,11 @@ def publish(profile: str, run: str, kept: str | None = None) -> list[Path]:
 
 
 MEASURES_FILES = ("measures.json", "sweep.parquet")
+
+
+def setting(config: Mapping) -> str:
+    """A run's configuration but its seed, as text: the same for all repeats of one line of a grid."""
+    return json.dumps({name: value for name, value in config.items() if name != "seed"}, sort_keys=True)
 
 
 def measures_folder(which: str, n: int, seed: int) -> str:

@@ -96,8 +96,7 @@ def search_table(search: Sequence[Network]) -> pd.DataFrame:
     """
     settings: dict[tuple, list[Network]] = {}
     for one in search:
-        config = {k: v for k, v in one.record["config"].items() if k != "seed"}
-        settings.setdefault((name_of(one), str(sorted(config.items(), key=lambda item: item[0]))), []).append(one)
+        settings.setdefault((name_of(one), one.setting), []).append(one)
     rows = []
     for (name, _), group in settings.items():
         good = len(group) >= 2 and all(one.record["status"] == "finished" for one in group)

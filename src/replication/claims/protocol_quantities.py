@@ -1,6 +1,5 @@
 """What E1 and E2 speak of: gaps and distances of networks under the paper's protocol, from `experiments.paper_protocol`'s records."""
 
-import json
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from functools import cached_property
@@ -61,7 +60,7 @@ class UnderProtocol:
     @property
     def setting(self) -> str:
         """All of its configuration but the seed: the same for the repeats of one line of a grid."""
-        return json.dumps({name: value for name, value in self.config.items() if name != "seed"}, sort_keys=True)
+        return records.setting(self.config)
 
     @property
     def epochs(self) -> int:

@@ -1,6 +1,5 @@
 """What E3 and E4 speak of: clean and worst-case accuracy of other uses of the idea, beside GNR's and adversarial training's."""
 
-import json
 from collections.abc import Iterable, Mapping
 from pathlib import Path
 
@@ -56,8 +55,7 @@ def candidates(networks: Iterable[Network], kinds: Iterable[str]) -> dict[str, d
     whole: dict[str, str] = {}
     for one in networks:
         if kind(one) in tuple(kinds) and judged(one):
-            config = json.dumps({k: v for k, v in one.record["config"].items() if k != "seed"}, sort_keys=True)
-            if whole.setdefault(setting(one), config) != config:
+            if whole.setdefault(setting(one), one.setting) != one.setting:
                 raise ValueError(f"two settings are both called {setting(one)}; one of a kind, λ or target is compared")
             found.setdefault(setting(one), {})[one.seed] = one
     return found

@@ -3,9 +3,13 @@
 import re
 from pathlib import Path
 
+from fontTools import subset
+
 MENDS = (
     # 1.5 MB of script that turn icons into drawings: the style sheets show the same icons from a font, with or without scripts
     (re.compile(r'<script[^>]*fontawesome\.js[^>]*>\s*</script>\s*|<link[^>]*as="script"[^>]*fontawesome\.js[^>]*>\s*'), ""),
+    # and the font itself comes as its few icons that are used, below, not as all in another file
+    (re.compile(r"<link[^>]*webfonts/fa-[\w-]+\.woff2[^>]*>\s*"), ""),
     # a list of which no child says that it is an item; its items are named as references all the same
     (re.compile(r'<div role="list" class="citation-list">'), '<div class="citation-list">'),
 )
@@ -22,12 +26,24 @@ def mended(html: str, search: bool = False) -> str:
 
 
 ICONS = re.compile(r'((?:\.fa-[\w-]+:before,?)+)\{content:"[^"]*"\}')
+CODE = re.compile(r'content:\s*"\\(f[0-9a-f]{3})"')  # of an icon in its font
+WHOLE_FONT = re.compile(r'url\([^)]*webfonts/fa-[\w-]+\.woff2\) format\("woff2"\),')
 THEME_STYLE = Path("_static", "styles", "pydata-sphinx-theme.css")
 
 
 def without_unused_icons(css: str, used: set[str]) -> str:
     """The theme's style sheet without the icons that are not in `used`: nearly all of its two thousand."""
     return ICONS.sub(lambda rule: rule[0] if used & set(re.findall(r"fa-[\w-]+", rule[1])) else "", css)
+
+
+def font_of(codes: set[int], path: Path) -> None:
+    """Keep in the font file `path` the icons with these codes alone."""
+    options = subset.Options(layout_features=[], notdef_outline=True)
+    font = subset.load_font(str(path), options)
+    chosen = subset.Subsetter(options)
+    chosen.populate(unicodes=codes)
+    chosen.subset(font)
+    subset.save_font(font, str(path), options)
 
 
 def mend(site: Path) -> None:
@@ -44,4 +60,8 @@ def mend(site: Path) -> None:
             used.update(re.findall(r"fa-[\w-]+", path.read_text(encoding="utf-8")))
     style = site / THEME_STYLE
     if style.is_file():
-        style.write_text(without_unused_icons(style.read_text(encoding="utf-8"), used), encoding="utf-8")
+        css = without_unused_icons(style.read_text(encoding="utf-8"), used)
+        style.write_text(WHOLE_FONT.sub("", css), encoding="utf-8")
+        codes = {int(code, 16) for sheet in (site / "_static").rglob("*.css") for code in CODE.findall(sheet.read_text(encoding="utf-8"))}
+        for path in (site / "_static").rglob("webfonts/fa-*.ttf"):
+            font_of(codes, path)
