@@ -66,7 +66,7 @@ def positive(**numbers: float) -> None:
     for name, given in numbers.items():
         found = plain_number(given)
         if found is None or not found > 0:
-            raise ValueError(f"{name} must be above 0, got {given!r}" if found is None else f"{name} must be above 0, got {given}")
+            raise ValueError(f"{name} must be above 0, got {given!r}")
 
 
 def check_ball(eps: float, norm: str, norms: Iterable[str]) -> None:

@@ -19,14 +19,14 @@ from deepdefense.evaluation.report import JSON_NAME, Report
 from deepdefense.storage import files, paths
 
 from . import planned, records
-from .records import FULL, REDUCED, published
+from .records import FULL, REDUCED, OfRun, published
 from .scope import DEFENCES, PAIR_NAMES, PAIRS, PROBES, VARIANTS
 
 READS = ("paper", "quick")  # folders of data/results/, for the workflow
 
 
 @dataclass(frozen=True)
-class Network:
+class Network(OfRun):
     """One trained network; `record` is its training record, `where` the folder of the results it lies in."""
 
     record: dict
@@ -37,21 +37,8 @@ class Network:
         return self.record["name"]
 
     @property
-    def pair(self) -> tuple[str, str]:
-        return self.record["config"]["data"], self.record["config"]["model"]
-
-    @property
-    def defence(self) -> str:
-        return self.record["config"]["objective"]
-
-    @property
-    def seed(self) -> int:
-        return self.record["config"]["seed"]
-
-    @property
-    def setting(self) -> str:
-        """Its configuration without its seed."""
-        return records.setting(self.record["config"])
+    def config(self) -> dict:
+        return self.record["config"]
 
     @property
     def loss(self) -> str:

@@ -82,9 +82,27 @@ def publish(profile: str, run: str, kept: str | None = None) -> list[Path]:
 MEASURES_FILES = ("measures.json", "sweep.parquet")
 
 
-def setting(config: Mapping) -> str:
-    """A run's configuration but its seed, as text: the same for all repeats of one line of a grid."""
-    return json.dumps({name: value for name, value in config.items() if name != "seed"}, sort_keys=True)
+class OfRun:
+    """What belongs to a training run whose configuration is `config`."""
+
+    config: Mapping
+
+    @property
+    def pair(self) -> tuple[str, str]:
+        return self.config["data"], self.config["model"]
+
+    @property
+    def defence(self) -> str:
+        return self.config["objective"]
+
+    @property
+    def seed(self) -> int:
+        return self.config["seed"]
+
+    @property
+    def setting(self) -> str:
+        """All of its configuration but the seed: the same for the repeats of one line of a grid."""
+        return json.dumps({name: value for name, value in self.config.items() if name != "seed"}, sort_keys=True)
 
 
 def measures_folder(which: str, n: int, seed: int) -> str:

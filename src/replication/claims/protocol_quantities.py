@@ -12,7 +12,7 @@ from deepdefense.storage import files, paths
 from .. import intervals, records
 from ..estimates import Estimate
 from ..intervals import Ceiling, Samples
-from ..records import PROTOCOL, PROTOCOL_JSON, PROTOCOL_PARQUET, protocol_column
+from ..records import PROTOCOL, PROTOCOL_JSON, PROTOCOL_PARQUET, OfRun, protocol_column
 from ..scope import VARIANTS
 
 READS = ("paper_protocol",)  # folders of data/results/, for the workflow
@@ -22,7 +22,7 @@ WEAK = {"steps": "two steps", "epochs": "a tenth of the epochs"}
 
 
 @dataclass(frozen=True)
-class UnderProtocol:
+class UnderProtocol(OfRun):
     """One network under the paper's protocol; `where` is the folder of its record."""
 
     record: dict
@@ -31,18 +31,6 @@ class UnderProtocol:
     @property
     def config(self) -> dict:
         return self.record["training"]["config"]
-
-    @property
-    def pair(self) -> tuple[str, str]:
-        return self.config["data"], self.config["model"]
-
-    @property
-    def defence(self) -> str:
-        return self.config["objective"]
-
-    @property
-    def seed(self) -> int:
-        return self.config["seed"]
 
     @property
     def clean(self) -> float:
@@ -56,11 +44,6 @@ class UnderProtocol:
     @property
     def collapsed(self) -> bool:
         return self.clean <= COLLAPSED
-
-    @property
-    def setting(self) -> str:
-        """All of its configuration but the seed: the same for the repeats of one line of a grid."""
-        return records.setting(self.config)
 
     @property
     def epochs(self) -> int:
