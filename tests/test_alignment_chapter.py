@@ -49,11 +49,18 @@ def test_the_sign_of_c8_on_fashion_mnist_is_the_losss():
         assert abs(last(record, "train_subset_alignment_weighted")) < 0.03
 
 
-def test_gfa_aligns_the_mean_and_hardly_the_weighted_one():
+def test_gfa_aligns_the_mean_and_hardly_the_weighted_one_unless_lambda_is_pushed_on():
+    pushed = set()
     for pair in (CNN, MLP):
         for record in alignment_records.of(FULL, pair, "gfa-first", "gfa-deep"):
             mean, weighted = (last(record, f"train_subset_alignment{kind}") for kind in ("", "_weighted"))
-            assert mean < 0.1 or abs(weighted) < 0.35 * mean, record["name"]
+            config = record["config"]
+            if config["objective"] == "gfa-deep" and pair == MLP and config["lam"] >= 1 and "target" not in config["options"]:
+                pushed.add(record["name"])
+                assert 0.35 * mean < weighted < mean, record["name"]
+            else:
+                assert mean < 0.1 or abs(weighted) < 0.35 * mean, record["name"]
+    assert pushed
 
 
 def test_without_augmentation_training_and_unseen_images_agree_and_with_crops_the_images_as_they_are_do_not():
