@@ -236,3 +236,34 @@ def test_reason_of_a_notebook(tmp_path):
     cell = nbformat.v4.new_code_cell("1", outputs=[error], execution_count=3)
     nbformat.write(nbformat.v4.new_notebook(cells=[cell]), path)
     assert run_notebook.reason(path) == "cell [3], KeyError: without a message"
+
+
+STILLBORN = """
+import pathlib, runpy, sys
+
+deaths = pathlib.Path(__file__).with_name("deaths")
+died = len(deaths.read_text()) if deaths.exists() else 0
+if died < {deaths}:
+    deaths.write_text("x" * (died + 1))
+    sys.exit(1)
+sys.path = [path for path in sys.path if path != str(pathlib.Path(__file__).parent) and path]
+del sys.modules["__main__"]
+runpy.run_module("ipykernel_launcher", run_name="__main__")
+"""
+
+
+@pytest.mark.parametrize(("deaths", "status"), [(1, 0), (2, 0), (3, 1)])
+def test_a_kernel_that_dies_before_it_begins_is_started_again(tmp_path, deaths, status):
+    """Two kernels that start at once may be given the same port; here a module in the kernel's folder stands in for that."""
+    (tmp_path / "ipykernel_launcher.py").write_text(STILLBORN.format(deaths=deaths))
+    checkout.write_notebook(tmp_path / "n.ipynb", "print('began')")
+    command = [sys.executable, run_notebook.__file__, str(tmp_path / "n.ipynb"), str(tmp_path / "log.ipynb")]
+    ended = subprocess.run([*command, "--copy", str(tmp_path / "copy.ipynb")], capture_output=True, text=True)
+    assert ended.returncode == status, ended.stderr
+    assert ended.stderr.count("the kernel died before it began") == min(deaths, run_notebook.STARTS - 1)
+    assert (tmp_path / "deaths").read_text() == "x" * deaths
+    if status:
+        assert ended.stderr.splitlines()[-1] == "RuntimeError: Kernel died before replying to kernel_info"
+        assert not (tmp_path / "copy.ipynb").exists()
+    else:
+        assert "began" in checkout.outputs(tmp_path / "copy.ipynb")

@@ -4,6 +4,9 @@
 
 LOG is the executed notebook, written as it goes and kept if a cell fails. FILE gets a copy of it when all went well, whole or
 not at all. The kernel runs in FOLDER (default: the notebook's own). The process ends when the one that started it is killed.
+
+A kernel that dies before it has answered is started again: two kernels that start at the same moment can be given the same free
+port, and the second cannot listen (jupyter_client picks ports, lets go of them, and only then starts the kernel). No cell has run by then.
 """
 
 import argparse
@@ -16,6 +19,8 @@ import sys
 from pathlib import Path
 
 PR_SET_PDEATHSIG = 1
+STARTS = 3  # of a kernel, before it is said that it does not start
+STILLBORN = "Kernel died before replying to kernel_info"  # the RuntimeError of jupyter_client
 
 
 def die_with_parent() -> None:
@@ -47,6 +52,27 @@ def reason(notebook: str | Path) -> str | None:
     return None
 
 
+def execute(notebook: Path, log: Path, parameters: dict, folder: Path) -> None:
+    """Execute `notebook` into `log` with papermill, whose exceptions are passed on; a kernel gets `STARTS` chances to begin."""
+    import papermill
+
+    for left in reversed(range(STARTS)):
+        try:
+            papermill.execute_notebook(
+                literally(notebook.resolve()),
+                literally(log),
+                parameters=parameters,
+                kernel_name="python3",
+                cwd=str(folder.resolve()),
+                progress_bar=False,
+            )
+            return
+        except RuntimeError as error:
+            if STILLBORN not in str(error) or not left:
+                raise
+            print(f"the kernel died before it began; {left} more to try", file=sys.stderr)
+
+
 def main(arguments: list[str] | None = None) -> int:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("notebook", type=Path)
@@ -59,17 +85,8 @@ def main(arguments: list[str] | None = None) -> int:
     die_with_parent()
     os.environ["OMP_NUM_THREADS"] = str(options.threads)  # the kernel inherits it; results on a CPU depend on it
 
-    import papermill
-
     try:
-        papermill.execute_notebook(
-            literally(options.notebook.resolve()),
-            literally(options.log),
-            parameters=options.parameters,
-            kernel_name="python3",
-            cwd=str((options.folder or options.notebook.parent).resolve()),
-            progress_bar=False,
-        )
+        execute(options.notebook, options.log, options.parameters, options.folder or options.notebook.parent)
     except Exception as error:  # a failing cell, a dead kernel, a damaged file: each a type of its own
         last = (str(error).strip().splitlines() or ["without a message"])[-1]
         print(reason(options.log) or f"{type(error).__name__}: {last}", file=sys.stderr)
