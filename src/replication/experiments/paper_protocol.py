@@ -120,7 +120,8 @@ def attacked(model: nn.Module, x: Tensor, y: Tensor, name: str, level: int | Non
     unit = float(model.scale.mean()) if handed is not x else 1.0
     right = predict(mine, handed, BATCH) == y
     kept, length = right.clone(), torch.zeros(len(y))
-    for number, index in enumerate(right.nonzero().squeeze(1).split(BATCH)):
+    batches = right.nonzero().squeeze(1).split(BATCH) if right.any() else ()  # DeepFool fails on none
+    for number, index in enumerate(batches):
         given, labels = handed[index], y[index]
         with seeded(x.device, batch_seed(protocol.seed, number)), torch.enable_grad(), default_dtype(torch.float32):
             found = make_attack(name, mine, None if level is None else level / 255, protocol, condition)(given, labels).detach()
