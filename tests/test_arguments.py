@@ -5,10 +5,10 @@ import torch
 from nets import TwoLayer, seeded, vectors
 from torch import nn
 
-from deepdefense.arguments import check_labels
+from deepdefense.arguments import check_labels, positive
 from deepdefense.batch_norm import mean_alignment
 from deepdefense.gfa import gfa_loss, gfa_terms, layer_gradients, measure_alignment
-from deepdefense.losses import LOSSES, targeted_margin
+from deepdefense.losses import LOSSES, get_loss, targeted_margin
 
 NET, (X, Y) = seeded(TwoLayer), vectors(3)  # as many samples as classes: what broadcasts has the right shape
 Z = NET(X).detach()
@@ -143,3 +143,21 @@ def test_a_loss_of_nan_has_no_alignment():
         assert gfa_loss(net, X, Y, lam=0, loss=loss).isnan()
     wild = torch.where(torch.arange(3)[:, None] == 1, torch.inf, X)
     assert measure_alignment(NET, wild, Y)["encoder.dense"].isnan().tolist() == [False, True, False]
+
+
+@pytest.mark.parametrize("name", [["mse"], None, 3, {"mse": 1}, "hinge"])
+def test_a_loss_that_is_none(name):
+    with pytest.raises(ValueError, match="loss must be one of mse, ce, margin, dlr; got"):
+        get_loss(name)
+
+
+@pytest.mark.parametrize("given", ["0.1", None, [0.1], torch.tensor([0.1, 0.2]), 0, -1.0, float("nan")])
+def test_what_is_not_above_zero(given):
+    with pytest.raises(ValueError, match="alpha must be above 0, got"):
+        positive(alpha=given)
+
+
+@pytest.mark.parametrize("loss", LOSSES)
+def test_sparse_logits_are_refused_in_a_sentence(loss):
+    with pytest.raises(ValueError, match=r"must return dense logits, got torch.sparse_coo; end its forward with .to_dense\(\)"):
+        LOSSES[loss](Z.to_sparse(), Y)

@@ -98,8 +98,9 @@ def test_tables_and_figure_hold_every_model():
     fig = checked_module.deepfool_ratios(models)
     assert [len(ax.lines) for ax in fig.axes] == [n + 1, n + 1]
     matplotlib.pyplot.close(fig)
-    for one in models:
-        assert f"{one.report['n']} test images" in checked_module.scale(one)
+    assert list(checked_module.scale_table(models)["n"]) == [one.report["n"] for one in models]
+    masked = [one for one in models if one.masking]
+    assert len(checked_module.reasons_table(models)) == 9 * len(masked) and len(checked_module.agreement_words(models)) == n
 
 
 def test_no_records_is_said(tmp_path):
@@ -116,3 +117,16 @@ def test_the_timings_are_of_cifar_and_ours_is_no_slower_than_foolbox():
         assert ours["ms"] < theirs["ms"] and ours["forward"] + ours["backward"] < theirs["forward"] + theirs["backward"]
     assert rows["DeepFool L2", "torchattacks"]["success"] < rows["DeepFool L2", "ours"]["success"] == 1
     assert len(checked_module.timings_table(record)) == len(record["attacks"])
+
+
+def test_what_repeats_on_other_instructions_say():
+    """From a record made here: equal weights where nothing changed, and the differences that its rows hold."""
+    found = [("as it is", "aa", 0.5), ("as it is, again", "aa", 0.5), ("instructions of AVX2", "bb", 0.504), ("two threads", "cc", 0.498)]
+    rows = [{"objective": "standard", "way": way, "weights": weights, "test_accuracy": value} for way, weights, value in found]
+    record = {"seed": 1, "rows": rows, "committed": {"standard": {"test_accuracy": 0.49, "environment": {"commit": "0123456789"}}}}
+    words, table = checked_module.processors_words(record), checked_module.processors_table(record)
+    assert "bit for bit the same weights" in words and "differs by 0.2 to 0.4 points" in words
+    assert list(table["weights"]) == ["the same", "the same", "others", "others", "not kept"]
+    assert table.index[-1] == ("plain", "record of commit 0123456")
+    rows[1]["weights"] = "dd"
+    assert "gives other weights." in checked_module.processors_words(record)

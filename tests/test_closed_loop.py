@@ -77,7 +77,8 @@ def test_the_name_says_the_target_and_the_profiles_schedule_is_left_out():
 @pytest.mark.parametrize(
     ("settings", "words"),
     [
-        (dict(target=0.2, lam=0.5), "lam must be left out, or 0, where target is given"),
+        (dict(target=0.2, lam=0.01), "lam must be left out, or from 0.02 to 20, where target is given"),
+        (dict(target=0.2, lam=21), "lam must be left out, or from 0.02 to 20, where target is given"),
         (dict(target=0.2, warmup=0.5), "warmup must be left out, or 0, where target is given"),
         (dict(target=0.2, weights=[1, -1, 1, 1, 1]), "weights must be at least 0"),
         (dict(target=0.2, weights=[0, 0]), "weights must be at least 0, and one of them above 0"),
@@ -111,3 +112,15 @@ def test_a_recorded_step_follows_the_loop():
     (plain, expected), (lams, weights) = outcomes
     assert lams == pytest.approx(plain, rel=1e-5) and len(set(lams)) == 8
     assert (weights - expected).norm() <= 1e-5 * expected.norm()
+
+
+def test_where_the_loop_starts_is_a_setting():
+    """From a λ that is small enough the task is learnt first; the usual start stays what it was."""
+    lam = {}
+    for start in (0.0, 0.02, 0.3, 1.0):
+        record = fit("gfa-deep", 0.4, lam=start, epochs=1)
+        lam[start] = record["history"][0]["lam"]
+        assert record["config"]["lam"] == start
+    assert lam[0.0] == lam[0.3] and lam[0.02] < lam[0.3] < lam[1.0]
+    run = make("smoke", "gfa-deep", target=0.4, lam=0.02)
+    assert "-target0.4-lam0.02-" in run.name() and run.name() != make("smoke", "gfa-deep", target=0.4).name()

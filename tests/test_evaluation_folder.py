@@ -185,3 +185,16 @@ def test_fingerprints_of_every_type(dtype):
 def test_the_fingerprints_of_earlier_records_stay():
     assert fingerprint(torch.arange(6.0), torch.tensor(3), torch.eye(2).bool()) == "40d8ad2c5d2d8bc9"
     assert model_fingerprint(Small().bfloat16()) != model_fingerprint(Small()) == "478ce2f1f26c4ec8"
+
+
+@pytest.mark.parametrize("place", [0.3, 0.6, 0.97])
+def test_a_flipped_byte_in_a_kept_result_is_noticed(place, tmp_path):
+    model, x, y = small_images(12)
+    options = dict(suites={"own": {"FGSM": attacks.fgsm}}, folder=tmp_path)
+    evaluate(model, x, y, **options)
+    piece = next((tmp_path / "pieces" / "own").rglob("*.safetensors"))
+    content = bytearray(piece.read_bytes())
+    content[int(place * len(content))] ^= 1
+    piece.write_bytes(content)
+    with pytest.raises(files.ResultsError, match=f"{piece.name} is damaged .*delete it, and it is computed again"):
+        evaluate(model, x, y, **options)

@@ -179,7 +179,7 @@ def test_deep_begins_with_the_image_and_names_what_it_passes_over():
 
 @pytest.mark.filterwarnings("error")
 def test_where_nothing_is_passed_over_nothing_is_said():
-    for name in models.ARCHITECTURES:
+    for name in set(models.ARCHITECTURES) - {"vit"}:  # whose learnt positions belong to no layer, and that is said
         net = models.build(name, (3, 8, 8), 3, width=0.1, seed=0).eval()
         gfa_terms(net, *images(3, (3, 8, 8)), lam=1.0, layers="deep")
 

@@ -11,8 +11,8 @@ import torch
 from defences import small_images, steepest
 from nets import digits, global_random_state
 
-from deepdefense import attacks, data, evaluate, training
-from replication import example_defences, notebook, profiles, records
+from deepdefense import attacks, data, evaluate, loading, training
+from replication import example_defences, profiles, records
 from replication.chapters import your_own
 from replication.chapters.attacks import runs_bars
 from replication.experiments import attack
@@ -49,12 +49,12 @@ def file(tmp_path):
 
 
 def test_a_defence_from_a_file_and_from_a_module(file, monkeypatch):
-    model, x, y, name = notebook.load_defence(f"{file}:whole")
-    assert x.shape == (3, 1, 5, 5) and len(y) == 3 and name == "own images" and model(x).shape == (3, 4)
+    found = loading.load(f"{file}:whole")
+    assert found.x.shape == (3, 1, 5, 5) and len(found.y) == 3 and found.dataset == "own images" and found.model(found.x).shape == (3, 4)
     monkeypatch.syspath_prepend(str(file.parent))
-    model, x, y, name = notebook.load_defence("my_defence:named")
+    found = loading.load("my_defence:named")
     test = data.load("digits").test
-    assert name == "digits" and torch.equal(x, test.images()) and torch.equal(y, test.y)
+    assert found.dataset == "digits" and torch.equal(found.x, test.images()) and torch.equal(found.y, test.y)
     sys.modules.pop("my_defence")
 
 
@@ -73,8 +73,8 @@ class Settings:
 
 
 def width(module):
-    model, x, _, _ = notebook.load_defence(module)
-    return model(x).shape[1]
+    found = loading.load(module)
+    return found.model(found.x).shape[1]
 
 
 def test_a_defence_file_may_hold_a_dataclass_and_import_what_lies_beside_it_from_anywhere(tmp_path, monkeypatch):
@@ -109,9 +109,9 @@ def test_a_defence_file_that_fails_leaves_nothing_behind(tmp_path):
     path, modules = list(sys.path), set(sys.modules)
     for file, said in (("broken", "No module named 'no_such_module_anywhere'"), ("unfinished", "invalid syntax|Invalid|expected")):
         with pytest.raises(ValueError, match=f"cannot be imported: .*({said})"):
-            notebook.load_defence(f"{tmp_path}/{file}.py:make")
+            loading.load(f"{tmp_path}/{file}.py:make")
     with pytest.raises(ZeroDivisionError):  # of the reader's own code: with its traceback
-        notebook.load_defence(f"{tmp_path}/raises.py:make")
+        loading.load(f"{tmp_path}/raises.py:make")
     assert sys.path == path and set(sys.modules) == modules
 
 
@@ -133,12 +133,13 @@ def test_a_defence_file_that_fails_leaves_nothing_behind(tmp_path):
 )
 def test_what_is_no_defence(file, module, said):
     with pytest.raises(ValueError, match=said):
-        notebook.load_defence(module.replace("FILE", str(file)) if isinstance(module, str) else module)
+        loading.load(module.replace("FILE", str(file)) if isinstance(module, str) else module)
 
 
 def test_the_example_is_the_same_each_time_and_learns():
     before = global_random_state()
-    model, x, y, _ = notebook.load_defence("replication.example_defences:plain_digits")
+    found = loading.load("replication.example_defences:plain_digits")
+    model, x, y = found.model, found.x, found.y
     again, _ = example_defences.plain_digits()
     assert global_random_state() == before and x.shape == (360, 1, 8, 8) and not model.training
     assert all(torch.equal(a, b) for a, b in zip(model.state_dict().values(), again.state_dict().values(), strict=True))

@@ -14,7 +14,7 @@ from progress import ProgressLine, job_name
 from deepdefense.attacks import suites
 from deepdefense.storage import code_files, paths
 from deepdefense.training import resume
-from replication import networks, profiles, records, search
+from replication import networks, planned, profiles, records, scope, search
 
 ROOT = paths.root()
 
@@ -30,7 +30,7 @@ def test_fields_are_parameters_of_the_notebooks(tmp_path):
     row = next(iter(rows.values()))
     assert row.config == profiles.make("smoke", "gfa-deep", lam=0.1, seed=3, weights=[1, 2, 1, 1, 1])
     assert row.parameters == {"objective": "gfa-deep", "lam": 0.1, "weights": [1, 2, 1, 1, 1], "profile": "smoke", "seed": 3}
-    wanted = {"suites": "gradient,paper", "norm": "linf", "eps": 0.1, "which": "last", "seed": 3, "n_images": 7}
+    wanted = {"suites": "gradient,paper", "norm": "linf", "eps": 0.1, "which": "last", "mode": "full", "seed": 3, "n_images": 7}
     assert [attack.parameters() for attack in row.attacks] == [wanted] and row.measure is None
     assert list(row.reports(360)) == [f"{row.name}/report-last-linf-eps0.10000-n7-seed3"]
 
@@ -84,12 +84,24 @@ def test_committed_grids(profile):
     names = {profiles.make(profile, objective, seed=seed).name() for objective in profiles.SHOWN}
     assert names <= set(document["runs"]) and {name.split("/")[0] for name in document["reports"]} >= names
     shown = {name: page.shown for name, page in made.pages.items() if page.shown}
-    assert {"01_theory", "03_train", "04_attacks", "09_measure", "11_minimum_norm"} == set(shown)
+    assert {"01_theory", "01b_alignment", "03_train", "04_attacks", "09_measure", "11_minimum_norm", "17_reviewers"} == set(shown)
     for page, wanted in shown.items():
         assert len(document["pages"][page]["runs"]) >= len(wanted)
     for job in [*document["runs"].values(), *document["pages"].values()]:
         for path in job["code"]:
             assert (ROOT / path.removeprefix("code/")).is_file()
+
+
+@pytest.mark.parametrize("name", [name for name in networks.READS if (ROOT / "data" / "results" / name).is_dir()])
+def test_a_folder_of_headline_results_says_what_it_is_to_hold(name):
+    made = plan.make(name, ROOT)
+    assert json.loads((made.results / planned.GRID_JSON).read_text()) == made.manifest(), f"`make reproduce PROFILE={name}` writes it anew"
+
+
+@pytest.mark.parametrize(("name", "profile"), [("gpu", "paper"), ("probes", "quick")])
+def test_grids_of_other_architectures(name, profile):
+    rows = grid.load(ROOT / "workflow" / "grids" / f"{name}.csv", profile).values()
+    assert {(row.config.data, row.config.model) for row in rows} <= set(scope.PROBES) and all(row.attacks for row in rows)
 
 
 def test_results_that_pages_read_are_there():
@@ -112,7 +124,7 @@ def test_what_a_module_depends_on():
     found = names(code_files.files_of("deepdefense.gfa"))
     assert {"gfa.py", "taps.py", "geometry.py", "losses.py"} <= found and not [name for name in found if "/" in name]
     found = names(code_files.files_of("deepdefense.attacks.hard_label"))
-    assert found == {"attacks/hard_label.py", "attacks/contract.py", "inference.py", "arguments.py"}
+    assert found == {"attacks/hard_label.py", "attacks/contract.py", "inference.py", "own_generators.py", "arguments.py"}
     whole = names(code_files.files_of("deepdefense.training.loop"))
     assert {"training/loop.py", "gfa.py"} <= whole and "evaluation/protocol.py" not in whole
     assert names(code_files.files_of("deepdefense.training.loop", without=["deepdefense.training.config"])) < whole
@@ -242,3 +254,10 @@ def test_jobs_that_only_gather_are_not_counted():
         "page p": ("page", {"page": "p"}, ""), "all": ("all", {}, ""), "publish_record a": ("publish_record", {"name": "a"}, ""),
     }  # fmt: skip
     assert reproduce.expected(document, jobs) == {"train a": 5, "attack a r": 7, "page p": 3}
+
+
+@pytest.mark.parametrize("name, value", [("attack_start", "zero"), ("attack_steps", 3)])
+def test_an_option_of_an_objective_may_begin_as_the_columns_of_attacks_do(tmp_path, name, value):
+    objective = {"attack_start": "gradalign", "attack_steps": "trades"}[name]
+    (row,) = load(tmp_path, f"objective,{name},attack_suites\n{objective},{value},gradient\n").values()
+    assert row.config.options[name] == value and row.attacks[0].suites == ("gradient",)

@@ -167,15 +167,14 @@ def test_the_committed_reports_say_where_they_could_see_nothing():
 
 
 def test_tables_over_networks_say_no_power():
-    network = networks.Network.__new__(networks.Network)
-    found = plain_report(40, 0.4)
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(masking_chapter, "title", lambda network: "net")
-        table, power = masking_chapter.verdicts_table([(network, found)]), masking_chapter.power_table([(network, found)])
-        said = masking_chapter.reasons([(network, found)])
-    assert table.loc["3. Black-box attacks never win", "net"] == "○ no power"
-    assert power.loc["3. Black-box attacks never win", "net"] == "0 (3)"
-    assert "3. no power: It could not have failed" in said and "1. pass: " in said
+    network = networks.Network({"config": {"data": "cifar10", "model": "cnn", "objective": "gfa-first", "seed": 1}}, paths.results_root())
+    found = [(network, plain_report(40, 0.4))]
+    row = ("CNN, CIFAR-10", "GFA-FIRST")
+    assert masking_chapter.verdicts_table(found).loc[row, "3"] == "○ no power"
+    assert masking_chapter.power_table(found).loc[row, "3"] == "0 (3)" and "3: black-box attacks never win" in masking_chapter.legend(found)
+    said = masking_chapter.reasons_table(found)
+    assert said.loc[(*row, "3. Black-box attacks never win"), "reason"].startswith("It could not have failed")
+    assert said.loc[(*row, "1. More attack, more success"), "verdict"].startswith("✓ pass in part")
     one = next(one for one in checked.load() if one.masking and one.masking.powerless)
     assert "○ no power" in set(checked.verdicts_table([one])[one.title])
 

@@ -123,3 +123,18 @@ def test_a_narrower_resnet18_has_the_same_layers():
     assert list(shapes[0]) == list(shapes[1])
     assert shapes[1]["body.conv1.weight"] == (8, 3, 3, 3) and shapes[1]["body.fc.weight"] == (7, 64)
     assert shapes[1]["body.layer4.0.downsample.0.weight"] == (64, 32, 1, 1)
+
+
+def test_group_normalisation_starts_as_batch_normalisation_and_keeps_images_apart():
+    net, other = (models.build(name, (3, 16, 16), 7, width=0.125, seed=3) for name in ("resnet18-gn", "resnet18"))
+    shared = {k: v for k, v in other.state_dict().items() if "running" not in k and "num_batches" not in k}
+    assert net.state_dict().keys() == shared.keys() and all(torch.equal(v, net.state_dict()[k]) for k, v in shared.items())
+    x = torch.rand(3, 3, 16, 16)
+    torch.testing.assert_close(net.train()(x)[:1], net(x[:1]), rtol=1e-4, atol=1e-5)
+
+
+def test_the_vit_sees_every_layer():
+    net = models.build("vit", (3, 8, 8), 4, width=0.1, activation="gelu", seed=0)
+    assert len(net.tap_names) == 2 + 4 * 6 and net(torch.rand(2, 3, 8, 8)).shape == (2, 4)
+    again = models.restore("vit", (3, 8, 8), 4, net.state_dict(), width=0.1, activation="gelu")
+    assert torch.equal(again(torch.ones(1, 3, 8, 8)), net.eval()(torch.ones(1, 3, 8, 8)))

@@ -12,7 +12,7 @@ import pytest
 
 from deepdefense.storage import paths
 from deepdefense.storage.files import read_json
-from replication.claims import scoreboard
+from replication.claims import front, scoreboard
 
 BOOK = paths.root() / "book"
 NOTEBOOKS = sorted(BOOK.glob("*.ipynb"))
@@ -102,7 +102,7 @@ def test_lam_reaches_the_run_and_a_second_call_reads_it_back(tmp_path):
 
 def test_your_own_defence_leaves_its_whole_report_in_the_folder_and_goes_on_from_there(tmp_path):
     arguments = ["-p", "folder", str(tmp_path / "kept"), "-p", "suites", "gradient", "-p", "n_images", "12"]
-    arguments += ["-p", "substitute_steps", "5"]
+    arguments += ["-p", "substitute_steps", "5", "-p", "examples", "False"]
     first = papermill("05_your_own.ipynb", tmp_path, *arguments)
     assert first.returncode == 0, first.stderr[-2000:]
     files = {name: (tmp_path / "kept" / name) for name in ("report.json", "report.parquet", "masking.json")}
@@ -117,4 +117,8 @@ def test_your_own_defence_leaves_its_whole_report_in_the_folder_and_goes_on_from
 
 
 def test_scoreboard_follows_from_the_records():
-    assert (BOOK / "_scoreboard.md").read_text() == scoreboard.text()
+    """The table, the front page's parts, the figure and the head of the README."""
+    made = {"_scoreboard.md": scoreboard.text(), "_front.md": front.text(), "_static/claims.svg": front.figure_file()}
+    assert {name: (BOOK / name).read_text(encoding="utf-8") for name in made} == made, "run tools/write_scoreboard.py"
+    readme = (paths.root() / "README.md").read_text(encoding="utf-8")
+    assert front.with_readme_part(readme, front.readme_part()) == readme, "run tools/write_scoreboard.py"

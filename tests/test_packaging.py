@@ -214,7 +214,7 @@ def test_users_programs_are_checked_by_the_librarys_types(tmp_path):
 def test_the_package_carries_its_types():
     assert (ROOT / "src" / "deepdefense" / "py.typed").read_bytes() == b""
     packaged = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["tool"]["setuptools"]["package-data"]
-    assert packaged == {"deepdefense": ["py.typed"]}
+    assert packaged == {"deepdefense": ["py.typed", "html_report/page.html", "html_report/page.css"], "replication": ["site/records.css"]}
 
 
 def test_licences():
@@ -230,10 +230,11 @@ def test_licences():
 
 def test_citation():
     citation = yaml.safe_load((ROOT / "CITATION.cff").read_text(encoding="utf-8"))
-    project = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["project"]
+    document = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))
+    project, version = document["project"], document["tool"]["setuptools_scm"]["fallback_version"]
     assert {"cff-version", "message", "title", "authors"} <= set(citation)
     assert citation["cff-version"] == "1.2.0"
-    assert str(citation["version"]) == project["version"]
+    assert str(citation["version"]) == version
     assert [author["name"] for author in citation["authors"]] == [author["name"] for author in project["authors"]]
     paper = citation["references"][0]
     bibliography = (ROOT / "book" / "references.bib").read_text(encoding="utf-8")

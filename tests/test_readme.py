@@ -14,6 +14,8 @@ PATHS = (
     "deepdefense.evaluate",
     "deepdefense.Report",
     "deepdefense.gfa.gfa_loss",
+    "deepdefense.html_report.page",
+    "deepdefense.loading.load",
     "deepdefense.attacks",
     "deepdefense.attacks.paper.UNUSABLE",
     "deepdefense.attacks.paper.SUITE_PAPER",

@@ -11,6 +11,7 @@ import build_site
 import checkout
 import nbformat
 import plan
+import publish
 import pytest
 import reproduce
 import run_notebook
@@ -138,6 +139,28 @@ def test_a_full_disk_and_a_place_that_cannot_be_written_are_one_sentence_each(ro
     assert run(root, "--dry-run") == 1
     (line,) = capfd.readouterr().err.strip().splitlines()
     assert f"could not write {root}/_build" in line
+
+
+def test_headline_results_are_made_from_a_committed_tree_alone(root, capfd, monkeypatch, tmp_path):
+    """Refused before any job, and once more where a finished record is copied among the results."""
+    (root / "workflow" / "grids").mkdir(parents=True)
+    shutil.copy(checkout.ROOT / "book" / "03_train.ipynb", root / "book")
+    grid = "data,model,objective,train_size,epochs\ndigits,cnn,standard,50,1\n"
+    (root / "workflow" / "grids" / "paper.csv").write_text(grid)
+    monkeypatch.setattr(reproduce.provenance, "commit", lambda _folder: "abc-dirty")
+    monkeypatch.setenv("DEEPDEFENSE_RUNS", str(tmp_path / "runs"))
+    assert run(root, "--profile", "paper", "--dry-run", "trained") == 0
+    assert not (root / "data").exists(), "a plan writes nothing among the results"
+    assert run(root, "--profile", "paper", "trained") == 1
+    assert "made from a committed tree alone, and tracked files differ from commit abc (" in capfd.readouterr().err
+    assert not list((tmp_path / "runs").rglob("run.json"))
+    kept = json.loads((root / "data" / "results" / "paper" / "grid.json").read_text())["runs"]
+    assert [run["pair"] for run in kept.values()] == [["digits", "cnn"]], "what the folder is to hold stands in it from the start"
+    record = tmp_path / "run.json"
+    record.write_text(json.dumps({"environment": {"commit": "abc-dirty"}}))
+    assert publish.main(["--clean-tree", str(record), "--to", str(tmp_path / "kept.json")]) == 1
+    assert "not committed (abc-dirty)" in capfd.readouterr().err and not (tmp_path / "kept.json").exists()
+    assert publish.main([str(record), "--to", str(tmp_path / "kept.json")]) == 0 and (tmp_path / "kept.json").read_bytes()
 
 
 def test_jobs_that_fail_on_a_full_disk_are_told_why(root, capfd, monkeypatch):

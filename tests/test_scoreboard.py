@@ -6,16 +6,17 @@ from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
+import publish
 import pytest
 
 from deepdefense import objectives
 from deepdefense.attacks import paper
 from deepdefense.attacks.suites import GRADIENT
 from deepdefense.evaluation.report import Outcome, Report
-from deepdefense.storage import files
+from deepdefense.storage import files, paths
 from deepdefense.training import TrainConfig
 from replication import networks as headline_networks
-from replication import records, scope
+from replication import planned, profiles, records, scope
 from replication.chapters import gradient_attacks, headline, masking, minimum_norm
 from replication.claims import measured, quantities, scoreboard, verdicts
 from replication.claims.quantities import ALIGNMENTS
@@ -37,9 +38,9 @@ def first(k):
     return np.arange(N) < k
 
 
-def write(folder, defence, seed, *, wrong=0, survive=0, distance=1.0, status="finished", alignment=0.0, rise=1.0):
+def write(folder, defence, seed, *, lam=1.0, wrong=0, survive=0, distance=1.0, status="finished", alignment=0.0, rise=1.0):
     """A network that is wrong on the first `wrong` images; the last `survive` images survive everything."""
-    run = TrainConfig(data=CNN[0], model=CNN[1], objective=defence, lam=1.0 if defence.startswith(("gfa", "gnr")) else 0.0, seed=seed)
+    run = TrainConfig(data=CNN[0], model=CNN[1], objective=defence, lam=lam if defence.startswith(("gfa", "gnr")) else 0.0, seed=seed)
     prediction, broken = np.where(first(wrong), 1, 0), ~first(N)[::-1] if survive == N else first(N - survive)
     label = np.zeros(N, int)
     record = {
@@ -126,7 +127,7 @@ def test_best_is_read_only_where_the_claim_could_have_been_seen(folder):
     assert none.best is None and none.verdict == "inconclusive" and none.fixed is not None
     assert none.best_words() == "no power: +50.0 could not be seen at any ε, at most +44.4 points at 8/255 (n 36)"
     table = gradient_attacks.gaps_table(headline_networks.read_all(folder), {"APGD-100": 15.2, "FGSM": 50.0})
-    assert list(table["claim in reach"]) == ["at 8, 12, 16 /255", "at no eps"]
+    assert list(table.xs("paper, best eps", level="protocol")["claim in reach"]) == ["at 8, 12, 16 /255", "at no eps"]
 
 
 def test_the_eps_are_those_of_the_records(folder):
@@ -140,7 +141,7 @@ def test_the_eps_are_those_of_the_records(folder):
     networks = headline_networks.read_all(folder)
     seeds = headline_networks.by_seed(networks, CNN)
     assert quantities.levels(seeds, "FGSM") == [1, 2, 4, 8, 12, 16, 51] and quantities.levels(seeds, "APGD-100")[-2:] == [12, 51]
-    assert gradient_attacks.gaps_table(networks, {"FGSM": 20.0}).iloc[0]["claim in reach"] == "at 8, 12, 16, 51 /255"
+    assert gradient_attacks.gaps_table(networks, {"FGSM": 20.0}).iloc[1]["claim in reach"] == "at 8, 12, 16, 51 /255"
     assert gradient_attacks.eps_curves(networks, CNN).axes[0].lines[0].get_xdata()[-1] == 51
     assert quantities.levels({}, "FGSM") == []
 
@@ -156,8 +157,8 @@ def test_fewer_than_thirty_images_are_counted_and_decide_nothing(folder):
     assert found.best_words() == "no power: 16 common images" and found.verdict == "inconclusive"
     assert set(gradient_attacks.paper_table(networks, CNN)["n"]) == {"16"}
     assert gradient_attacks.paper_table(networks, CNN).loc["PGD-7 training", "FGSM"] == "16 of 16, 16 of 16, 16 of 16"
-    texts = [[text.get_text() for text in ax.texts] for ax in gradient_attacks.eps_curves(networks, CNN).axes]
-    assert texts == [["fewer than 30 images"], ["fewer than 30 images"], []]
+    assert [ax.get_title() for ax in gradient_attacks.eps_curves(networks, CNN).axes] == ["PGD-20 margin\nall images"]
+    assert "Not drawn: attacks with fewer than 30 images" in gradient_attacks.curves_words(networks, CNN)[0]
 
 
 def test_networks_attacked_on_other_images_are_not_compared(folder):
@@ -294,8 +295,39 @@ def test_full_results_take_the_place_of_reduced_ones(folder):
     assert "| **inconclusive (CPU)** | in words |" in scoreboard.text(root)
     files.write_json(root / "benchmarks" / "training.json", timing | {"environment": {"device": "NVIDIA H100"}})
     assert "| **inconclusive (NVIDIA H100)** | in words |" in scoreboard.text(root)
-    folder.rename(root / "paper")
-    assert records.headline_folder(root) == root / "paper" and "(reduced scale)" not in scoreboard.text(root)
+    full = root / "paper"
+    shutil.copytree(folder, full)
+    for path in full.glob("*.json"):
+        record = files.read_json(path)
+        files.write_json(path, record | {"config": record["config"] | {"epochs": 30}})
+    kept = ("report-last-linf", "report-last-l2", "measures-last")
+    names = {path.stem: int(path.stem.split("-seed")[1][0]) for path in full.glob("*.json")}
+    runs = [planned.PlannedRun(name, CNN, seed, kept) for name, seed in names.items()]
+    assert "(reduced scale)" in scoreboard.text(root), "nothing says what the folder is to hold"
+    files.write_json(full / planned.GRID_JSON, planned.as_json(runs))
+    assert "(reduced scale)" not in scoreboard.text(root) and {n.where for n in headline_networks.headline(root)} == {full}
+    more = [planned.PlannedRun(f"{run.name}-more", CNN, 4, kept) for run in runs]
+    files.write_json(full / planned.GRID_JSON, planned.as_json([*runs, *more]))
+    assert {n.where for n in headline_networks.headline(root)} == {full}, "three whole seeds stay while further ones are under way"
+    assert headline_networks.full_size_progress(root) == "CNN, CIFAR-10: 15 of 30 runs"
+    next(full.glob("*seed2*/sweep.parquet")).unlink()
+    assert {n.where for n in headline_networks.headline(root)} == {folder} and "(reduced scale)" in scoreboard.text(root)
+    assert headline_networks.full_size_progress(root) == "CNN, CIFAR-10: 14 of 30 runs"
+
+
+def test_scale_is_read_from_the_record():
+    record = {"config": TrainConfig(data="cifar10", epochs=30).to_dict()}
+    assert not records.reduced(record) and records.FULL_SIZE["epochs"] == profiles.make("paper").epochs
+    for smaller in ({"width": 0.5}, {"epochs": 29}, {"train_size": 44_999}):
+        assert records.reduced({"config": record["config"] | smaller}), smaller
+    assert not records.reduced({"config": record["config"] | {"train_size": 45_000}})
+
+
+def test_no_committed_headline_record_is_of_changes_that_no_commit_has():
+    for path in (paths.results_root() / "paper").rglob("*.json"):
+        assert not publish.unclean(files.read_json(path)), path
+    dirty = {"training": {"environment": {"commit": "abc-dirty"}}, "environment": {"commit": "abc"}}
+    assert publish.unclean(dirty) == ["abc-dirty"] and publish.unclean({"pieces": [dirty]}) and not publish.unclean({"commit": "abc"})
 
 
 def test_tables_and_figures_of_the_chapters(folder):
@@ -309,7 +341,7 @@ def test_tables_and_figures_of_the_chapters(folder):
     assert table.loc["GFA-FIRST", "worst case"] == "70.0 ± 0.0" and table.loc["plain", "APGD-100"] == "0.0 ± 0.0"
     assert "40 test images" in gradient_attacks.numbers_of_images(networks, CNN)
     assert gradient_attacks.gaps_table(networks, {"APGD-100": 15.2}).iloc[0]["by the rule"] == "reproduced"
-    assert minimum_norm.ratio_table(networks).shape[0] == 4
+    assert minimum_norm.ratio_table(networks).shape[0] == 8
     assert len(gradient_attacks.eps_curves(networks, CNN).axes) == 3 and minimum_norm.distance_curves(networks).axes
 
 
@@ -366,3 +398,24 @@ def test_other_losses_are_compared_with_the_one_trained_on(folder):
 
 def test_the_headline_defences_are_objectives():
     assert set(scope.DEFENCES) <= set(objectives.OBJECTIVES)
+
+
+def test_an_aligned_setting_beside_the_chosen_one_is_judged_too_and_the_kinder_word_stands(folder):
+    """A second setting of GFA-FIRST, more aligned, keeps as many images as adversarial training and lies no farther than plain."""
+    before = {f.claim.id: f for f in scoreboard.judge(headline_networks.read_all(folder), None)}
+    for seed in (1, 2, 3):
+        write(folder, "gfa-first", seed, lam=9.0, survive=20, distance=1.0, rise=0.9, alignment=0.3)
+    networks = headline_networks.read_all(folder)
+    chosen, aligned = (headline_networks.by_seed(networks, CNN, aligned=side)[1]["gfa-first"] for side in (False, True))
+    assert chosen.record["config"]["lam"] == 1 and aligned.record["config"]["lam"] == 9
+    assert headline_networks.by_seed(networks, CNN, aligned=True)[1]["gfa-deep"] is headline_networks.by_seed(networks, CNN)[1]["gfa-deep"]
+    assert {f.claim.id: f for f in scoreboard.judge(networks, None)} == before, "the chosen setting is the kinder one"
+    for seed in (1, 2, 3):
+        for name in folder.glob(f"*gfa-first*lam9*seed{seed}*"):
+            shutil.rmtree(name) if name.is_dir() else name.unlink()
+        write(folder, "gfa-first", seed, lam=9.0, survive=N, distance=100.0 + seed, rise=0.01 * seed, alignment=0.3)
+        write(folder, "gfa-first", seed, wrong=4, survive=20, distance=1.0, rise=2.0)
+    found = {f.claim.id: f for f in scoreboard.judge(headline_networks.read_all(folder), None)}
+    for claim in ("C1", "C3", "C5"):
+        assert found[claim].paper_protocol.startswith("GFA's aligned setting: "), claim
+    assert found["C3"].verdict == "reproduced" and found["C8"] == before["C8"]

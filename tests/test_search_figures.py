@@ -218,9 +218,9 @@ def test_every_table_and_figure_is_drawn_without_a_warning(records):
                 figure.canvas.draw()
         for figure in (search_figures.accuracy_map(runs), search_figures.trade_off(runs)):
             figure.canvas.draw()
-        for name in ("counts_table", "ranges_table", "ridge_table", "chosen_table", "aligned_table"):
+        for name in ("counts_table", "made_table", "ranges_table", "ridge_table", "chosen_table", "aligned_table"):
             assert getattr(search_tables, name)(runs) is not None
-        for name in ("provenance", "aligned_words", "chosen_words", "excluded_words"):
+        for name in ("aligned_words", "chosen_words", "excluded_words"):
             assert "nan" not in getattr(search_tables, name)(runs)
     plt.close("all")
 

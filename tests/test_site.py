@@ -13,9 +13,9 @@ import browse_site
 import build_site
 import plan
 import pytest
+from public_names import other_names, public_names
 
 ROOT = Path(__file__).resolve().parents[1]
-WIDTHS = (1280, 390)
 
 # Python reads this file when it starts: any attempt to look up or reach another machine is noted and refused.
 NO_NETWORK = """
@@ -86,7 +86,7 @@ def build(folder: Path) -> tuple[subprocess.CompletedProcess, str]:
     (guard / "sitecustomize.py").write_text(NO_NETWORK)
     notes.write_text("")
     command = [sys.executable, "-c", "from jupyter_book.cli.main import main; main()", *build_site.BUILD]
-    settings = os.environ | {"PYTHONPATH": str(guard), "NETWORK_NOTES": str(notes)}
+    settings = os.environ | {"PYTHONPATH": f"{guard}{os.pathsep}{ROOT / 'src'}", "NETWORK_NOTES": str(notes)}
     done = subprocess.run(command, cwd=folder, env=settings, text=True, stdin=subprocess.DEVNULL, capture_output=True, encoding="utf-8")
     return done, notes.read_text()
 
@@ -149,19 +149,40 @@ def test_links_inside_the_site_lead_somewhere(site, parsed):
 
 
 def test_maths_is_served_with_the_site(site, parsed):
-    with_maths = [name for name, page in parsed.items() if any("tex-chtml.js" in item for item in page.fetches)]
+    with_maths = [name for name, page in parsed.items() if any("mathjax/startup.js" in item for item in page.fetches)]
     assert "01_theory.html" in with_maths
-    assert (site / "_static" / "mathjax" / "tex-chtml.js").is_file()
+    assert (site / "_static" / "mathjax" / "startup.js").is_file()
 
 
-@pytest.mark.parametrize("width", WIDTHS)
-def test_pages_in_a_browser(site, parsed, browser, width):
-    """No console error, no request to another machine, all formulas set, nothing wider than the window."""
+def test_every_public_name_is_on_the_page_of_the_api(parsed):
+    there = parsed["api.html"].anchors
+    assert not [name for name in public_names() if not {name, *other_names(name)} & there]
+
+
+@pytest.mark.slow
+def test_pages_in_a_browser(site, parsed, browser):
+    """Every page of the book and a few of the records, wide and narrow, light and dark, with scripts and without: see browse_site."""
     with browse_site.serve(site) as origin:
-        seen = [browser.visit(origin, name, width) for name in parsed]
-    assert [problem for visit in seen for problem in visit.problems()] == []
-    theory = next(visit for visit in seen if visit.page == "01_theory.html")
+        assert browse_site.inspect_all(browser, origin, browse_site.sample(parsed)) == []
+        theory = browser.visit(origin, "01_theory.html", 1280)
     assert theory.typeset >= theory.maths > 0
+
+
+def test_a_stranger_reaches_the_record_behind_a_number_in_two_clicks(site, browser):
+    """From C1's card on the front page to the list of its runs, from there to a run, which hands out its record."""
+    with browse_site.serve(site) as origin, browser.connection().tab() as tab:
+        tab.look(1280, False)
+        tab.load(f"{origin}/index.html")
+        first = tab.evaluate("document.querySelector('#claim-C1').parentElement.querySelector('.behind-runs').href")
+    with browse_site.serve(site) as origin, browser.connection().tab() as tab:
+        tab.load(f"{origin}/{first.split('/', 3)[3]}")
+        shown = tab.evaluate("[...document.querySelectorAll('tr[data-key]:not([hidden]) a')].map(a => a.href.split('/').pop())")
+        said = tab.evaluate("document.getElementById('said').textContent")
+    assert len(shown) > 4 and said.startswith(f"{len(shown)} of ")
+    assert all(name.startswith("cifar10-cnn-") and (site / "runs" / unquote(name)).is_file() for name in shown)
+    page = Page((site / "runs" / unquote(shown[0])).read_text(encoding="utf-8"))
+    record = next(link for link in page.links if link.endswith(".json"))
+    assert (site / "runs" / unquote(record)).resolve().is_file()
 
 
 # The checks themselves: each must be able to fail.
@@ -175,6 +196,18 @@ BAD_PAGES = {
     "wide": ("<div id=a style='width:900px'>wide</div>", "scrolls sideways, 900 px wide"),
     "maths": ("<span class='math'>\\(x\\)</span>", "1 of 1 formulas are not typeset"),
 }
+DARK = "<style>@media (prefers-color-scheme: dark) {body {background: #000} p {color: #333}}</style>"
+# And what `inspect` looks at besides.
+WORSE_PAGES = {
+    "unreadable": ("<p style='color:#bbb'>pale</p>", "axe: serious: color-contrast"),
+    "unreadable in the dark": ("<p>text" + DARK, "dark: serious: color-contrast"),
+    "unnamed": ("<button></button>", "critical: button-name"),
+    "tiny": ("<svg viewBox='0 0 2000 100' width='390'><text y='50' font-size='20'>tiny</text></svg>", "px in a figure: tiny"),
+    "tiny, in a file": ("<img src='tiny.svg' alt='tiny' width='390'>", "px in a figure: outlined"),
+    "heavy": ("<img src='heavy.svg' alt='heavy'>", "weighs 2.1 MB"),
+    "script alone": ("<p id=late></p><script>late.textContent = 'word '.repeat(99)</script>", "characters are shown"),
+}  # fmt: skip
+TINY = "<svg xmlns='http://www.w3.org/2000/svg' viewBox='0 0 2000 100'><text style='font: 20px sans' y='50'>outlined</text></svg>"
 
 
 @pytest.mark.parametrize("name", BAD_PAGES)
@@ -188,13 +221,35 @@ def test_browser_notices(tmp_path, browser, name):
         assert browser.visit(origin, "good.html", 390).problems() == []
 
 
+@pytest.mark.parametrize("name", WORSE_PAGES)
+def test_inspection_notices(tmp_path, browser, name):
+    content, said = WORSE_PAGES[name]
+    page = (
+        "<!doctype html><html lang=en><title>page</title><link rel=icon href='data:,'><body><main><article><h1>Page</h1>{}</article></main>"
+    )
+    (tmp_path / "tiny.svg").write_text(TINY)
+    (tmp_path / "heavy.svg").write_text(f"<svg xmlns='http://www.w3.org/2000/svg'><!--{'x' * 2_100_000}--></svg>")
+    (tmp_path / "bad.html").write_text(page.format(content))
+    (tmp_path / "good.html").write_text(page.format("<p>text</p><button>named</button>"))
+    with browse_site.serve(tmp_path) as origin:
+        assert said in "\n".join(browser.inspect(origin, "bad.html"))
+        assert browser.inspect(origin, "good.html") == []
+
+
+def test_a_sample_has_every_page_of_the_book_and_some_of_each_kind():
+    names = ["index.html", "a.html", "runs/index.html", "code/index.html", *(f"runs/{k}.html" for k in range(9)), "code/src/b.py.html"]
+    found = browse_site.sample(names)
+    assert {"index.html", "a.html", "runs/index.html", "code/index.html", "code/src/b.py.html"} < set(found)
+    assert len([name for name in found if name.startswith("runs/")]) == 4 and len(found) == len(set(found))
+
+
 def test_browse_command(tmp_path, browser, capsys):
     (tmp_path / "html").mkdir()
     with pytest.raises(SystemExit):
         browse_site.main([str(tmp_path / "html")])
     assert "make book" in capsys.readouterr().err
     page = tmp_path / "html" / "page.html"
-    page.write_text("<!doctype html><link rel=icon href='data:,'><p>text")
+    page.write_text("<!doctype html><html lang=en><title>page</title><link rel=icon href='data:,'><main><h1>text</h1></main>")
     arguments = [str(tmp_path / "html"), "--out", str(tmp_path / "shots"), "--width", "500", "--dark"]
     assert browse_site.main(arguments) == 0
     assert (tmp_path / "shots" / "page-500-dark.png").read_bytes().startswith(b"\x89PNG")

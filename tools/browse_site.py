@@ -1,10 +1,14 @@
-"""Open the pages of a built site in headless Chromium and report what a reader's browser would complain about.
+"""Open the pages of a built site in headless Chromium and report what a reader would complain about.
 
-    python tools/browse_site.py _build/html --out shots --width 1280 --width 390 [--dark]
+    python tools/browse_site.py _build/html                                    every page of the book, a few of the records and sources
+    python tools/browse_site.py _build/html --all                              every page there is: minutes
+    python tools/browse_site.py _build/html --out shots --width 360 [--dark]   the same, and a full-page PNG of each
+    python tools/browse_site.py _build/html --page index.html --axe FILE       one page, with another axe.min.js
 
-Each page is served from 127.0.0.1, opened at each width and saved as a full-page PNG. Reported, with exit status 1:
-console errors, requests that leave the machine, loads that fail, and pages that scroll sideways. Chromium is driven
-through its DevTools protocol; the name of the executable can be given in $CHROMIUM.
+Each page is served from 127.0.0.1 and opened at 1280 and 360 pixels, light and dark, with scripts and without. Reported, with exit
+status 1: console errors, requests that leave the machine, loads that fail, pages that scroll sideways, formulas that are not set,
+what axe-core calls serious or critical, text in figures that is shown smaller than 9 pixels, pages heavier than 2 MB, and text that
+only scripts show. Chromium is driven through its DevTools protocol; the name of the executable can be given in $CHROMIUM.
 """
 
 from __future__ import annotations
@@ -14,6 +18,7 @@ import base64
 import contextlib
 import functools
 import http.server
+import importlib.util
 import itertools
 import json
 import os
@@ -23,6 +28,8 @@ import sys
 import tempfile
 import threading
 import time
+from collections.abc import Iterable, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from pathlib import Path
 from urllib.parse import urlsplit
@@ -33,8 +40,15 @@ NAMES = ("chromium", "chromium-browser", "google-chrome", "google-chrome-stable"
 FLAGS = (
     "--headless", "--no-sandbox", "--disable-gpu", "--disable-dev-shm-usage", "--disable-background-networking",
     "--disable-component-update", "--disable-default-apps", "--disable-extensions", "--disable-sync", "--no-first-run",
-    "--hide-scrollbars", "--remote-debugging-port=0", "--host-resolver-rules=MAP * ~NOTFOUND , EXCLUDE 127.0.0.1",
+    "--hide-scrollbars", "--disable-backgrounding-occluded-windows", "--disable-renderer-backgrounding",
+    "--disable-background-timer-throttling", "--remote-debugging-port=0", "--host-resolver-rules=MAP * ~NOTFOUND , EXCLUDE 127.0.0.1",
 )  # fmt: skip
+WIDTHS = (1280, 360)
+LOADED = "Network.loadingFinished"
+MOST_BYTES = 2_000_000  # of a page with all that it loads
+LEAST_TEXT = 9  # CSS pixels, of text in figures as shown in a wide window; drawings within the page in a narrow one too
+SHARE_WITHOUT_SCRIPTS = 0.9  # of the article's visible text
+FOLDERS = ("runs", "code")  # of pages that are made from one template each
 LOCAL_SCHEMES = ("data", "blob", "about", "chrome")
 
 # Settled: fonts are loaded and MathJax has typeset. Then what a page looks like from the inside.
@@ -51,11 +65,49 @@ MEASURE = """(() => {
     const box = e.getBoundingClientRect();
     return box.width > 0 && box.right > innerWidth + 1 && !hidden(e); });
   const name = e => e.tagName.toLowerCase() + [...e.classList].map(c => '.' + c).join('');
-  return {scroll: root.scrollWidth, height: root.scrollHeight, wide: wide.slice(0, 3).map(name),
+  return {scroll: root.scrollWidth, wide: wide.slice(0, 3).map(name),
           maths: document.querySelectorAll('.math').length,
           typeset: document.querySelectorAll('mjx-container').length,
           bad_maths: document.querySelectorAll('mjx-merror').length};
 })()"""
+
+
+# Sizes of text in figures: [pixels as shown, the text]. Drawings of matplotlib may hold outlines, scaled by a hundredth of the size.
+FIGURE_TEXT = """(async wide => {
+  const found = [];
+  const outlined = (root, scale) => { for (const group of root.querySelectorAll('g[id^="text_"]'))
+    for (const e of group.querySelectorAll('g[transform*="scale("]')) {
+      const k = /scale\\(([\\d.]+)/.exec(e.getAttribute('transform')); if (k) found.push([100 * k[1] * scale, group.id]); } };
+  for (const svg of document.querySelectorAll('main svg[viewBox], article svg[viewBox]')) {
+    if (!svg.querySelector('text') || !svg.getBoundingClientRect().width) continue;
+    const scale = svg.getBoundingClientRect().width / svg.viewBox.baseVal.width;
+    for (const e of svg.querySelectorAll('text')) found.push([parseFloat(getComputedStyle(e).fontSize) * scale, e.textContent]);
+    outlined(svg, scale);
+  }
+  for (const image of wide ? document.querySelectorAll('article img[src*=".svg"]') : []) {
+    if (!image.clientWidth) continue;
+    const drawing = new DOMParser().parseFromString(await (await fetch(image.src)).text(), 'image/svg+xml').documentElement;
+    const scale = image.clientWidth / drawing.viewBox.baseVal.width;
+    for (const e of drawing.querySelectorAll('text')) {
+      const size = /([\\d.]+)px/.exec(e.getAttribute('style') || '') || [0, e.getAttribute('font-size') || 13];
+      found.push([parseFloat(size[1]) * scale, e.textContent]);
+    }
+    outlined(drawing, scale);
+  }
+  return found.filter(one => one[0] < LEAST - 0.05).sort((a, b) => a[0] - b[0]).slice(0, 3);
+})""".replace("LEAST", str(LEAST_TEXT))
+VISIBLE = "(document.querySelector('article, main') || document.body).innerText.replace(/\\s+/g, ' ').length"
+# Without this a change of colours is looked at half-way.
+AT_ONCE = """document.head.appendChild(Object.assign(document.createElement("style"),
+  {textContent: "*, *::before, *::after { transition: none !important; animation: none !important }"})), 0"""
+# Colours and widths have settled after a change of the window.
+SETTLED = "new Promise(done => setTimeout(done, 100))"
+AXE = """(async rules => {
+  const options = {preload: false, resultTypes: ['violations'], ...(rules ? {runOnly: {type: 'rule', values: rules}} : {})};
+  const found = await axe.run(document, options);
+  return found.violations.filter(one => ['serious', 'critical'].includes(one.impact)).map(one =>
+    `${one.impact}: ${one.id}, ${one.nodes.length} times, as ${one.nodes.slice(0, 3).map(n => n.target.join(' ')).join(' and ')}`);
+})"""
 
 
 class BrowserError(RuntimeError):
@@ -77,6 +129,9 @@ class Visit:
     typeset: int = 0  # formulas that MathJax has set
     bad_maths: int = 0  # formulas that MathJax could not read
     png: bytes = b""
+    small: list[list] = field(default_factory=list)  # text of figures that is shown too small: [pixels, text]
+    axe: list[str] = field(default_factory=list)  # what axe-core calls serious or critical
+    bytes: int = 0  # all that was loaded
 
     def problems(self) -> list[str]:
         found = [f"console: {text}" for text in self.console]
@@ -88,6 +143,10 @@ class Visit:
             found.append(f"{self.maths - self.typeset} of {self.maths} formulas are not typeset")
         if self.bad_maths:
             found.append(f"{self.bad_maths} formulas that MathJax cannot read")
+        found += [f"axe: {text}" for text in self.axe]
+        found += [f"text of {size:.1f} px in a figure: {text}" for size, text in self.small]
+        if self.bytes > MOST_BYTES:
+            found.append(f"weighs {self.bytes / 1e6:.1f} MB")
         return [f"{self.page} at {self.width} px: {text}" for text in found]
 
 
@@ -114,16 +173,25 @@ def serve(folder: Path):
         server.server_close()
 
 
-class Browser:
-    """One headless Chromium with a profile of its own; use it in a `with` statement."""
+def find_axe() -> Path:
+    """The axe-core that PyPI's axe-core-python carries."""
+    found = importlib.util.find_spec("axe_core_python")
+    if found is None:
+        raise BrowserError("axe-core is not installed: pip install axe-core-python")
+    return Path(found.submodule_search_locations[0], "axe.min.js")
 
-    def __init__(self, executable: str | None = None, patience: float = 60.0):
+
+class Browser:
+    """One headless Chromium with a profile of its own; use it in a `with` statement. Each thread has a connection of its own."""
+
+    def __init__(self, executable: str | None = None, patience: float = 60.0, axe: Path | None = None):
         self.executable = executable or find_chromium()
         if not self.executable:
             raise BrowserError("No Chromium found: install it, or name the executable in $CHROMIUM.")
         self.patience = patience  # seconds to wait for any one answer
-        self.numbers = itertools.count(1)
-        self.events: list[dict] = []
+        self.axe = (axe or find_axe()).read_text(encoding="utf-8")
+        self.own = threading.local()
+        self.open: list[Connection] = []
 
     def __enter__(self) -> Browser:
         self.folder = tempfile.TemporaryDirectory(prefix="browse-", ignore_cleanup_errors=True)
@@ -132,16 +200,16 @@ class Browser:
             stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL,
         )  # fmt: skip
         try:
-            port, path = self._address()
-            self.socket = websocket.create_connection(f"ws://127.0.0.1:{port}{path}", timeout=self.patience, suppress_origin=True)
+            self.address = "ws://127.0.0.1:{}{}".format(*self._address())
+            self.connection()
         except BaseException:
             self.__exit__()
             raise
         return self
 
     def __exit__(self, *_):
-        if hasattr(self, "socket"):
-            self.socket.close()
+        for connection in self.open:
+            connection.socket.close()
         self.process.terminate()
         try:
             self.process.wait(10)
@@ -163,58 +231,154 @@ class Browser:
             time.sleep(0.05)
         raise BrowserError(f"{self.executable} opened no DevTools port within {self.patience:.0f} s.")
 
-    def _receive(self) -> dict:
+    def connection(self) -> Connection:
+        """That of this thread."""
+        if not hasattr(self.own, "connection"):
+            socket = websocket.create_connection(self.address, timeout=self.patience, suppress_origin=True)
+            self.own.connection = Connection(socket)
+            self.open.append(self.own.connection)
+        return self.own.connection
+
+    def visit(self, origin: str, page: str, width: int, dark: bool = False, shot: bool = False) -> Visit:
+        """Open `origin`/`page` in a fresh tab `width` pixels wide and report."""
+        seen = Visit(page, width)
+        with self.connection().tab() as tab:
+            tab.look(width, dark)
+            tab.load(f"{origin}/{page}")
+            tab.evaluate(SETTLE)
+            tab.measure(seen)
+            if shot:
+                # a window as high as the page: menus that stick to the window then stand where a reader sees them
+                tab.look(width, dark, min(tab.evaluate("document.documentElement.scrollHeight"), 16000))
+                seen.png = base64.b64decode(tab.call("Page.captureScreenshot", format="png")["data"])
+        for event in tab.events:
+            note(seen, origin, event.get("method", ""), event.get("params", {}))
+        return seen
+
+    def inspect(self, origin: str, page: str, widths: Sequence[int] = WIDTHS) -> list[str]:
+        """What is wrong with a page at all `widths`, light and dark, with scripts and without.
+
+        It is loaded once with scripts, and the window and its colours change; axe-core looks at everything in the light, and at
+        contrast alone in the dark, since no other rule knows colours.
+        """
+        found, text = [], 0
+        with self.connection().tab() as tab:
+            tab.call("Network.setCacheDisabled", cacheDisabled=True)
+            for place, width in enumerate(widths):
+                seen = Visit(page, width)
+                tab.look(width, False)
+                if place == 0:
+                    tab.load(f"{origin}/{page}")
+                    tab.evaluate(SETTLE)
+                    seen.bytes = sum(event["params"]["encodedDataLength"] for event in tab.events if event.get("method") == LOADED)
+                    tab.evaluate(self.axe + ";0")
+                    tab.evaluate(AT_ONCE)
+                tab.evaluate(SETTLED)
+                tab.measure(seen)
+                seen.small = tab.evaluate(f"{FIGURE_TEXT}({str(width == max(widths)).lower()})")
+                seen.axe = tab.evaluate(f"{AXE}(null)")
+                text = text or tab.evaluate(VISIBLE)
+                tab.look(width, True)
+                tab.evaluate(SETTLED)
+                seen.axe += [f"dark: {said}" for said in tab.evaluate(f"{AXE}(['color-contrast'])")]
+                if place == len(widths) - 1:
+                    for event in tab.events:
+                        note(seen, origin, event.get("method", ""), event.get("params", {}))
+                found += seen.problems()
+        return found + self._without_scripts(origin, page, widths, text)
+
+    def _without_scripts(self, origin: str, page: str, widths: Sequence[int], text: int) -> list[str]:
+        """What is wrong where no script runs; text: how many characters are seen with scripts."""
+        found = []
+        with self.connection().tab() as tab:
+            tab.call("Emulation.setScriptExecutionDisabled", value=True)
+            for place, width in enumerate(widths):
+                tab.look(width, False)
+                if place == 0:
+                    tab.load(f"{origin}/{page}")
+                seen = Visit(page, width)
+                tab.measure(seen)
+                seen.maths = 0  # formulas are shown as they are written
+                found += [f"{said} (without scripts)" for said in seen.problems()]
+            there = tab.evaluate(VISIBLE)
+            if there < SHARE_WITHOUT_SCRIPTS * text:
+                found.append(f"{page} without scripts: {there} of {text} characters are shown")
+        return found
+
+
+class Connection:
+    """One DevTools connection; not for several threads at a time."""
+
+    def __init__(self, socket):
+        self.socket = socket
+        self.numbers = itertools.count(1)
+        self.events: list[dict] = []
+
+    def receive(self) -> dict:
         try:
             return json.loads(self.socket.recv())
         except (OSError, ValueError, websocket.WebSocketException) as error:
             raise BrowserError(f"Chromium stopped answering: {error}") from error
 
-    def _call(self, method: str, session: str | None = None, **params) -> dict:
+    def call(self, method: str, session: str | None = None, **params) -> dict:
         number = next(self.numbers)
         message = {"id": number, "method": method, "params": params} | ({"sessionId": session} if session else {})
         self.socket.send(json.dumps(message))
         while True:
-            answer = self._receive()
+            answer = self.receive()
             if answer.get("id") == number:
                 if "error" in answer:
                     raise BrowserError(f"{method}: {answer['error'].get('message')}")
                 return answer["result"]
             self.events.append(answer)
 
-    def _evaluate(self, session: str, expression: str):
-        answer = self._call("Runtime.evaluate", session, expression=expression, awaitPromise=True, returnByValue=True)
+    @contextlib.contextmanager
+    def tab(self):
+        """A fresh tab, closed in the end; its events are kept."""
+        self.events.clear()
+        target = self.call("Target.createTarget", url="about:blank", newWindow=True)["targetId"]
+        tab = Tab(self, self.call("Target.attachToTarget", targetId=target, flatten=True)["sessionId"])
+        for domain in ("Page", "Network", "Runtime", "Log"):
+            tab.call(f"{domain}.enable")
+        try:
+            yield tab
+        finally:
+            self.call("Target.closeTarget", targetId=target)
+
+
+@dataclass
+class Tab:
+    connection: Connection
+    session: str
+
+    @property
+    def events(self) -> list[dict]:
+        return self.connection.events
+
+    def call(self, method: str, **params) -> dict:
+        return self.connection.call(method, self.session, **params)
+
+    def evaluate(self, expression: str):
+        answer = self.call("Runtime.evaluate", expression=expression, awaitPromise=True, returnByValue=True)
         if "exceptionDetails" in answer:
-            raise BrowserError(f"the page's own script failed: {answer['exceptionDetails'].get('text')}")
+            details = answer["exceptionDetails"]
+            raise BrowserError(f"the page's own script failed: {details.get('exception', {}).get('description') or details.get('text')}")
         return answer["result"].get("value")
 
-    def visit(self, origin: str, page: str, width: int, dark: bool = False, shot: bool = False) -> Visit:
-        """Open `origin`/`page` in a fresh tab `width` pixels wide and report."""
-        seen = Visit(page, width)
-        self.events.clear()
-        tab = self._call("Target.createTarget", url="about:blank")["targetId"]
-        session = self._call("Target.attachToTarget", targetId=tab, flatten=True)["sessionId"]
-        for domain in ("Page", "Network", "Runtime", "Log"):
-            self._call(f"{domain}.enable", session)
-        size = {"width": width, "height": 900, "deviceScaleFactor": 1, "mobile": False}
-        self._call("Emulation.setDeviceMetricsOverride", session, **size)
+    def look(self, width: int, dark: bool, height: int = 900) -> None:
+        """The window's size and the colours that its reader asks for."""
+        self.call("Emulation.setDeviceMetricsOverride", width=width, height=height, deviceScaleFactor=1, mobile=False)
         scheme = [{"name": "prefers-color-scheme", "value": "dark" if dark else "light"}]
-        self._call("Emulation.setEmulatedMedia", session, features=scheme)
-        self._call("Page.navigate", session, url=f"{origin}/{page}")
+        self.call("Emulation.setEmulatedMedia", features=scheme)
+
+    def load(self, url: str) -> None:
+        self.call("Page.navigate", url=url)
         while not any(event.get("method") == "Page.loadEventFired" for event in self.events):
-            self.events.append(self._receive())
-        self._evaluate(session, SETTLE)
-        for name, value in self._evaluate(session, MEASURE).items():
-            if name != "height":
-                setattr(seen, name, value)
-            elif shot:
-                # a window as high as the page: menus that stick to the window then stand where a reader sees them
-                self._call("Emulation.setDeviceMetricsOverride", session, **size | {"height": min(value, 16000)})
-                picture = self._call("Page.captureScreenshot", session, format="png")
-                seen.png = base64.b64decode(picture["data"])
-        self._call("Target.closeTarget", targetId=tab)
-        for event in self.events:
-            note(seen, origin, event.get("method", ""), event.get("params", {}))
-        return seen
+            self.events.append(self.connection.receive())
+
+    def measure(self, seen: Visit) -> None:
+        for name, value in self.evaluate(MEASURE).items():
+            setattr(seen, name, value)
 
 
 def note(seen: Visit, origin: str, method: str, params: dict) -> None:
@@ -240,32 +404,50 @@ def pages(folder: Path) -> list[str]:
     return [path.as_posix() for path in found if not any(part.startswith("_") for part in path.parts)]
 
 
+def sample(names: Iterable[str], each: int = 3) -> list[str]:
+    """All pages of the book, and of those made from a template the list and a few, spread over their names."""
+    names, found = list(names), []
+    for folder in FOLDERS:
+        made = [name for name in names if name.startswith(f"{folder}/") and name != f"{folder}/index.html"]
+        found += made[:: max(1, len(made) // each)][:each]
+    return [
+        name for name in names if not name.startswith(tuple(f"{folder}/" for folder in FOLDERS)) or name.endswith("/index.html")
+    ] + found
+
+
+def inspect_all(browser: Browser, origin: str, names: Sequence[str], tabs: int = 4) -> list[str]:
+    """What is wrong with all pages `names`, several at a time."""
+    with ThreadPoolExecutor(tabs) as pool:
+        return [said for found in pool.map(lambda name: browser.inspect(origin, name), names) for said in found]
+
+
 def main(arguments: list[str] | None = None) -> int:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("site", type=Path, metavar="HTML_DIR", help="folder of the built pages")
+    parser.add_argument("--all", action="store_true", help="also every page of a record or source, not a few of them")
+    parser.add_argument("--page", action="append", help="only this page; repeatable")
     parser.add_argument("--out", type=Path, metavar="SHOTS_DIR", help="save a full-page PNG of each page here")
-    parser.add_argument("--width", type=int, action="append", help="window width in pixels; repeatable (1280 and 390)")
-    parser.add_argument("--dark", action="store_true", help="ask for the dark colours")
+    parser.add_argument("--width", type=int, action="append", help="of the pictures, in pixels; repeatable (1280 and 360)")
+    parser.add_argument("--dark", action="store_true", help="pictures in the dark colours")
+    parser.add_argument("--axe", type=Path, metavar="FILE", help="another axe.min.js than that of axe-core-python")
     options = parser.parse_args(arguments)
-    names = pages(options.site)
+    names = options.page or (pages(options.site) if options.all else sample(pages(options.site)))
     if not names:
         parser.error(f"there is no built page in {options.site}: run `make book` first")
     if options.out:
         options.out.mkdir(parents=True, exist_ok=True)
-    found = []
+    start = time.monotonic()
     try:
-        with serve(options.site) as origin, Browser() as browser:
-            for page, width in itertools.product(names, options.width or (1280, 390)):
-                seen = browser.visit(origin, page, width, dark=options.dark, shot=options.out is not None)
-                found += seen.problems()
-                print(f"{page} at {width} px: {len(seen.problems()) or 'no'} problem(s)", flush=True)
-                if options.out:
-                    look = "-dark" if options.dark else ""
-                    shot = options.out / f"{page.removesuffix('.html').replace('/', '-')}-{width}{look}.png"
-                    shot.write_bytes(seen.png)
+        with serve(options.site) as origin, Browser(axe=options.axe) as browser:
+            found = inspect_all(browser, origin, names)
+            for page, width in itertools.product(names, options.width or WIDTHS) if options.out else ():
+                look = "-dark" if options.dark else ""
+                shot = options.out / f"{page.removesuffix('.html').replace('/', '-')}-{width}{look}.png"
+                shot.write_bytes(browser.visit(origin, page, width, dark=options.dark, shot=True).png)
     except BrowserError as error:
         print(error, file=sys.stderr)
         return 2
+    print(f"{len(names)} pages, {len(found)} problems, {time.monotonic() - start:.0f} s")
     print("\n".join(found), file=sys.stderr, end="\n" if found else "")
     return 1 if found else 0
 

@@ -1,8 +1,7 @@
-"""Write the front page's scoreboard, book/_scoreboard.md, from the committed results (data/results/paper, else quick)."""
+"""Write what is made from the committed results: the front page's parts, the table of all claims, the figure and the README's head."""
 
-from deepdefense.storage import files, paths
-from replication.claims import scoreboard
+from replication.claims import front
 
 if __name__ == "__main__":
-    path = files.write_bytes(paths.root() / "book" / "_scoreboard.md", scoreboard.text().encode())
-    print(path)
+    for path in front.write():
+        print(path)

@@ -13,9 +13,9 @@ from pathlib import Path
 import yaml
 
 from deepdefense.storage import files, provenance
-from replication.claims import scoreboard
+from replication.claims import front, scoreboard
 
-SCOREBOARD = "_scoreboard.md"
+MADE = {"_scoreboard.md": scoreboard.text, "_front.md": front.text, "_static/claims.svg": front.figure_file}  # from the results
 BUILD = ("build", "book", "--all", "-W", "-n", "--keep-going", "-q")
 
 
@@ -47,8 +47,10 @@ def main() -> int:
     root, target = Path("root").resolve(), Path.cwd()
     name = target.name.removeprefix("reproduce-")
     copy_text(root / "book", target / "book")
-    if (target / "book" / SCOREBOARD).is_file():
-        files.write_bytes(target / "book" / SCOREBOARD, scoreboard.text(root / "data" / "results").encode())
+    results = root / "data" / "results"
+    for part, make in MADE.items():
+        if (target / "book" / part).is_file() and results.is_dir():  # without any results, what is committed stays
+            files.write_bytes(target / "book" / part, make(results).encode())
     write_config(root, target, f"Executed with profile {name} on {datetime.date.today().isoformat()}, {commit(root)}")
     command = [sys.executable, "-c", "from jupyter_book.cli.main import main; main()", *BUILD]
     done = subprocess.run(command, stdin=subprocess.DEVNULL, env=os.environ)

@@ -2,9 +2,9 @@
 
 A column is a parameter of book/03_train.ipynb (`objective`, `lam`, `seed`, `width`, ...); an empty field keeps the profile's
 value. Columns that start with "attack_" are parameters of book/04_attacks.ipynb: `attack_suites` (separated by blanks; a
-run without them is not attacked), `attack_norm`, `attack_eps`, `attack_images`, `attack_which`. `measure_images`: on how many
-test images book/09_measure.ipynb measures the run (empty: it does not). `seed` may hold several seeds separated by blanks: the
-line stands for as many runs. A run may stand on several lines, to be attacked in as many ways.
+run without them is not attacked), `attack_norm`, `attack_eps`, `attack_images`, `attack_which`, `attack_mode`.
+`measure_images`: on how many test images book/09_measure.ipynb measures the run (empty: it does not). `seed` may hold several
+seeds separated by blanks: the line stands for as many runs. A run may stand on several lines, to be attacked in as many ways.
 """
 
 import ast
@@ -13,15 +13,14 @@ from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
 
-from deepdefense import training
-from deepdefense.arguments import check_whole
+from deepdefense import objectives, training
+from deepdefense.arguments import check_choice, check_whole
 from deepdefense.attacks import suites
-from deepdefense.evaluation import threat
+from deepdefense.evaluation import protocol, threat
 from replication import profiles, records
 
-ATTACK = {"suites": None, "norm": "linf", "eps": None, "images": None, "which": "last"}
+ATTACK = {"suites": None, "norm": "linf", "eps": None, "images": None, "which": "last", "mode": "full"}
 PREFIX, MEASURE = "attack_", "measure_images"
-OF_TRAINING = ("attack_steps",)  # an option of adversarial training, whatever it begins with
 
 
 class GridError(ValueError):
@@ -37,17 +36,19 @@ class Attack:
     eps: float
     images: int | None
     which: str
+    mode: str
     seed: int
 
     def parameters(self) -> dict:
         """As the notebook takes them."""
-        given = {"suites": ",".join(self.suites), "norm": self.norm, "eps": self.eps, "which": self.which, "seed": self.seed}
+        names = ("norm", "eps", "which", "mode", "seed")
+        given = {"suites": ",".join(self.suites), **{name: getattr(self, name) for name in names}}
         return given | ({} if self.images is None else {"n_images": self.images})
 
     def folder(self, test_images: int) -> str:
         """Folder of the report, within that of the run."""
         n = test_images if self.images is None else self.images
-        return records.report_folder(eps=self.eps, norm=self.norm, which=self.which, n=n, seed=self.seed)
+        return records.report_folder(eps=self.eps, norm=self.norm, which=self.which, n=n, seed=self.seed, mode=self.mode)
 
 
 @dataclass(frozen=True)
@@ -93,23 +94,21 @@ def _attack(fields: dict, run: training.TrainConfig) -> Attack | None:
             raise ValueError(f"{PREFIX}suites must be among {', '.join(suites.SUITES)}; got {name!r}")
     if given["norm"] not in threat.BALL_NORMS or given["which"] not in ("last", "best"):
         raise ValueError(f"{PREFIX}norm must be linf or l2 and {PREFIX}which last or best; got {given['norm']!r}, {given['which']!r}")
+    check_choice(f"{PREFIX}mode", given["mode"], protocol.MODES)
     if given["images"] is not None:
         check_whole(**{f"{PREFIX}images": given["images"]})
     eps = given["eps"] if given["eps"] is not None else run.val_eps if given["norm"] == "linf" else 0.5
-    return Attack(chosen, given["norm"], eps, given["images"], given["which"], run.seed)
-
-
-def _of_attack(column: str) -> bool:
-    return column.startswith(PREFIX) and column not in OF_TRAINING
+    return Attack(chosen, given["norm"], eps, given["images"], given["which"], given["mode"], run.seed)
 
 
 def _rows(line: dict, profile: str) -> list[Row]:
     """The runs of one line, one for each of its seeds."""
-    attack = {name.removeprefix(PREFIX): text for name, text in line.items() if _of_attack(name)}
+    own = {name for objective in objectives.OBJECTIVES for name in objectives.option_defaults(objective)}  # attack_steps is one
+    attack = {name.removeprefix(PREFIX): text for name, text in line.items() if name.startswith(PREFIX) and name not in own}
     for name in attack:
         if name not in ATTACK:
             raise ValueError(f"unknown column {PREFIX + name!r}; allowed: {', '.join(PREFIX + n for n in ATTACK)}")
-    given = {name: _value(text) for name, text in line.items() if text and not _of_attack(name)}
+    given = {name: _value(text) for name, text in line.items() if text and (name in own or not name.startswith(PREFIX))}
     measure = given.pop(MEASURE, None)
     if measure is not None:
         check_whole(**{MEASURE: measure})

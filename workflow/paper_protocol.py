@@ -15,8 +15,8 @@ import torch
 
 from deepdefense import data, inference
 from deepdefense.training.runs import load_run
-from replication import records
-from replication.experiments.paper_protocol import Protocol, levels_of, protocol_run
+from replication import records, scope
+from replication.experiments.paper_protocol import Protocol, protocol_run
 
 
 def main(arguments: list[str] | None = None) -> int:
@@ -41,10 +41,12 @@ def main(arguments: list[str] | None = None) -> int:
         device = inference.pick_device(options.device)
         run = load_run(folder, str(device))
         dataset = run.record["config"]["data"]
-        protocol = Protocol(levels_of(dataset), options.images, options.slow_images, options.queries)
+        protocol = Protocol(scope.levels(dataset), options.images, options.slow_images, options.queries)
         test = data.load(dataset).test[: options.images].to(device)
         record = protocol_run(run, test, protocol, say=lambda line: print(f"  {line}", flush=True))
-        print(f"{folder.name}: clean {record['clean']}, {record['classes_answered']} classes answered, {record['seconds']:.0f} s", flush=True)
+        print(
+            f"{folder.name}: clean {record['clean']}, {record['classes_answered']} classes answered, {record['seconds']:.0f} s", flush=True
+        )
     return 0
 
 

@@ -21,7 +21,7 @@ from job_costs import Costs
 from deepdefense import data
 from deepdefense.storage import code_files, paths
 from deepdefense.training import resume
-from replication import profiles, records
+from replication import planned, profiles, records
 
 PROFILES = tuple(profiles.PROFILES)
 CHECKOUT = code_files.SOURCES.parent
@@ -158,6 +158,21 @@ class Plan:
         """The links in the workflow's folder and where they lead."""
         return {"root": self.root, "code": CHECKOUT, "runs": paths.runs_root(), "datasets": paths.data_root()}
 
+    @property
+    def publishes(self) -> bool:
+        """Do its results go to data/results? Those of the smoke profile do not."""
+        return self.profile != "smoke"
+
+    @property
+    def clean_tree(self) -> bool:
+        """Must every result come from a committed tree? Those of the headline must."""
+        return self.name == records.FULL
+
+    @property
+    def results(self) -> Path:
+        """Its folder of data/results."""
+        return self.root / "data" / "results" / self.name
+
     @cached_property
     def reports(self) -> dict[str, tuple[grid.Row, grid.Attack]]:
         """{"run/folder of the report": (row, attack)} of the runs that are attacked."""
@@ -168,6 +183,18 @@ class Plan:
     def measures(self) -> dict[str, grid.Row]:
         """{"run/folder of the measures": row} of the runs that are measured."""
         return {row.measures: row for row in self.rows.values() if row.measure}
+
+    def manifest(self) -> dict:
+        """What its folder of results is to hold in the end: the content of grid.json there (see `replication.planned`)."""
+        kept: dict[str, list[str]] = {name: [] for name in self.rows}
+        for where in [*self.reports, *self.measures]:
+            run, folder = where.split("/")
+            kept[run].append(folder)
+        runs = [
+            planned.PlannedRun(name, (row.config.data, row.config.model), row.config.seed, tuple(kept[name]))
+            for name, row in self.rows.items()
+        ]
+        return planned.as_json(runs)
 
 
 def make(profile: str, root: str | Path, table: str | Path | None = None, name: str | None = None) -> Plan:
@@ -242,7 +269,7 @@ def _page(plan: Plan, name: str, results: list[str], costs: Costs) -> dict:
 
 def _results(plan: Plan) -> list[str]:
     """The committed results that the workflow makes; that of the smoke profile makes none."""
-    if plan.profile == "smoke":
+    if not plan.publishes:
         return []
     where = f"root/data/results/{plan.name}"
     kept = [f"{where}/{records.published(*folder.split('/'))}/report.json" for folder in plan.reports]
@@ -264,6 +291,7 @@ def describe(plan: Plan, costs: Costs) -> dict:
     return {
         "name": plan.name,
         "lock": LOCK,
+        "clean_tree": plan.clean_tree,
         "datasets": {name: [f"datasets/{path.relative_to(where).as_posix()}" for path in data.files(name)] for name in held},
         "runs": {name: _run(plan, name, costs) for name in plan.rows},
         "reports": {report: _report(plan, *what, costs) for report, what in plan.reports.items()},
@@ -273,6 +301,6 @@ def describe(plan: Plan, costs: Costs) -> dict:
         "results": results,
         "pages": {name: _page(plan, name, results, costs) for name in plan.pages},
         "page_gpu_mb": max((costs.gpu_mb(row) for row in plan.rows.values()), default=0),
-        "scoreboard_code": linked(code_files.files_of("replication.claims.scoreboard", packages=OURS)),
+        "scoreboard_code": linked(code_files.files_of("replication.claims.front", "replication.site.extension", packages=OURS)),
         "book_text": _book_text(plan.root),
     }

@@ -20,13 +20,15 @@ from pathlib import Path
 import engine
 import job_costs
 import plan as plans
+import publish
 import whole
 import yaml
 from job_costs import in_words
 from progress import Planned, ProgressLine, complain
 
 from deepdefense import data
-from deepdefense.storage import files
+from deepdefense.storage import code_files, files, provenance
+from replication import planned
 
 ROOT = Path(__file__).resolve().parents[1]
 LEAST_FREE = 2**20  # bytes; with less, what fails fails for want of space
@@ -51,6 +53,23 @@ def lock(folder: Path):
         file.close()
         raise ReproduceError(f"another command is at work in {folder}; wait for it, or stop it") from error
     return file
+
+
+def keep_manifest(plan: plans.Plan) -> None:
+    """Say in the folder of results what it is to hold, if that is not what stands there."""
+    path, wanted = plan.results / planned.GRID_JSON, plan.manifest()
+    if not path.is_file() or files.read_json(path) != wanted:
+        files.write_json(path, wanted)
+
+
+def check_tree(plan: plans.Plan) -> None:
+    """A ReproduceError where headline results would be made with changes that no commit has."""
+    commit = provenance.commit(code_files.SOURCES.parent)
+    if plan.clean_tree and commit and commit.endswith(publish.DIRTY):
+        raise ReproduceError(
+            f"results of {plan.name} are made from a committed tree alone, and tracked files differ from commit "
+            f"{commit.removesuffix(publish.DIRTY)} (`git status` names them); commit them, then give the same command again"
+        )
 
 
 def gpu_options() -> list[str]:
@@ -109,6 +128,8 @@ def reproduce(plan: plans.Plan, *, cores: int | None, dry_run: bool, targets: li
     places, at_once = where(cluster, cores)
     folder = engine.set_up(plan)
     with lock(folder):
+        if plan.publishes and not dry_run:
+            keep_manifest(plan)
         damaged = whole.find(engine.write_plan(plan, job_costs.load(folder)), folder)
         again = list(dict.fromkeys(damage.output for damage in damaged))  # whatever the targets
         planned = Planned()
@@ -126,6 +147,8 @@ def reproduce(plan: plans.Plan, *, cores: int | None, dry_run: bool, targets: li
         show_plan(jobs, times, workers)
         if dry_run:
             return True
+        if rows:
+            check_tree(plan)
         whole.put_aside(damaged)
         progress = ProgressLine(times, workers)
         wanted = [*(targets or ["all"]), *again]

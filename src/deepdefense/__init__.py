@@ -2,7 +2,7 @@
 
 Images are in [0, 1] at every public boundary; scaling lives inside the models. `eps` is always in those units (8/255).
 
->>> from deepdefense import data, models, gfa, train, attacks, evaluate
+>>> from deepdefense import attacks, data, evaluate, gfa, masking, models, training
 """
 
 from importlib.metadata import PackageNotFoundError, version

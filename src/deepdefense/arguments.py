@@ -64,8 +64,9 @@ def check_whole(**numbers: int) -> None:
 def positive(**numbers: float) -> None:
     """ValueError unless every number is above 0."""
     for name, given in numbers.items():
-        if not given > 0:
-            raise ValueError(f"{name} must be above 0, got {given}")
+        found = plain_number(given)
+        if found is None or not found > 0:
+            raise ValueError(f"{name} must be above 0, got {given!r}" if found is None else f"{name} must be above 0, got {given}")
 
 
 def check_ball(eps: float, norm: str, norms: Iterable[str]) -> None:
@@ -213,6 +214,8 @@ def check_logits_type(logits: Tensor, n: int) -> None:
         )
     if logits.dim() != 2 or len(logits) != n or logits.shape[1] < 2:
         raise ValueError(f"the model must return logits (N, K) with K at least 2: for {n} images it gave shape {tuple(logits.shape)}")
+    if logits.layout != torch.strided:
+        raise ValueError(f"the model must return dense logits, got {logits.layout}; end its forward with .to_dense()")
     if not logits.is_floating_point():
         raise ValueError(f"the model must return floating-point logits, got {logits.dtype}")
 

@@ -2,12 +2,16 @@
 
 import random
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
+from typing import Any
 
 import numpy as np
 import torch
 from torch import Tensor, nn
 from torch.nn.modules import module as every_module
+
+from .arguments import checked_whole
+from .own_generators import own_generators_at
 
 
 def predict(model: nn.Module, x: Tensor, batch_size: int = 1000) -> Tensor:
@@ -36,19 +40,40 @@ def frozen(model: nn.Module) -> Iterator[None]:
             parameter.requires_grad_(True)
 
 
+numpy_random: Any = np.random  # its stub leaves out the two functions below
+_spare: list = []  # bit generators to lay under NumPy's global functions; to make one takes longer than FGSM may
+
+
 @contextmanager
-def seeded(device: torch.device, seed: int) -> Iterator[None]:
-    """The global generators at `seed`, torch's on the CPU and on every GPU in use, NumPy's and Python's; afterwards as before."""
+def _numpy_seeded(seed: int) -> Iterator[None]:
+    """NumPy's global functions at `seed`; the generator under them is put aside and comes back untouched."""
+    before = numpy_random.get_bit_generator()  # a copy of its state would take longer than all else here
+    own = _spare.pop() if _spare else np.random.MT19937()
+    numpy_random.set_bit_generator(own)
+    try:
+        np.random.seed(seed)  # noqa: NPY002 (what a defence may draw from)
+        yield
+    finally:
+        numpy_random.set_bit_generator(before)
+        _spare.append(own)
+
+
+@contextmanager
+def seeded(device: torch.device, seed: int, model: nn.Module | None = None) -> Iterator[None]:
+    """The global generators at `seed`, torch's on the CPU and on every GPU in use, NumPy's and Python's; afterwards as before.
+
+    model: its own generators too (`own_generators`)
+    """
+    seed = checked_whole("seed", seed)
     cuda = range(torch.cuda.device_count()) if _gpus_in_use(device) else []
-    of_numpy, of_python = np.random.get_state(), random.getstate()  # noqa: NPY002 (what a defence may draw from)
-    with torch.random.fork_rng(devices=cuda):
+    of_python = random.getstate()
+    of_model = nullcontext() if model is None else own_generators_at(model, seed)
+    with torch.random.fork_rng(devices=cuda), _numpy_seeded(seed % 2**32), of_model:
         reseed(device, seed)
-        np.random.seed(seed % 2**32)  # noqa: NPY002
         random.seed(seed)
         try:
             yield
         finally:
-            np.random.set_state(of_numpy)  # noqa: NPY002
             random.setstate(of_python)
 
 

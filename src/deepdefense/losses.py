@@ -10,7 +10,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from .arguments import check_labels, check_logits_type
+from .arguments import check_choice, check_labels, check_logits_type
 
 NO_LABEL = torch.iinfo(torch.int64).min  # torch's own −100 would give an image without a label a loss of 0
 
@@ -68,6 +68,5 @@ LOSSES: dict[str, Callable[[Tensor, Tensor], Tensor]] = {"mse": mse, "ce": ce, "
 
 def get_loss(name: str) -> Callable[[Tensor, Tensor], Tensor]:
     """The loss called `name`; a ValueError names the ones there are."""
-    if name not in LOSSES:
-        raise ValueError(f"loss must be one of {', '.join(LOSSES)}; got {name!r}")
+    check_choice("loss", name, LOSSES)
     return LOSSES[name]

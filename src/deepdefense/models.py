@@ -5,12 +5,13 @@ Scaling happens inside. The tap points are the inputs of the weight layers; `mod
 
 import math
 from collections import OrderedDict
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 
 import torch
 from torch import Tensor, nn
 
 from . import taps
+from .vit import VisionTransformer
 
 ACTIVATIONS: dict[str, Callable[[], nn.Module]] = {
     "relu": nn.ReLU,
@@ -114,7 +115,26 @@ def _resnet18(in_shape, classes, width, activation) -> nn.Module:
     return net
 
 
-ARCHITECTURES = {"cnn": _cnn, "mlp": _mlp, "resnet18": _resnet18}
+GROUPS = 8  # of channels, in a group normalisation; fewer where the channels do not divide by it
+
+
+def _resnet18_gn(in_shape, classes, width, activation) -> nn.Module:
+    """The same network and first weights with group normalisation (Wu & He 2018), where no image of a batch acts on another."""
+    net = _resnet18(in_shape, classes, width, activation)
+    for parent in list(net.modules()):
+        for name, child in list(parent.named_children()):
+            if isinstance(child, nn.BatchNorm2d):
+                channels = child.num_features
+                setattr(parent, name, nn.GroupNorm(math.gcd(GROUPS, channels), channels))
+    return net
+
+
+def _vit(in_shape, classes, width, activation) -> nn.Module:
+    """A small vision transformer: patches of 4×4, 6 blocks of 3 heads and 192 channels at width 1."""
+    return VisionTransformer(in_shape, classes, channels=3 * max(1, round(width * 64)), activation=activation)
+
+
+ARCHITECTURES = {"cnn": _cnn, "mlp": _mlp, "resnet18": _resnet18, "resnet18-gn": _resnet18_gn, "vit": _vit}
 
 
 def _check_statistics(mean: Sequence[float], std: Sequence[float], channels: int) -> None:
@@ -130,8 +150,8 @@ def check(name: str, *, width: float, activation: str) -> None:
         raise ValueError(f"activation must be one of {', '.join(ACTIVATIONS)}; got {activation!r}")
     if not 0 < width < math.inf:
         raise ValueError(f"width must be a finite number above 0, got {width}")
-    if name == "resnet18" and activation != "relu":
-        raise ValueError(f"resnet18 comes with activation 'relu' only; got {activation!r}")
+    if name.startswith("resnet18") and activation != "relu":
+        raise ValueError(f"{name} comes with activation 'relu' only; got {activation!r}")
 
 
 def build(
@@ -146,7 +166,7 @@ def build(
 ) -> Classifier:
     """A freshly initialised classifier, on the CPU.
 
-    name: "cnn", "mlp" or "resnet18"; in_shape: (C, H, W); classes: K; width: factor on all layer widths
+    name: "cnn", "mlp", "resnet18", "resnet18-gn" or "vit"; in_shape: (C, H, W); classes: K; width: factor on all layer widths
     activation: "relu", "softplus" (beta 10), "silu" or "gelu"
     scaling: "symmetric" to [−1, 1] (the paper's), "unit" for none, or (mean, std) per channel
     seed: initialise from this seed, leaving the global generator as it was; None draws from the global generator
@@ -164,3 +184,13 @@ def build(
             torch.manual_seed(seed)
         body = ARCHITECTURES[name](in_shape, classes, width, ACTIVATIONS[activation])
     return Classifier(body, in_shape, shift, scale)
+
+
+def restore(
+    name: str, in_shape: Sequence[int], classes: int, weights: Mapping[str, Tensor], *, width: float = 1.0, activation: str = "relu"
+) -> Classifier:
+    """The classifier of `build` with `weights`, a state dict of such a one, scaling among them; on the CPU, in eval mode."""
+    scaling = weights["shift"].flatten().tolist(), weights["scale"].flatten().tolist()
+    model = build(name, in_shape, classes, width=width, activation=activation, scaling=scaling, seed=0)
+    model.load_state_dict(weights)
+    return model.eval()

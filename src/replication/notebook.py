@@ -2,21 +2,15 @@
 
 import ast
 import base64
-import importlib.util
-import sys
-from collections.abc import Iterable, Iterator, Mapping, MutableMapping
-from contextlib import contextmanager
-from hashlib import sha256
+from collections.abc import Iterable, Mapping, MutableMapping
 from html import escape
 from pathlib import Path
-from types import ModuleType
 
 from pandas import DataFrame
-from torch import Tensor, nn
 
-from deepdefense import arguments, data
-from deepdefense.arguments import check_choice, checked_whole, from_text, plain_number
-from deepdefense.attacks import suites
+from deepdefense import arguments
+from deepdefense.arguments import checked_whole, from_text, plain_number
+from deepdefense.evaluation.suite_names import suite_names
 
 
 def _assigned(source: str) -> list[str]:
@@ -132,89 +126,14 @@ def download(tables: Mapping[str, DataFrame]):
     return HTML("Download: " + ", ".join(links))
 
 
+def download_page(name: str, page: str):
+    """A link that hands a reader an HTML page as a file called `name`, which travels within this one."""
+    from IPython.display import HTML
+
+    content = base64.b64encode(page.encode()).decode()
+    return HTML(f'Download: <a download="{escape(name)}" href="data:text/html;base64,{content}">{escape(name)}</a>')
+
+
 def check_suites(names: str | None) -> list[str] | None:
-    """The suites named in "a,b,c"; None stays None (all there are); a ValueError names one that does not exist."""
-    chosen = names if names is None else [name.strip() for name in str(names).split(",")]
-    for name in chosen or []:
-        check_choice("suites", name, suites.SUITES)
-    return chosen
-
-
-def load_defence(module: str) -> tuple[nn.Module, Tensor, Tensor, str]:
-    """(model, x, y, name of the data) from "module:callable" or "path/to/file.py:callable".
-
-    The callable takes no argument and returns (model, x, y), or (model, name of a data set) for its test images. A file may import
-    what lies beside it.
-    """
-    if not isinstance(module, str) or module.count(":") != 1 or not all(module.split(":")):
-        raise ValueError(f"module must be 'module:callable' or 'file.py:callable', got {module!r}")
-    where, name = module.split(":")
-    with _beside(where):
-        made = getattr(_import(where, module), name, None)
-        if not callable(made):
-            raise ValueError(f"module {module!r}: {where} has no function {name!r}")
-        result = made()
-    if not isinstance(result, tuple) or len(result) not in (2, 3) or not isinstance(result[0], nn.Module):
-        shape = f"a tuple of {len(result)}" if isinstance(result, tuple) else type(result).__name__
-        raise ValueError(f"module {module!r} must return (model, x, y) or (model, name of a data set), not {shape}")
-    if len(result) == 3:
-        model, x, y = result
-        if not isinstance(x, Tensor) or not isinstance(y, Tensor):
-            raise ValueError(f"module {module!r}: x and y must be tensors, got {type(x).__name__} and {type(y).__name__}")
-        return model, x, y, "own images"
-    model, dataset = result
-    check_choice(f"module {module!r}: the data set", dataset, data.SPECS)
-    test = data.load(dataset).test
-    device = next((parameter.device for parameter in model.parameters()), "cpu")
-    return model, test.images().to(device), test.y.to(device), dataset
-
-
-def _import(where: str, module: str) -> ModuleType:
-    try:
-        return _import_file(Path(where).expanduser().resolve()) if where.endswith(".py") else importlib.import_module(where)
-    except (ImportError, OSError, SyntaxError) as error:
-        raise ValueError(f"module {module!r} cannot be imported: {error}") from error
-
-
-def _import_file(path: Path) -> ModuleType:
-    """The file `path` as a module, under a name of its own in `sys.modules`, where dataclasses look for it."""
-    name = f"{path.stem}_{sha256(str(path).encode()).hexdigest()[:12]}"
-    spec = importlib.util.spec_from_file_location(name, path)
-    loaded = importlib.util.module_from_spec(spec)
-    sys.modules[name] = loaded
-    try:
-        spec.loader.exec_module(loaded)
-    except BaseException:
-        del sys.modules[name]
-        raise
-    return loaded
-
-
-_neighbours: set[str] = set()  # names in sys.modules of what the last defence imported from its own folder
-
-
-@contextmanager
-def _beside(where: str) -> Iterator[None]:
-    """While a defence from a file is loaded and made, its folder comes first in the path of modules, as for a script.
-
-    What the defence before this one imported from beside itself is forgotten, so that a helper of the same name is the right one.
-    """
-    if not where.endswith(".py"):
-        yield
-        return
-    path = Path(where).expanduser().resolve()
-    folder = path.parent
-    for name in _neighbours:
-        sys.modules.pop(name, None)
-    _neighbours.clear()
-    importlib.invalidate_caches()
-    before = set(sys.modules)
-    sys.path.insert(0, str(folder))
-    try:
-        yield
-    finally:
-        sys.path.remove(str(folder))
-        for name in set(sys.modules) - before:
-            file = getattr(sys.modules[name], "__file__", None)
-            if file and folder in Path(file).parents and Path(file) != path:
-                _neighbours.add(name)
+    """The suites that a notebook's parameter names in "a,b,c" (see `suite_names`); None for all there are."""
+    return suite_names(names)

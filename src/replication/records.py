@@ -8,13 +8,14 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 
+from deepdefense import data
 from deepdefense.storage import files, paths
 from deepdefense.storage.files import ResultsError, read_json
 
 
-def report_folder(*, eps: float, norm: str, which: str, n: int, seed: int) -> str:
+def report_folder(*, eps: float, norm: str, which: str, n: int, seed: int, mode: str = "full") -> str:
     """Name of the folder, within that of a run, where the report of an attack on its first `n` test images is kept."""
-    return f"report-{which}-{norm}-eps{eps:.5f}-n{n}-seed{seed}"
+    return f"report-{which}-{norm}-eps{eps:.5f}-n{n}-seed{seed}" + ("" if mode == "full" else f"-{mode}")
 
 
 def load_records(folder: str | Path | None = None, kind: str | None = None) -> list[dict]:
@@ -29,18 +30,16 @@ def load_records(folder: str | Path | None = None, kind: str | None = None) -> l
     return [record for record in records if kind is None or record.get("kind") == kind]
 
 
-FULL, REDUCED = "paper", "quick"
+FULL, REDUCED = "paper", "quick"  # folders of the headline results
+FULL_SIZE = {"width": 1.0, "epochs": 30}  # the least of a run at the plan's full size, which also takes all training images
 
 
-def headline_folder(root: Path | None = None) -> Path:
-    """Where the headline results are below `root` (default: the committed results): those at full size if there are any."""
-    root = root or paths.results_root()
-    return root / FULL if (root / FULL).is_dir() else root / REDUCED
-
-
-def reduced(where: Path) -> bool:
-    """Are the results in `where` of a smaller size than the plan's full one?"""
-    return where.name != FULL
+def reduced(record: Mapping) -> bool:
+    """Is the training run `record` smaller than the plan's full size: narrower, with fewer images or with fewer epochs?"""
+    config = record["config"]
+    published_images, held_out = data.SPECS[config["data"]].published[0], data.SPECS[config["data"]].validation
+    few_images = config["train_size"] is not None and config["train_size"] < published_images - held_out
+    return few_images or any(config[name] < least for name, least in FULL_SIZE.items())
 
 
 AGREEMENT_JSON, AGREEMENT_PARQUET = "agreement.json", "agreement.parquet"  # our attacks beside their authors' code
@@ -77,6 +76,9 @@ def publish(profile: str, run: str, kept: str | None = None) -> list[Path]:
         return [files.write_bytes(target, (source / "run.json").read_bytes())]
     there = sorted(path for path in (source / kept).iterdir() if path.is_file() and not path.name.startswith("."))
     return [files.write_bytes(target / path.name, path.read_bytes()) for path in there]
+
+
+MEASURES_FILES = ("measures.json", "sweep.parquet")
 
 
 def measures_folder(which: str, n: int, seed: int) -> str:

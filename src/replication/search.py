@@ -17,7 +17,7 @@ from deepdefense.storage import files, paths
 from deepdefense.training.config import TrainConfig
 
 from .records import SEARCH_FOLDERS, load_records
-from .scope import DEFENCE_NAMES, PAIRS, VARIANTS
+from .scope import DEFENCE_NAMES, PAIR_NAMES, VARIANTS
 
 READS = ("search", "refine")  # folders of data/results/, for the workflow
 CHOSEN = ("pgd-at", "gnr", *VARIANTS)  # adversarial training first: its clean accuracy is the bar for the others
@@ -126,7 +126,7 @@ def runs_of(records: Sequence[Mapping]) -> list[Trial]:
 
 
 def _place(pair: Pair) -> tuple:
-    return (list(PAIRS).index(pair) if pair in PAIRS else len(PAIRS)), pair
+    return (list(PAIR_NAMES).index(pair) if pair in PAIR_NAMES else len(PAIR_NAMES)), pair
 
 
 def _run(record: Mapping, config: TrainConfig, base: Mapping) -> Trial:
@@ -246,7 +246,7 @@ def main() -> None:
     for pair in pairs_of(runs):
         mine = pick(runs, pair)
         base = base_settings(run.config for run in mine)
-        print(f"\n== {PAIRS.get(pair, ', '.join(pair))}: {len(mine)} runs\nbase settings: {words(tuple(base.items()))}")
+        print(f"\n== {PAIR_NAMES.get(pair, ', '.join(pair))}: {len(mine)} runs\nbase settings: {words(tuple(base.items()))}")
         print(f"plain: {describe(reference) if (reference := plain(runs, pair)) else 'no run'}")
         for choice in (c for c in choices if c.pair == pair):
             print(f"{DEFENCE_NAMES[choice.variant]}: {choice.reason} ({choice.eligible} eligible)")

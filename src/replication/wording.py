@@ -1,13 +1,12 @@
 """Numbers as readers see them: true minus signs, intervals, percentages."""
 
 import math
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 
 import numpy as np
 
 from deepdefense.evaluation.report import wilson
 
-from . import estimates
 from .estimates import Estimate, mean_sd
 
 
@@ -28,19 +27,17 @@ def interval(one: Estimate | None, unit: str = "", digits: int = 1, sign: bool =
     return f"{number(one.mean, digits, sign)}{unit} [{low}, {high}] ({one.n} seeds)"
 
 
+def bounds(one: Estimate, digits: int = 1, sign: bool = False) -> str:
+    """An estimate for a column of a table: mean and 95 % interval, "−3.1 [−6.0, 0.4]"; the mean alone where there is no interval."""
+    if not all(map(math.isfinite, (one.mean, one.low, one.high))):
+        return number(one.mean, digits, sign) if math.isfinite(one.mean) else "∞"
+    return f"{number(one.mean, digits, sign)} [{number(one.low, digits, sign)}, {number(one.high, digits, sign)}]"
+
+
 def percent(share: float, n: int) -> str:
     """An accuracy in % with its 95 % Wilson interval over n images."""
     low, high = wilson(round(share * n), n)
     return f"{100 * share:.1f} [{100 * low:.1f}, {100 * high:.1f}]"
-
-
-def cell(values: Iterable[float], digits: int = 3) -> str:
-    """ "mean ± sd" of these values, one a seed, to so many significant digits; "mean" for a single one, "–" for none."""
-    values = list(values)
-    mean, sd = estimates.mean_sd(values)
-    if not math.isfinite(mean):
-        return NOTHING
-    return f"{mean:.{digits}g}" + (f" ± {sd:.2g}" if len(values) > 1 else "")
 
 
 NOTHING = "–"

@@ -50,7 +50,7 @@ def check_inputs(model: nn.Module, x: Tensor, y: Tensor, eps: float) -> tuple[Te
     """`check_images`, and the labels against the model's classes, for which it is asked about one image."""
     x, y = check_images(model, x, y, eps)
     if len(x):
-        with frozen(model), seeded(x.device, 0), torch.no_grad():
+        with frozen(model), seeded(x.device, 0, model), torch.no_grad():
             logits = model(x[:1])
             arguments.check_logits_type(logits, 1)
             check_classes(y, logits.shape[1])

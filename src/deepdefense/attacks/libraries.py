@@ -145,7 +145,7 @@ def viewed(model: nn.Module, x: Tensor, seed: int) -> Iterator[View]:
     """
     view = View(model, x)
     try:
-        with frozen(model), seeded(x.device, seed), torch.enable_grad(), default_dtype(torch.float32):
+        with frozen(model), seeded(x.device, seed, model), torch.enable_grad(), default_dtype(torch.float32):
             yield view
     finally:
         view.release()

@@ -8,11 +8,10 @@ Others reseed for what is left of a batch, as APGD-T does for each target: they 
 import inspect
 from collections.abc import Callable
 from contextlib import nullcontext
-from functools import partial
+from functools import partial, wraps
 
 import torch
 from torch import Tensor, nn
-from torch.overrides import TorchFunctionMode
 
 from . import autoattack, features, gradient, hard_label, minimum_norm, multi_targeted, orthogonal, paper
 from .contract import Attack
@@ -79,19 +78,33 @@ def reads_layers(attack: Attack) -> bool:
     return function_of(attack) in LAYERED
 
 
-LIKE = (torch.rand_like, torch.randn_like)
-FILLED = (Tensor.uniform_, Tensor.normal_)
+FRESH, LIKE, FILLED = ("rand", "randn"), ("rand_like", "randn_like"), ("uniform_", "normal_")
 
 
-class _ChunkDraws(TorchFunctionMode):
+class _ChunkDraws:
     """While active, what is drawn for each of the images `rows` of a chunk is drawn for the whole chunk, and theirs taken.
 
-    A draw is one for each image if it has as many rows, and else the image's own lengths or 1.
+    A draw is one for each image if it has as many rows, and else the image's own lengths or 1. The few functions that draw
+    are replaced, and not every call of torch watched, which a small network would feel.
     """
 
     def __init__(self, chunk: torch.Size, rows: Tensor):
-        super().__init__()
         self.chunk, self.rows = tuple(chunk), rows
+        self._before: list[tuple[object, str, Callable | None]] = []
+
+    def __enter__(self) -> None:
+        for owner, names, drawn in ((torch, FRESH, self._fresh), (torch, LIKE, self._like), (Tensor, FILLED, self._filled)):
+            for name in names:
+                self._before.append((owner, name, vars(owner).get(name)))  # Tensor inherits its own
+                setattr(owner, name, drawn(getattr(owner, name)))
+
+    def __exit__(self, *_error) -> None:
+        for owner, name, before in reversed(self._before):
+            if before is None:
+                delattr(owner, name)  # which uncovers the inherited one
+            else:
+                setattr(owner, name, before)
+        self._before.clear()
 
     def _whole(self, size) -> tuple[int, ...] | None:
         size = tuple(size)
@@ -99,21 +112,36 @@ class _ChunkDraws(TorchFunctionMode):
         fits = fits and all(n in (1, own) for n, own in zip(size[1:], self.chunk[1:], strict=True))
         return (self.chunk[0], *size[1:]) if fits else None
 
-    def __torch_function__(self, func, types, args=(), kwargs=None):
-        kwargs = dict(kwargs or {})
-        if func in (torch.rand, torch.randn):
-            size = kwargs.get("size") or (args[0] if len(args) == 1 and not isinstance(args[0], int) else args)
-            if (whole := self._whole(size)) is not None:
-                kwargs.pop("size", None)
-                return self._rows(func(whole, **kwargs))
-        elif func in LIKE and (whole := self._whole(args[0].shape)) is not None:
-            return self._rows(func(args[0].new_empty(whole), *args[1:], **kwargs))
-        elif func in FILLED and (whole := self._whole(args[0].shape)) is not None:
-            return args[0].copy_(self._rows(func(args[0].new_empty(whole), *args[1:], **kwargs)))
-        return func(*args, **kwargs)
-
     def _rows(self, drawn: Tensor) -> Tensor:
         return drawn[self.rows.to(drawn.device)]
+
+    def _fresh(self, draw: Callable) -> Callable:
+        @wraps(draw)
+        def deal(*args, **kwargs):
+            size = kwargs.get("size") or (args[0] if len(args) == 1 and not isinstance(args[0], int) else args)
+            if (whole := self._whole(size)) is None:
+                return draw(*args, **kwargs)
+            return self._rows(draw(whole, **{name: value for name, value in kwargs.items() if name != "size"}))
+
+        return deal
+
+    def _like(self, draw: Callable) -> Callable:
+        @wraps(draw)
+        def deal(like, *args, **kwargs):
+            whole = self._whole(like.shape)
+            return draw(like, *args, **kwargs) if whole is None else self._rows(draw(like.new_empty(whole), *args, **kwargs))
+
+        return deal
+
+    def _filled(self, draw: Callable) -> Callable:
+        @wraps(draw)
+        def deal(tensor, *args, **kwargs):
+            whole = self._whole(tensor.shape)
+            if whole is None:
+                return draw(tensor, *args, **kwargs)
+            return tensor.copy_(self._rows(draw(tensor.new_empty(whole), *args, **kwargs)))
+
+        return deal
 
 
 def on_rows(attack: Attack, model: nn.Module, x: Tensor, y: Tensor, rows: Tensor, **options) -> Tensor:

@@ -33,7 +33,7 @@ NO_COST = {"images": 0, "seconds": 0.0, "forward": 0, "backward": 0}
 
 def logits_in_chunks(model: nn.Module, x: Tensor, chunk: int, seed: int) -> Tensor:
     """The model's logits (N, K), so many images at a time, in evaluation mode and with chance as `seed` deals it."""
-    with frozen(model), seeded(x.device, seed), torch.no_grad():
+    with frozen(model), seeded(x.device, seed, model), torch.no_grad():
         found = []
         for part in x.split(chunk):
             found.append(model(part))
@@ -52,7 +52,7 @@ def _attack_chunk(model: nn.Module, attack: Attack, name: str, x: Tensor, y: Ten
     found, start = [], time.perf_counter()
     with frozen(seen), torch.enable_grad(), count_passes(seen) as counted:
         for part in parts:
-            with seeded(x.device, seed):
+            with seeded(x.device, seed, seen):
                 x_adv = on_rows(attack, seen, x, y.clone(), part, **options)
             if x_adv.shape != x[part].shape:
                 raise AttackError(f"{name} returned images of shape {tuple(x_adv.shape)} for {tuple(x[part].shape)}")

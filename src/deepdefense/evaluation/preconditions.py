@@ -115,7 +115,7 @@ def examine(model: nn.Module, x: Tensor, y: Tensor, *, allow_random: bool = Fals
         stack.enter_context(_unchanged(model))
         with _trial("cannot be put into eval mode", "give the nn.Module itself, or one of your own that calls it"):
             stack.enter_context(frozen(model))
-        stack.enter_context(seeded(x.device, 0))
+        stack.enter_context(seeded(x.device, 0, model))
         with _trial("takes no hook, by which its passes are counted", "give the nn.Module itself, or one of your own that calls it"):
             model.register_forward_hook(lambda *_: None).remove()
         same = _check_answers(model, x, y, allow_random)

@@ -141,7 +141,7 @@ def standard(
     threat = Threat(eps, norm, seed, batch_size)
     device, logits = x.device, logits_of(model, x.dtype)
     settings = {part: {"queries": queries} if part == "Square" else {"steps": steps} for part in PARTS}
-    with frozen(model), seeded(device, seed), torch.no_grad():
+    with frozen(model), seeded(device, seed, model), torch.no_grad():
         messages = [("model", text) for text in _model_warnings(logits, x[:batch_size], y[:batch_size], parts)]
         prediction = torch.cat([answers(logits(part)) for part in x.split(batch_size)])
         identity = {"eps": eps, "norm": norm, "seed": seed, "batch_size": batch_size, **settings}

@@ -142,7 +142,7 @@ def _report(asked: Request) -> MaskingReport:
     known = from_evaluation.NO_EVIDENCE
     if asked.evaluated is not None:
         known = from_evaluation.of_report(asked.evaluated, asked.y, asked.eps)
-    with private(asked.model), seeded(asked.x.device, settings.seed):
+    with private(asked.model), seeded(asked.x.device, settings.seed, asked.model):
         white_box_attacks = asked.white_box
         if white_box_attacks is None:
             white_box_attacks = known.white_box or default_white_box(settings.steps)

@@ -120,7 +120,7 @@ def examine(model: nn.Module, x: Tensor, y: Tensor, eps: float, settings: Settin
     if len(x) == 0:
         raise ValueError("the model gets none of the 0 images right, so there is nothing to attack")
     deterministic = preconditions.check_model(model, x[: settings.batch_size], y[: settings.batch_size], allow_random=True)
-    with frozen(model), seeded(x.device, 0), torch.no_grad():
+    with frozen(model), seeded(x.device, 0, model), torch.no_grad():
         classes = model(x[:1].clone()).shape[1]
     if y.max() >= classes:
         raise ValueError(f"labels must be below the number of classes: the model has {classes}, the largest label is {y.max()}")
@@ -151,7 +151,7 @@ def check_substitutes(substitutes: Mapping[str, nn.Module], x: Tensor, classes: 
         if not isinstance(network, nn.Module):
             raise ValueError(f"substitute {name!r} must be a torch.nn.Module, got {type(network).__name__}")
         try:
-            with frozen(network), seeded(x.device, 0):
+            with frozen(network), seeded(x.device, 0, network):
                 logits = network(x[:1].clone())
         except Exception as error:
             raise ValueError(f"substitute {name!r} failed on an image of shape {tuple(x[:1].shape)}: {error}") from error

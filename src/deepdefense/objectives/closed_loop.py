@@ -4,7 +4,7 @@
     λ ← clip(λ · exp(κ (goal − mean)), 0.02, 20),   goal = target · min(1, progress / 0.6)
 
 "What the batch reached" is what the penalty's form pursues (a for "cos"), the mean over its layers. A λ that is too small grows until
-the alignment comes, and one that is too large gives way before the task is given up.
+the alignment comes, and one that is too large gives way before the task is given up, if it was not too large from the first step on.
 """
 
 import torch
@@ -25,9 +25,9 @@ def goal(target: float, progress: float) -> float:
 class ClosedLoop:
     """λ, and the running mean that it follows. Both are tensors on the training device: no step waits for a GPU to hand one over."""
 
-    def __init__(self, target: float, device: torch.device):
+    def __init__(self, target: float, device: torch.device, start: float = START):
         self.target = target
-        self.lam = torch.tensor(START, device=device)
+        self.lam = torch.tensor(start, device=device)
         self.mean = torch.tensor(0.0, device=device)
 
     def update(self, log: dict[str, Tensor], progress: float) -> None:

@@ -274,7 +274,7 @@ def model_answers(model: nn.Module, x: Tensor, *, eps: float, norm: str = "linf"
     def once() -> dict[str, Tensor]:
         logits, gradients = [], []
         for image in _probes(x, eps, norm).split(1):
-            with seeded(x.device, seed), torch.enable_grad():
+            with seeded(x.device, seed, model), torch.enable_grad():
                 point = image.clone().requires_grad_()
                 z = model(point.clone())
                 weights = torch.arange(1, z.shape[1] + 1, device=z.device, dtype=torch.float32).sin()

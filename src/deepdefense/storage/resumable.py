@@ -111,7 +111,7 @@ class Pieces:
             self.notes = kept["notes"]
         if answers is not None and not (path.exists() and kept_answers.exists()):
             # Either new, or of an earlier version that knew no answers: the names of its pieces tell its code, none is read.
-            files.write_bytes(kept_answers, safetensors.torch.save(answers, metadata={"facts": "{}"}))
+            _write(kept_answers, answers, {})
         if not path.exists():
             if any(_settings_of(piece, self.folder) is None for piece in self.folder.rglob("*.safetensors")):
                 raise self._lost(path)
@@ -151,8 +151,7 @@ class Pieces:
         tensors, facts = compute()
         tensors = {key: tensor.detach().cpu().contiguous() for key, tensor in tensors.items()}
         if path is not None:
-            made = {**facts, "made": _now()}
-            files.write_bytes(path, safetensors.torch.save(tensors, metadata={"facts": json.dumps(made)}))
+            _write(path, tensors, {**facts, "made": _now()})
         return tensors, facts
 
     def say_taken(self) -> dict | None:
@@ -197,9 +196,23 @@ def _settings_of(piece: Path, top: Path) -> Path | None:
     return next((parent / "settings.json" for parent in above if (parent / "settings.json").exists()), None)
 
 
+def _write(path: Path, tensors: dict[str, Tensor], facts: dict) -> None:
+    told = json.dumps(facts)
+    files.write_bytes(path, safetensors.torch.save(tensors, metadata={"facts": told, "checksum": _checksum(tensors, told)}))
+
+
 def _read(path: Path) -> Piece:
     try:
         with safetensors.safe_open(path, "pt") as file:
-            return {key: file.get_tensor(key) for key in file.keys()}, json.loads(file.metadata()["facts"])
-    except (safetensors.SafetensorError, OSError, KeyError, TypeError, ValueError) as error:
+            tensors, known = {key: file.get_tensor(key) for key in file.keys()}, file.metadata() or {}
+        if known.get("checksum") != _checksum(tensors, known.get("facts", "")):
+            raise ValueError("its content does not fit its checksum")
+        return tensors, json.loads(known["facts"])
+    except (safetensors.SafetensorError, OSError, ValueError) as error:
         raise files.ResultsError(f"{path} is damaged ({error}); delete it, and it is computed again") from error
+
+
+def _checksum(tensors: dict[str, Tensor], facts: str) -> str:
+    """Of names, numbers and facts; safetensors itself keeps none."""
+    names = sorted(tensors)
+    return hashlib.sha256(f"{names}{fingerprint(*(tensors[name] for name in names))}{facts}".encode()).hexdigest()[:16]

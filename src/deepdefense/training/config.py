@@ -6,6 +6,7 @@ from dataclasses import asdict, dataclass, field, replace
 
 from .. import data, models, objectives
 from ..arguments import is_number, require, unknown_name
+from ..objectives.closed_loop import HIGHEST, LOWEST
 from .precision import PRECISIONS
 
 OPTIMIZERS = ("sgd", "adam")
@@ -27,7 +28,7 @@ class TrainConfig:
     activation: str = "relu"
     scaling: str = "symmetric"  # inside the model: symmetric [-1, 1], unit [0, 1], standard (mean and std of the data)
     objective: str = "standard"
-    lam: float = 0.0  # weight of the objective's penalty; 0 where the option `target` steers it
+    lam: float = 0.0  # weight of the objective's penalty; where the option `target` steers it, its start, or 0 for the usual one
     warmup: float = 0.0  # share of the run over which lam rises linearly from 0
     options: dict = field(default_factory=dict)  # the objective's own keywords
     train_size: int | None = None  # use only this many training images
@@ -98,8 +99,10 @@ class TrainConfig:
         target, rest = self.options["target"], {name: value for name, value in self.options.items() if name != "target"}
         object.__setattr__(self, "options", rest if target is None else {**rest, "target": float(target)})  # None is to give none
         if target is not None:
-            for name in ("lam", "warmup"):
-                require(getattr(self, name) == 0, name, "left out, or 0, where target is given: λ follows the target", getattr(self, name))
+            require(self.warmup == 0, "warmup", "left out, or 0, where target is given: λ follows the target", self.warmup)
+            within = self.lam == 0 or LOWEST <= self.lam <= HIGHEST
+            allowed = f"left out, or from {LOWEST:g} to {HIGHEST:g}, where target is given: it is where λ begins to follow the target"
+            require(within, "lam", allowed, self.lam)
             weights = self.options.get("weights") or [1]
             good = min(weights) >= 0 and max(weights) > 0
             require(good, "weights", "at least 0, and one of them above 0, where target is given", weights)
@@ -124,7 +127,8 @@ class TrainConfig:
 
     def name(self) -> str:
         """Name of the run: what matters most, then the digest."""
-        lam = f"-target{self.target:g}" if self.target else f"-lam{self.lam:g}" if self.lam else ""
+        lam = f"-target{self.target:g}" if self.target else ""
+        lam += f"-lam{self.lam:g}" if self.lam else ""
         return f"{self.data}-{self.model}-{self.objective}{lam}-seed{self.seed}-{self.digest()}"
 
 

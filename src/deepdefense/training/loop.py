@@ -151,7 +151,7 @@ def fit(
         optimizer=plain.optimizer,
         generator=torch.Generator(target),
         average=None if config.ema is None else averaging.averaged(model, config.ema),
-        loop=None if config.target is None else closed_loop.ClosedLoop(config.target, target),
+        loop=None if config.target is None else closed_loop.ClosedLoop(config.target, target, config.lam or closed_loop.START),
         fingerprint=fingerprint,
         own=own,
         code=code,

@@ -34,18 +34,8 @@ def load(record: Mapping, path: str | Path) -> nn.Module:
 
 def network(record: Mapping, tensors: Mapping[str, Tensor]) -> nn.Module:
     """The network of the training record `record` with the weights `tensors`, on the CPU, in eval mode."""
-    config = TrainConfig(**record["config"])
-    model = models.build(
-        config.model,
-        record["data"]["in_shape"],
-        len(record["data"]["classes"]),
-        width=config.width,
-        activation=config.activation,
-        scaling=(tensors["shift"].flatten().tolist(), tensors["scale"].flatten().tolist()),
-        seed=0,
-    )
-    model.load_state_dict(tensors)
-    return model.eval()
+    config, made = TrainConfig(**record["config"]), record["data"]
+    return models.restore(config.model, made["in_shape"], len(made["classes"]), tensors, width=config.width, activation=config.activation)
 
 
 @dataclass(frozen=True)

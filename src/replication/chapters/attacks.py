@@ -8,7 +8,7 @@ import pandas as pd
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
-from .style import colour, label
+from .style import colour, hatch, label
 
 
 def attack_table(records: Sequence[Mapping]) -> pd.DataFrame:
@@ -25,16 +25,26 @@ def attack_table(records: Sequence[Mapping]) -> pd.DataFrame:
     return pd.DataFrame(rows).set_index("defence")
 
 
+def attack_words(records: Sequence[Mapping]) -> list[str]:
+    """What is left in the worst case, a sentence a run."""
+    said = []
+    for one in records:
+        clean, worst = one["clean"], one["worst_case"]
+        left = f"{100 * worst['accuracy']:.1f} % in the worst case [{100 * worst['low']:.1f}, {100 * worst['high']:.1f}]"
+        said.append(f"{label(one['training'])}: {100 * clean['accuracy']:.1f} % clean, {left}, n = {one['n']}.")
+    return said
+
+
 def attack_bars(records: Sequence[Mapping]) -> Figure:
     """Accuracy clean and under each attack, one group an attack, one bar a run, 95 % Wilson intervals over images."""
-    fig, _ = _bars(records, "attacks", (9, 3.6))
-    fig.legend(fontsize=9, loc="outside upper center", ncols=len(records))
+    fig, _ = _bars(records, "attacks", (7.2, 3.2))
+    fig.legend(loc="outside upper center", ncols=len(records))
     return fig
 
 
 def runs_bars(summaries: Sequence[Mapping]) -> Figure:
     """Accuracy of several runs, clean, in the worst case of each suite and over all, with 95 % intervals over images."""
-    fig, ax = _bars(summaries, "suites", (8, 3.6))
+    fig, ax = _bars(summaries, "suites", (7.2, 3.2))
     ax.legend(fontsize=8)
     return fig
 
@@ -50,7 +60,18 @@ def _bars(records: Sequence[Mapping], between: str, size: tuple[float, float]) -
         error = np.array([[v - 100 * e["low"], 100 * e["high"] - v] for v, e in zip(value, entries, strict=True)]).T
         position = np.arange(len(names)) + (index - (len(records) - 1) / 2) * width
         training = record["training"]
-        ax.bar(position, value, width, yerr=error.clip(0), color=colour(training), label=label(training), error_kw={"lw": 1})
+        ax.bar(
+            position,
+            value,
+            width,
+            yerr=error.clip(0),
+            color=colour(training),
+            label=label(training),
+            hatch=hatch(training),
+            ec="white",
+            lw=0.3,
+            error_kw={"lw": 1},
+        )
     ax.set_xticks(range(len(names)), names)
     ax.set(ylabel=f"accuracy (%), n = {records[0]['n']}", ylim=(0, 100))
     return fig, ax

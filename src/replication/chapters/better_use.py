@@ -1,4 +1,4 @@
-"""Tables and figures of other uses of the idea: clean against worst-case accuracy, beside GNR and adversarial training. They run no model."""
+"""Other uses of the idea: clean against worst-case accuracy, beside GNR and adversarial training. Nothing here runs a model."""
 
 from collections.abc import Sequence
 from pathlib import Path
@@ -49,7 +49,8 @@ def present(networks: Sequence[Network], search: Sequence[Network]) -> str:
     kinds = {use_quantities.kind(one) for one in judged} - {None}
     mine = sum(use_quantities.kind(one) is not None for one in search)
     return (
-        f"{len(kinds)} of {WANTED} candidates have been attacked at full size ({sum(use_quantities.kind(n) is not None for n in judged)} networks); "
+        f"{len(kinds)} of {WANTED} candidates have been attacked at full size "
+        f"({sum(use_quantities.kind(n) is not None for n in judged)} networks); "
         f"of their search there are {mine} runs (the grid has 50)."
     )
 
@@ -68,7 +69,9 @@ def validation_figure(networks: Sequence[Network], attack: str) -> Figure:
 
 def worst_case_figure(networks: Sequence[Network]) -> Figure:
     """Clean accuracy on the whole test set against the worst case over AutoAttack and the adaptive attacks, one mark a network."""
-    points = [(one, 100 * one.clean, 100 * float(quantities.worst_case(one).mean())) for one in shown(networks) if use_quantities.judged(one)]
+    points = [
+        (one, 100 * one.clean, 100 * float(quantities.worst_case(one).mean())) for one in shown(networks) if use_quantities.judged(one)
+    ]
     return _plane(points, "worst case at 8/255 (%)", "clean accuracy (%)")
 
 
@@ -134,7 +137,9 @@ def smoke_table(networks: Sequence[Network]) -> pd.DataFrame:
     for one in networks:
         clean, robust = _last(one)
         aligned = one.record["history"][-1]["val_alignment"]
-        rows.append({"defence": name_of(one), "clean (%)": number(clean), "robust (%)": number(robust), "alignment": number(aligned, 2, sign=True)})
+        rows.append(
+            {"defence": name_of(one), "clean (%)": number(clean), "robust (%)": number(robust), "alignment": number(aligned, 2, sign=True)}
+        )
     return pd.DataFrame(rows).set_index("defence")
 
 

@@ -17,7 +17,7 @@ from deepdefense.masking.check import MaskingReport
 from deepdefense.storage import files, paths
 
 from ..records import AGREEMENT_JSON, AGREEMENT_PARQUET
-from ..scope import NORM_NAMES
+from ..scope import DEFENCE_NAMES, NORM_NAMES
 from . import masking_checks
 
 READS = ("benchmarks", "checked")  # folders of data/results/, for the workflow
@@ -62,21 +62,42 @@ def _place(name: str) -> tuple[int, str]:
     return (list(TITLES).index(model) if model in TITLES else len(TITLES)), name
 
 
-def scale(one: Checked) -> str:
-    """How much stands behind a model's numbers, in a line."""
-    report, parts = one.report, one.agreement["autoattack"]["parts"]
-    environment, spent = report["environment"], one.masking and one.masking.settings
-    training = report["training"] and report["training"]["config"]
-    trained = f", trained here on {training['train_size']} images for {training['epochs']} epochs" if training else ""
-    checks = (
-        f"masking report with {spent['steps']} steps, {spent['draws']} draws and {spent['queries']} queries"
-        if spent
-        else "no masking report"
-    )
-    return (
-        f"{one.title}: {report['n']} test images, {report['chunk']} at a time, suites {', '.join(report['suites_run'])}{trained}; "
-        f"the authors' code ran {', '.join(parts)}; {checks}; {environment['device']}, commit {environment['commit']}"
-    )
+def scale_table(models: Sequence[Checked]) -> pd.DataFrame:
+    """How much stands behind each model's numbers, a row each."""
+    rows = []
+    for one in models:
+        report, spent = one.report, one.masking and one.masking.settings
+        training = report["training"] and report["training"]["config"]
+        row = {"model": one.title, "n": report["n"], "at a time": report["chunk"], "suites": ", ".join(report["suites_run"])}
+        row |= {"training": f"{training['train_size']} images, {training['epochs']} epochs" if training else "not trained here"}
+        row |= {"authors' code ran": ", ".join(one.agreement["autoattack"]["parts"])}
+        row |= {f"{name}, masking": spent[name] if spent else "–" for name in ("steps", "draws", "queries")}
+        rows.append(row | {"device": report["environment"]["device"], "commit": report["environment"]["commit"]})
+    return pd.DataFrame(rows).set_index("model")
+
+
+def agreement_words(models: Sequence[Checked]) -> list[str]:
+    """How our suite agrees with its authors' code, a sentence a model."""
+    said = []
+    for one in models:
+        auto = one.agreement["autoattack"]
+        last = list(auto["accuracy"].values())[-1]
+        said.append(
+            f"{one.title}: {auto['identical images']} of {one.agreement['n']} images come back the same from both; accuracy left "
+            f"{_percent(last['ours'])} % by our suite, {_percent(last['authors'])} % by its authors' code."
+        )
+    return said
+
+
+def reasons_table(models: Sequence[Checked]) -> pd.DataFrame:
+    """Why each check of each model says what it says, a row each."""
+    rows = [
+        {"model": one.title, "check": f"{c.number}. {c.title}", "verdict": masking_checks.verdict_words(c), "reason": c.reason}
+        for one in models
+        if one.masking
+        for c in one.masking.checks
+    ]
+    return pd.DataFrame(rows, columns=["model", "check", "verdict", "reason"]).set_index(["model", "check"])
 
 
 def _percent(share: float) -> str:
@@ -160,7 +181,7 @@ def deepfool_table(models: Sequence[Checked]) -> pd.DataFrame:
 
 def deepfool_ratios(models: Sequence[Checked]) -> Figure:
     """Our DeepFool's distance over foolbox's, image by image in order of the ratio; the band is ±5 %."""
-    fig, axes = plt.subplots(1, 2, figsize=(9, 3.2), sharey=True)
+    fig, axes = plt.subplots(1, 2, figsize=(7.2, 3), sharey=True)
     for ax, norm in zip(axes, ("l2", "linf"), strict=True):
         for one, colour in zip(models, sns.color_palette("colorblind"), strict=False):
             ratio = one.deepfool[f"{norm} ours"] / one.deepfool[f"{norm} foolbox"]
@@ -171,7 +192,7 @@ def deepfool_ratios(models: Sequence[Checked]) -> Figure:
         ax.axhline(1, color="black", lw=0.8)
         ax.set(xlabel="share of images", title=NORM_NAMES[norm])
     axes[0].set(ylabel="distance, ours / foolbox")
-    axes[0].legend(fontsize=8)
+    fig.legend(*axes[0].get_legend_handles_labels(), loc="outside lower center", ncols=2)
     return fig
 
 
@@ -206,6 +227,38 @@ def findings(models: Sequence[Checked]) -> str:
     return masking_checks.findings({one.title: one.masking for one in models if one.masking})
 
 
-def reasons(one: Checked) -> str:
-    """Why each check of a model says what it says, a line each."""
-    return "\n".join(masking_checks.reasons(one.masking))
+WAYS = ("as it is", "as it is, again", "instructions of AVX2", "two threads")
+
+
+def processors() -> dict:
+    """The record of workflow/check_processors.py: the same runs trained again here, in several ways."""
+    return files.read_json(paths.results_root() / "checked" / "processors.json")
+
+
+def processors_table(record: Mapping) -> pd.DataFrame:
+    """Accuracy on the test set of each run in each way, in %, whether its weights are those of the first, and the committed record's."""
+    rows = []
+    for name in dict.fromkeys(row["objective"] for row in record["rows"]):
+        mine = {row["way"]: row for row in record["rows"] if row["objective"] == name}
+        for way in WAYS:
+            same = "the same" if mine[way]["weights"] == mine[WAYS[0]]["weights"] else "others"
+            rows.append({"run": DEFENCE_NAMES[name], "way": way, "test accuracy (%)": 100 * mine[way]["test_accuracy"], "weights": same})
+        before = record["committed"].get(name)
+        if before is not None:
+            way = f"record of commit {before['environment']['commit'][:7]}"
+            rows.append({"run": DEFENCE_NAMES[name], "way": way, "test accuracy (%)": 100 * before["test_accuracy"], "weights": "not kept"})
+    return pd.DataFrame(rows).set_index(["run", "way"])
+
+
+def processors_words(record: Mapping) -> str:
+    """What the repeats say: equal where nothing changed, and by how much other instructions or threads move the accuracy."""
+    rows = {(row["objective"], row["way"]): row for row in record["rows"]}
+    names = list(dict.fromkeys(row["objective"] for row in record["rows"]))
+    equal = all(rows[name, WAYS[0]]["weights"] == rows[name, WAYS[1]]["weights"] for name in names)
+    moved = [100 * abs(rows[name, way]["test_accuracy"] - rows[name, WAYS[0]]["test_accuracy"]) for name in names for way in WAYS[2:]]
+    same = "bit for bit the same weights" if equal else "other weights"
+    return (
+        f"The same commit, seed and processor, one thread, gives {same}. Held to another processor's instructions, or with two threads, "
+        f"the same code gives other weights, and an accuracy that differs by {min(moved):.1f} to {max(moved):.1f} points: sums are "
+        "rounded in another order. So a retrained network is the same on the same machine, and on another one within about as much."
+    )

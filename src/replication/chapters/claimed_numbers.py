@@ -111,7 +111,9 @@ def networks_table(networks: Sequence[UnderProtocol], level: int = 8) -> pd.Data
 def sentence(trio: Trio, attack: str = "APGD") -> str:
     """What the protocol prints of a network, and what it does not, in a sentence made from its record."""
     found, n = gaps(trio, attack), int(trio.common().sum())
-    said = f"Clean accuracy {100 * trio.ours.clean:.1f} %, {trio.ours.record['classes_answered']} classes answered, {n} common images: "
+    classes = trio.ours.record["classes_answered"]
+    answered = f"{classes} class{'es' if classes != 1 else ''} answered"
+    said = f"Clean accuracy {100 * trio.ours.clean:.1f} %, {answered}, {n} common images: "
     if not found:
         return said + f"fewer than {intervals.FEW}, so no percentage is given."
     best = max(found, key=found.get)
@@ -136,7 +138,10 @@ def _scatter(ax, trios: Sequence[Trio], value) -> int:
 def _keys(fig: Figure) -> None:
     """What marks and colours mean, below the panels."""
     handles = [plt.Line2D([], [], ls="", marker="s", color=PALETTE[name], label=scope.DEFENCE_NAMES[name]) for name in scope.VARIANTS]
-    handles += [plt.Line2D([], [], ls="", marker=MARKS[yes], color="0.4", label=said) for yes, said in ((True, "collapsed"), (False, "not collapsed"))]
+    handles += [
+        plt.Line2D([], [], ls="", marker=MARKS[yes], color="0.4", label=said)
+        for yes, said in ((True, "collapsed"), (False, "not collapsed"))
+    ]
     fig.legend(handles=handles, loc="outside lower center", ncols=2, fontsize=9, frameon=False)
 
 
@@ -190,7 +195,7 @@ def verdict_lines(networks: Sequence[UnderProtocol]) -> str:
 
 
 def suspicions(networks: Sequence[UnderProtocol]) -> str:
-    """How many of the collapsed networks reach each of the paper's numbers, and how many of those that work: counts made from the records."""
+    """How many of the collapsed networks reach each of the paper's numbers, and how many of those that work, counted in the records."""
     lines = []
     for name in ("collapsed", "works"):
         mine = [trio for trio in gfa_trios(networks) if state(trio.ours, trio.rival) == name]

@@ -19,19 +19,32 @@ TITLES = {
 }
 
 
-def machine(record: Mapping) -> str:
-    """One line on what a benchmark ran on, and how busy that was."""
-    there = record["environment"]
-    load = f"load {there['load']:.1f} at the start, {there['load_at_end']:.1f} at the end" if there["load"] is not None else "load unknown"
-    where = there["cpu"] if there["device"].startswith("cpu") else there["device"]
-    return (
-        f"{where}, {there['cores']} cores, {there['threads']} thread(s), torch {there['packages']['torch']}, {load}, "
-        f"freed memory {'kept' if there['memory_kept'] else 'given back'}, commit {there['commit']}, {there['date'][:10]}"
-    )
+def machine_table(records: Sequence[Mapping]) -> pd.DataFrame:
+    """What each benchmark ran on, and how busy that was, a row a record."""
+    rows = []
+    for record in records:
+        there = record["environment"]
+        row = {"benchmark": record["name"], "on": there["cpu"] if there["device"].startswith("cpu") else there["device"]}
+        row |= {"cores": there["cores"], "threads": there["threads"], "torch": there["packages"]["torch"]}
+        row |= {
+            "load, start": there["load"],
+            "load, end": there["load_at_end"],
+            "freed memory": "kept" if there["memory_kept"] else "given back",
+        }
+        rows.append(row | {"commit": there["commit"], "date": there["date"][:10]})
+    return pd.DataFrame(rows).set_index("benchmark")
+
+
+def cost_words(training: Mapping) -> list[str]:
+    """What an epoch of GFA and of adversarial training takes, in a sentence; median over turns."""
+    ratios = {row["contestant"]: row["ratio"] for row in training["rows"]}
+    shown = [f"{name} {ratios[name]['median']:.2f}×" for name in ("GFA-FIRST", "GFA-DEEP", "GNR", "PGD-7", "TRADES") if name in ratios]
+    device = training["environment"]["device"]
+    return [f"Training part of an epoch over plain training's, median of {ratios['plain']['n']} turns on {device}: {', '.join(shown)}."]
 
 
 def _cell(values: Mapping, digits: int = 2) -> str:
-    return f"{values['median']:.{digits}f} [{values['q25']:.{digits}f}–{values['q75']:.{digits}f}]"
+    return f"{values['median']:.{digits}f} [{values['q25']:.{digits}f}, {values['q75']:.{digits}f}]"
 
 
 def _pick(rows: Sequence[Mapping], **wanted) -> Mapping | None:
@@ -67,7 +80,7 @@ def step_ratios(records: Sequence[Mapping], floors: Mapping[str, float]) -> Figu
     rows = [row for record in records for row in record["rows"] if row["what"] == "gradients"]
     names = sorted({row["model"] for row in rows})
     ways = {"naive": "naive", "torch's layers": "written-out\nalignment", "plain alignment": "our layers", "ours": "both"}
-    fig, axes = plt.subplots(1, len(names), figsize=(3.1 * len(names), 3.6), sharey=True, squeeze=False)
+    fig, axes = plt.subplots(1, len(names), figsize=(min(7.2, 2.4 * len(names)), 3), sharey=True, squeeze=False)
     for ax, name in zip(axes.flat, names, strict=True):
         for layers, shift in (("FIRST", -0.12), ("DEEP", 0.12)):
             found = [_pick(rows, model=name, contestant=f"{layers}, {way}")["ratio"] for way in ways]
@@ -88,7 +101,7 @@ def step_ratios(records: Sequence[Mapping], floors: Mapping[str, float]) -> Figu
 def growth_curves(record: Mapping) -> Figure:
     """Cost relative to a plain step of the same network against batch size, width, depth and number of taps, with quartiles."""
     axes_there = list(dict.fromkeys(row["axis"] for row in record["rows"]))
-    fig, panels = plt.subplots(-(-len(axes_there) // 2), 2, figsize=(8, 6.4), sharey=True, squeeze=False)
+    fig, panels = plt.subplots(-(-len(axes_there) // 2), 2, figsize=(7.2, 5.4), sharey=True, squeeze=False)
     for ax in panels.flat[len(axes_there) :]:
         ax.axis("off")
     for ax, axis in zip(panels.flat, axes_there, strict=False):
@@ -113,7 +126,7 @@ def growth_curves(record: Mapping) -> Figure:
 def defences(record: Mapping, floors: Mapping[str, float]) -> Figure:
     """Training time of an epoch relative to plain for each defence, quartiles over turns, beside the floor of its arithmetic."""
     rows = [row for row in record["rows"] if row["contestant"] in floors]
-    fig, ax = plt.subplots(figsize=(7, 3.3))
+    fig, ax = plt.subplots(figsize=(7, 3))
     middle = np.array([row["ratio"]["median"] for row in rows])
     error = np.array([[row["ratio"]["median"] - row["ratio"]["q25"], row["ratio"]["q75"] - row["ratio"]["median"]] for row in rows]).T
     at, least = np.arange(len(rows)), [floors[row["contestant"]] / floors["plain"] for row in rows]
@@ -134,8 +147,8 @@ def training_table(record: Mapping, floors: Mapping[str, float]) -> pd.DataFrame
         least = f"{floors[name] / floors['plain']:.2f}" if name in floors else ""
         peak = f"{row['peak_mib']['min']:.0f}–{row['peak_mib']['max']:.0f}" if "peak_mib" in row else ""
         cells = {"floor": least, "epoch relative to plain": _cell(row["ratio"]), "epochs an hour": _cell(per_hour, 0)}
-        rows.append({"": name, **cells, "memory of a step (MiB)": peak, "n": row["ratio"]["n"]})
-    return pd.DataFrame(rows).set_index("")
+        rows.append({"contestant": name, **cells, "memory of a step (MiB)": peak, "n": row["ratio"]["n"]})
+    return pd.DataFrame(rows).set_index("contestant")
 
 
 def tried_table(record: Mapping) -> pd.DataFrame:
@@ -147,7 +160,7 @@ def tried_table(record: Mapping) -> pd.DataFrame:
             "against": row["rival"],
             "time, way / rival": _cell(row["ratio"]),
             "n": row["ratio"]["n"],
-            "": "helps" if row["ratio"]["q75"] < 1 else "does not help" if row["ratio"]["q25"] > 1 else "no clear difference",
+            "verdict": "helps" if row["ratio"]["q75"] < 1 else "does not help" if row["ratio"]["q25"] > 1 else "no clear difference",
         }
         for row in record["rows"]
     ]

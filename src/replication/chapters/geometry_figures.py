@@ -18,18 +18,10 @@ from matplotlib.ticker import FuncFormatter, LogLocator, NullFormatter
 from .. import estimates
 from ..claims import measured
 from ..scope import DEFENCE_NAMES, DIRECTIONS, LOSS_NAMES, LOSSES, WITHIN
-from .style import PALETTE
+from .style import HATCHES, MARKERS, PALETTE
 
 PARTS = ("whole", "radial", "tangential")
 LINES = dict(zip(DIRECTIONS, [("-", "o"), ("--", "s"), (":", "^")], strict=True))
-MARKERS = dict(zip(DEFENCE_NAMES, "osD^vPX<>*hpdH8", strict=True))
-HATCHES = dict(  # colour is not all there is
-    zip(
-        DEFENCE_NAMES,
-        ["", "//", "\\\\", "..", "xx", "--", "++", "oo", "||", "**", "OO", "//..", "\\\\..", "xx..", "--.."],
-        strict=True,
-    )
-)
 WIDE = 10  # ranges that differ by this factor are drawn on a logarithmic scale
 
 
@@ -108,7 +100,7 @@ def _bars(ax: Axes, table: Mapping[str, Sequence[Entry]], names: Sequence[str], 
         position = np.arange(len(names)) + (index - (len(table) - 1) / 2) * width
         ax.bar(
             position, mean, width, yerr=np.nan_to_num(error), color=PALETTE[name], label=DEFENCE_NAMES[name], hatch=HATCHES[name],
-            edgecolor="white", lw=0.5, error_kw={"lw": 1},
+            edgecolor="white", lw=0.3, error_kw={"lw": 1},
         )  # fmt: skip
     ax.set_xticks(range(len(names)), names)
     ax.grid(axis="x", visible=False)
@@ -128,7 +120,7 @@ def alignment_by_layer(records: Sequence[Mapping]) -> Figure:
     """Alignment at the input of each layer for the training loss: signed at left, in magnitude at right."""
     found = groups(records)
     layers = list(look_up(records[0], "alignment", "layers"))
-    fig, (left, right) = plt.subplots(1, 2, figsize=(9.5, 3.8), width_ratios=[1.25, 1])
+    fig, (left, right) = plt.subplots(1, 2, figsize=(7.2, 3.2), width_ratios=[1.25, 1])
     for index, (name, members) in enumerate(found.items()):
         position = np.arange(len(layers)) + 0.1 * (index - (len(found) - 1) / 2)
         entries = [centre(members, "alignment", "layers", layer, dispersion=True) for layer in layers]
@@ -151,7 +143,7 @@ def rise_bars(records: Sequence[Mapping]) -> Figure:
     """Worst rise of each loss within the L2 radius, along all, tangential and radial directions; below, relative to plain."""
     found = groups(records)
     relative = "standard" in found and len(found) > 1
-    fig, axes = plt.subplots(1 + relative, len(LOSSES), figsize=(9.5, 2.9 * (1 + relative) + 0.6), squeeze=False)
+    fig, axes = plt.subplots(1 + relative, len(LOSSES), figsize=(7.2, 2.3 * (1 + relative) + 0.6), squeeze=False)
     radius = look_up(records[0], "rise", "radius")
     for column, loss in enumerate(LOSSES):
         table = {name: [centre(members, "rise", loss, within) for within in WITHIN] for name, members in found.items()}
@@ -175,7 +167,7 @@ def _panels(count: int, height: float, **options) -> tuple[Figure, list[Axes]]:
     """`count` panels, three a row at most; the places that are left over are empty."""
     columns = min(count, 3)
     rows = -(-count // columns)
-    fig, axes = plt.subplots(rows, columns, figsize=(max(3.3 * columns, 5), height * rows + 0.5), squeeze=False, **options)
+    fig, axes = plt.subplots(rows, columns, figsize=(max(2.4 * columns, 3.6), height * rows + 0.5), squeeze=False, **options)
     for ax in axes.flat[count:]:
         ax.axis("off")
     return fig, list(axes.flat[:count])
@@ -184,7 +176,7 @@ def _panels(count: int, height: float, **options) -> tuple[Figure, list[Axes]]:
 def loss_profiles(records: Sequence[Mapping], loss: str = "mse") -> Figure:
     """Change of the loss along three directions: mean, middle half of the images shaded, one scale for all networks."""
     found = groups(records)
-    fig, axes = _panels(len(found), 2.7, sharex=True, sharey=True)
+    fig, axes = _panels(len(found), 2.2, sharex=True, sharey=True)
     reach = []
     for ax, (name, members) in zip(axes, found.items(), strict=True):
         distances = look_up(members[0], "profiles", "distances")
@@ -195,13 +187,13 @@ def loss_profiles(records: Sequence[Mapping], loss: str = "mse") -> Figure:
             ax.fill_between(distances, low, high, color=f"C{shade}", alpha=0.18, lw=0)
             reach.append(np.abs(mean).max())
         ax.axhline(0, color="black", lw=0.8)
-        ax.set_title(DEFENCE_NAMES[name], fontsize=10)
+        ax.set_title(DEFENCE_NAMES[name], fontsize=8.5)
         ax.tick_params(labelsize=8, labelbottom=True)
     if _far_apart(reach):
         axes[0].set_yscale("symlog", linthresh=10 ** np.floor(np.log10(max(min(reach), max(reach) / 1000))))
     for ax in axes:
-        ax.set_xlabel("L2 distance, image units", fontsize=9)
-    fig.supylabel(f"change of the {LOSS_NAMES[loss]}", fontsize=9)
+        ax.set_xlabel("L2 distance, image units", fontsize=8.5)
+    fig.supylabel(f"change of the {LOSS_NAMES[loss]}", fontsize=8.5)
     n = look_up(records[0], "n")
     _legend(fig, axes[0], f"mean and middle half of n = {n} images" + (f", mean of {seeds(records)} seeds" if seeds(records) > 1 else ""))
     return fig
@@ -217,7 +209,7 @@ def landscapes(records: Sequence[Mapping], loss: str = "mse") -> Figure:
     The contour is where accuracy falls to chance level.
     """
     found = groups(records)
-    fig, axes = plt.subplots(2, len(found), figsize=(1.75 * len(found) + 1.1, 4.2), sharex=True, sharey=True, squeeze=False)
+    fig, axes = plt.subplots(2, len(found), figsize=(min(7.2, 1.3 * len(found) + 1.2), 3.6), sharex=True, sharey=True, squeeze=False)
     axis = look_up(records[0], "landscape", "axis")
     chance = 1 / len(records[0]["training"]["data"]["classes"])
     grids = {name: _mean_grid(members, loss) for name, members in found.items()}
@@ -236,20 +228,22 @@ def landscapes(records: Sequence[Mapping], loss: str = "mse") -> Figure:
             ax.tick_params(labelsize=8)
             if column == len(found) - 1:
                 bar = fig.colorbar(image, ax=axes[0 if ax is axes[0, column] else 1], pad=0.01, aspect=12)
-                bar.set_label(LOSS_NAMES[loss] if ax is axes[0, column] else "accuracy", fontsize=9)
+                bar.set_label(LOSS_NAMES[loss] if ax is axes[0, column] else "accuracy", fontsize=8.5)
                 bar.ax.tick_params(labelsize=8)
-        axes[0, column].set_title(DEFENCE_NAMES[name], fontsize=10)
+        axes[0, column].set_title(DEFENCE_NAMES[name], fontsize=8.5)
     for ax in axes[:, 0]:
-        ax.set_ylabel("radial", fontsize=9)
+        ax.set_ylabel("radial", fontsize=8.5)
     count = f", {seeds(records)} seeds" if seeds(records) > 1 else ""
-    fig.supxlabel(f"along the tangential gradient (L2, image units), n = {look_up(records[0], 'landscape', 'n')} images{count}", fontsize=9)
+    fig.supxlabel(
+        f"along the tangential gradient (L2, image units), n = {look_up(records[0], 'landscape', 'n')} images{count}", fontsize=8.5
+    )
     return fig
 
 
 def attack_parts(records: Sequence[Mapping]) -> Figure:
     """PGD perturbations taken apart, by attacked loss: radial share, cosine with g, and what each part does to that loss."""
     found = groups(records)
-    fig, axes = plt.subplot_mosaic([["share"] * 3 + ["cosine"] * 3, [c for loss in LOSSES for c in [loss] * 2]], figsize=(9.5, 6.4))
+    fig, axes = plt.subplot_mosaic([["share"] * 3 + ["cosine"] * 3, [c for loss in LOSSES for c in [loss] * 2]], figsize=(7.2, 5.4))
     names = [LOSS_NAMES[loss] for loss in LOSSES]
 
     def read(key: Callable[[str], str], over: Sequence[str] = LOSSES) -> dict[str, list[Entry]]:
@@ -279,7 +273,7 @@ def jacobian_directions(records: Sequence[Mapping]) -> Figure:
     }
     found = groups(records)
     names = list(look_up(records[0], "directions"))
-    fig, axes = plt.subplots(1, len(panels), figsize=(10, 3.9), sharey=True)
+    fig, axes = plt.subplots(1, len(panels), figsize=(7.2, 3.6), sharey=True)
     for ax, (key, title) in zip(axes, panels.items(), strict=True):
         means = []
         for index, (name, members) in enumerate(found.items()):
@@ -294,9 +288,9 @@ def jacobian_directions(records: Sequence[Mapping]) -> Figure:
             _scale_axis(ax.xaxis, means)
         else:
             ax.axvline(0, color="black", lw=0.8)
-        ax.set_title(title, fontsize=10)
+        ax.set_title(title, fontsize=8.5)
         ax.tick_params(which="both", labelsize=8)
-    axes[0].set_yticks(range(len(names)), names, fontsize=9)
+    axes[0].set_yticks(range(len(names)), names, fontsize=8.5)
     axes[0].invert_yaxis()
     _legend(fig, axes[0], whiskers(records, dispersion=True))
     return fig

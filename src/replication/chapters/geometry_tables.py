@@ -1,23 +1,24 @@
 """Tables of the geometry of the loss and of the sweep over eps, from the records of `replication.experiments.measure`.
 
-One row a defence: mean ± standard deviation over its seeds; a single seed has no ±. Everything is rounded for reading.
+One row a defence: mean and standard deviation over its seeds, as `Spread`s that are rounded where they are shown.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 
 import pandas as pd
 
 from ..claims import measured
 from ..scope import DEFENCE_NAMES, DIRECTIONS, LOSS_NAMES, LOSSES, WITHIN
-from ..wording import NOTHING, cell
+from ..tables import Spread
+from ..wording import NOTHING, number
 from .geometry_figures import groups, look_up
 
 
 def means(records: Sequence[Mapping], columns: Mapping[str, tuple[str, ...]]) -> pd.DataFrame:
-    """One row a defence: {title: path of a summary in the geometry} as `cell`s, then the numbers of seeds and images."""
+    """One row a defence: {title: path of a summary in the geometry} as spreads, then the numbers of seeds and images."""
     rows = {}
     for name, members in groups(records).items():
-        row = {title: cell(look_up(record, *path)["mean"] for record in members) for title, path in columns.items()}
+        row = {title: Spread.of(look_up(record, *path)["mean"] for record in members) for title, path in columns.items()}
         rows[DEFENCE_NAMES[name]] = row | {"seeds": len(members), "n": look_up(members[0], "n")}
     return pd.DataFrame.from_dict(rows, orient="index").rename_axis("defence")
 
@@ -29,10 +30,10 @@ def network_table(records: Sequence[Mapping]) -> pd.DataFrame:
         shares = {within: [measured.rise_over_margin(record, within) for record in members] for within in WITHIN}
         rows[DEFENCE_NAMES[name]] = {
             "ended": ", ".join(sorted({record["training"]["status"] for record in members})),
-            "accuracy (%)": cell(100 * look_up(record, "accuracy") for record in members),
-            "mean squared error": cell(look_up(record, "loss", "mse")["mean"] for record in members),
-            "mean margin": cell(-look_up(record, "loss", "margin")["mean"] for record in members),
-            **{f"worst rise / mean margin, {within}": cell(share) for within, share in shares.items()},
+            "accuracy (%)": Spread.of(100 * look_up(record, "accuracy") for record in members),
+            "mean squared error": Spread.of(look_up(record, "loss", "mse")["mean"] for record in members),
+            "mean margin": Spread.of(-look_up(record, "loss", "margin")["mean"] for record in members),
+            **{f"worst rise / mean margin, {within}": Spread.of(share) for within, share in shares.items()},
             "seeds": len(members),
             "n": look_up(members[0], "n"),
         }
@@ -79,8 +80,8 @@ def ratio_table(records: Sequence[Mapping]) -> pd.DataFrame:
             continue
         for loss in LOSSES:
             ratios = {within: measured.rise_ratios(records, name, loss=loss, within=within) for within in WITHIN}
-            row = {within: cell(found.values()) for within, found in ratios.items()}
-            row |= {"tangential, by seed": ", ".join(f"{r:.3g}" for r in ratios["tangential"].values()) or NOTHING}
+            row = {within: Spread.of(found.values()) for within, found in ratios.items()}
+            row |= {"tangential, by seed": ", ".join(number(r, 2) for r in ratios["tangential"].values()) or NOTHING}
             rows[DEFENCE_NAMES[name], LOSS_NAMES[loss]] = row | {"seeds": len(ratios["tangential"])}
     return _two_levels(rows, ["defence", "loss"])
 
@@ -93,7 +94,10 @@ def change_table(records: Sequence[Mapping]) -> pd.DataFrame:
             continue
         changes = {kind: measured.alignment_changes(records, name, kind=kind) for kind in measured.ALIGNMENTS}
         for kind, found in changes.items():
-            row = {"minus plain": cell(found.values()), "by seed": ", ".join(f"{d:+.3g}" for d in found.values()) or NOTHING}
+            row = {
+                "minus plain": Spread.of(found.values()),
+                "by seed": ", ".join(number(d, 3, sign=True) for d in found.values()) or NOTHING,
+            }
             rows[DEFENCE_NAMES[name], kind] = row | {"seeds": len(found)}
     return _two_levels(rows, ["defence", "alignment"])
 
@@ -105,10 +109,24 @@ def all_pairs_table(records: Mapping[str, Sequence[Mapping]]) -> pd.DataFrame:
     for title, members in records.items():
         defences = [name for name in groups(members) if name != "standard"] if members else []
         for name in defences:
-            row = {words: cell(measured.rise_ratios(members, name, loss=loss).values()) for words, loss in losses.items()}
+            row = {words: Spread.of(measured.rise_ratios(members, name, loss=loss).values()) for words, loss in losses.items()}
             changes = measured.alignment_changes(members, name)
-            rows[title, DEFENCE_NAMES[name]] = row | {"alignment minus plain's": cell(changes.values()), "seeds": len(changes)}
+            rows[title, DEFENCE_NAMES[name]] = row | {"alignment minus plain's": Spread.of(changes.values()), "seeds": len(changes)}
     return _two_levels(rows, ["networks", "defence"])
+
+
+def stacked(make: Callable[[Sequence[Mapping]], pd.DataFrame], records: Mapping[str, Sequence[Mapping]]) -> pd.DataFrame:
+    """The tables that `make` gives of each pair's records below one another, {title: records}; of a single one as it is."""
+    made = {title: make(members) for title, members in records.items()}
+    if len(made) == 1:
+        return next(iter(made.values()))
+    return pd.concat(made, names=["networks", *next(iter(made.values())).index.names])
+
+
+def directions_table(records: Sequence[Mapping]) -> pd.DataFrame:
+    """The three quantities of `direction_table` below one another."""
+    keys = ("alignment", "tangential length", "with training gradient")
+    return pd.concat({key: direction_table(records, key) for key in keys}, names=["quantity", "defence"])
 
 
 def _two_levels(rows: Mapping[tuple, Mapping], names: list[str]) -> pd.DataFrame:
@@ -123,7 +141,7 @@ def sweep_table(records: Sequence[Mapping]) -> pd.DataFrame:
         for key in members[0]["sweep"]["accuracy"]:
             attack, level = key.rsplit("/", 1)
             row = rows.setdefault((DEFENCE_NAMES[name], attack), {})
-            row[f"{level}/255"] = cell(100 * record["sweep"]["accuracy"][key] for record in members)
+            row[f"{level}/255"] = Spread.of(100 * record["sweep"]["accuracy"][key] for record in members)
         for row in (row for (defence, _), row in rows.items() if defence == DEFENCE_NAMES[name]):
             row |= {"seeds": len(members), "n": members[0]["n"]}
     return _two_levels(rows, ["defence", "attack"])

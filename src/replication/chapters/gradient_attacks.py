@@ -7,12 +7,14 @@ import numpy as np
 import pandas as pd
 from matplotlib.figure import Figure
 
-from .. import intervals
+from .. import intervals, wording
 from ..claims import quantities, scoreboard
 from ..networks import Network, by_seed, of, present, swept_attacks
 from ..scope import DEFENCE_NAMES, DEFENCES, PAIRS
 from ..wording import NOTHING, spread
-from .style import PALETTE
+from .style import MARKERS, PALETTE
+
+CURVES = (("FGSM", True), ("APGD-100", True), ("PGD-20 margin", False))  # attack; only images that all five networks get right?
 
 
 def shares(kept: Sequence[np.ndarray]) -> str:
@@ -34,13 +36,19 @@ def accuracy_table(networks: Sequence[Network], pair: tuple[str, str]) -> pd.Dat
         group = of(networks, pair, defence)
         swept = [n for n in group if n.sweep is not None]
         attacked = [n for n in group if quantities.worst_case(n) is not None]
-        row = {PAIRS[pair]: DEFENCE_NAMES[defence], "clean": spread([100 * n.clean for n in group if n.record["metrics"]["last"]])}
+        row = {"defence": DEFENCE_NAMES[defence], "clean": spread([100 * n.clean for n in group if n.record["metrics"]["last"]])}
         row |= {name: shares([n.sweep[f"{name}/8"] for n in swept]) for name in swept_attacks(networks)}
         for suite, title in (("standard", "AutoAttack"), ("adaptive", "adaptive")):
             row[title] = shares([n.reports["linf"].robust(*n.reports["linf"].in_suite(suite)) for n in attacked])
         row["worst case"] = shares([quantities.worst_case(n) for n in attacked])
-        rows.append(row | {"seeds": len(group)})
-    return pd.DataFrame(rows).set_index(PAIRS[pair])
+        images = {"n, sweep": _span([len(n.sweep["label"]) for n in swept])}
+        images["n, AutoAttack"] = _span([len(n.reports["linf"].label) for n in attacked])
+        rows.append(row | {"seeds": len(group)} | images)
+    return pd.DataFrame(rows).set_index("defence")
+
+
+def _span(numbers: Sequence[int]) -> str:
+    return scoreboard.span(numbers) if numbers else NOTHING
 
 
 def numbers_of_images(networks: Sequence[Network], pair: tuple[str, str]) -> str:
@@ -73,8 +81,8 @@ def paper_table(networks: Sequence[Network], pair: tuple[str, str]) -> pd.DataFr
                 rows[defence][key].append(report.robust(key)[shared])
     n = scoreboard.span(images) if images else NOTHING
     titles = {key: key.removeprefix("paper/") for key in attacks}
-    table = [{PAIRS[pair]: DEFENCE_NAMES[d], **{titles[key]: shares(kept) for key, kept in row.items()}, "n": n} for d, row in rows.items()]
-    return pd.DataFrame(table).set_index(PAIRS[pair])
+    table = [{"defence": DEFENCE_NAMES[d], **{titles[key]: shares(kept) for key, kept in row.items()}, "n": n} for d, row in rows.items()]
+    return pd.DataFrame(table).set_index("defence")
 
 
 def _paper_attacks(networks: Sequence[Network]) -> list[str]:
@@ -86,28 +94,27 @@ def _paper_attacks(networks: Sequence[Network]) -> list[str]:
 def eps_curves(networks: Sequence[Network], pair: tuple[str, str]) -> Figure:
     """Survival against eps: FGSM and APGD on the commonly correct images, margin PGD on all; a band from lowest to highest seed.
 
-    A seed with fewer than 30 such images is not drawn, and a panel without any says so.
+    A seed with fewer than 30 such images is not drawn, nor is a panel without any; ValueError if that is all of them.
     """
     seeds = by_seed(networks, pair)
-    shown = (("FGSM", True), ("APGD-100", True), ("PGD-20 margin", False))
-    fig, axes = plt.subplots(1, 3, figsize=(11, 3.6), sharey=True)
-    for ax, (attack, shared) in zip(axes, shown, strict=True):
+    panels = {}
+    for attack, shared in CURVES:
         levels = quantities.levels(seeds, attack)
-        for defence in DEFENCES:
-            curves = [_curve(networks_of, defence, attack, shared, levels) for networks_of in seeds.values()]
-            curves = np.array([curve for curve in curves if curve is not None])
-            if len(curves) == 0:
-                continue
-            ax.plot((0, *levels), curves.mean(0), marker="o", ms=3, color=PALETTE[defence], label=DEFENCE_NAMES[defence])
+        found = {d: [c for s in seeds.values() if (c := _curve(s, d, attack, shared, levels)) is not None] for d in DEFENCES}
+        if any(found.values()):
+            panels[attack, shared] = levels, {d: np.array(curves) for d, curves in found.items() if curves}
+    if not panels:
+        raise ValueError(f"{PAIRS[pair]}: no attack has {intervals.FEW} images, so there is nothing to draw")
+    fig, axes = plt.subplots(1, len(panels), figsize=(max(3.6, 2.4 * len(panels)), 2.9), sharey=True, squeeze=False)
+    for ax, ((attack, shared), (levels, found)) in zip(axes[0], panels.items(), strict=True):
+        for defence, curves in found.items():
+            look = dict(marker=MARKERS[defence], ms=3.5, color=PALETTE[defence], lw=1.3)
+            ax.plot((0, *levels), curves.mean(0), label=DEFENCE_NAMES[defence], **look)
             ax.fill_between((0, *levels), curves.min(0), curves.max(0), color=PALETTE[defence], alpha=0.2, lw=0)
-        if not ax.lines:
-            ax.text(0.5, 0.5, f"fewer than {intervals.FEW} images", ha="center", va="center", transform=ax.transAxes)
         images = "images all five get right" if shared else "all images"
-        ax.set(title=f"{attack}\n{images}", xlabel="eps (1/255), L∞", xticks=(0, *levels[2:]), ylim=(0, 102))
-    axes[0].set_ylabel("right after the attack (%)")
-    fig.suptitle(PAIRS[pair], fontsize=11)
-    if axes[-1].lines:
-        axes[-1].legend(fontsize=8)
+        ax.set(title=f"{attack}\n{images}", xlabel="eps (1/255)", xticks=(0, *levels[2:]), ylim=(0, 102))
+    axes[0, 0].set_ylabel("right after the attack (%)")
+    fig.legend(*axes[0, -1].get_legend_handles_labels(), loc="outside lower center", ncols=3 if len(panels) == 1 else len(DEFENCES))
     return fig
 
 
@@ -123,25 +130,82 @@ def _curve(networks: Mapping[str, Network], defence: str, attack: str, shared: b
 
 
 def gaps_table(networks: Sequence[Network], attacks: Mapping[str, float] = scoreboard.CLAIMED) -> pd.DataFrame:
-    """GFA minus adversarial training in points, by pair and attack: both readings, the strict gap, the word of the plan's rule.
+    """GFA minus adversarial training in points, a row a pair, attack and reading; the word of the plan's rule.
 
-    Beside a gap stand the most that it could have been (the ceiling) and n, the images of a seed; "claim in reach" names the eps
-    at which the ceiling is as large as the claim. attacks: {name in the sweep: what the paper claims for it, in points}
+    "at most": what the gap could have been at best on these images; n: images of a seed; "best eps" is read among the eps at which the
+    ceiling is as large as the claim, those of "claim in reach". attacks: {name in the sweep: what the paper claims for it, in points}
     """
-    rows = []
+    rows = {}
     for pair in present(networks):
         seeds = by_seed(networks, pair)
         for attack, claimed in attacks.items():
             gap = scoreboard.gap(seeds, attack, claimed)
+            readings = {"paper, 8/255": _reading_row(gap.fixed), "paper, best eps": _reading_row(gap.best, gap.no_power)}
             ceilings = {level: quantities.ceiling(seeds, attack, level) for level in quantities.levels(seeds, attack)}
             reached = [str(level) for level, one in ceilings.items() if one is not None and one.reaches(claimed)]
-            rows.append({
-                "networks": PAIRS[pair],
-                "attack": attack,
-                "claim in reach": f"at {', '.join(reached)} /255" if reached else "at no eps",
-                "at 8/255": gap.fixed.words() if gap.fixed else NOTHING,
-                "best over eps": gap.best_words(),
-                "strict, 8/255": gap.strict_words(),
-                "by the rule": gap.verdict,
-            })  # fmt: skip
-    return pd.DataFrame(rows).set_index(["networks", "attack"])
+            readings["paper, best eps"] |= {"claim in reach": f"at {', '.join(reached)} /255" if reached else "at no eps"}
+            strict = {"remark": f"only {scoreboard.span(gap.strict_images)} images" if gap.strict_images else "no usable run"}
+            if gap.strict:
+                strict = {"gap (points)": wording.bounds(gap.strict[1], sign=True), "n": scoreboard.span(gap.strict_images)}
+                strict |= {"seeds": str(gap.strict[1].n), "variant": DEFENCE_NAMES[gap.strict[0]], "eps": "8/255"}
+            for name, row in (readings | {"strict, 8/255": strict}).items():
+                rows[PAIRS[pair], attack, name] = dict.fromkeys(GAP_COLUMNS, NOTHING) | row | {"by the rule": gap.verdict}
+    index = pd.MultiIndex.from_tuples(list(rows), names=["networks", "attack", "protocol"])
+    return pd.DataFrame(list(rows.values()), index=index)
+
+
+GAP_COLUMNS = ("variant", "gap (points)", "at most", "eps", "n", "seeds", "claim in reach", "by the rule", "remark")
+
+
+def _reading_row(reading: scoreboard.Reading | None, otherwise: str = "no usable run") -> dict[str, str]:
+    if reading is None:
+        return {"remark": otherwise}
+    n = scoreboard.span(reading.ceiling.images)
+    row = {"variant": DEFENCE_NAMES[reading.variant], "eps": f"{reading.level}/255", "n": n, "seeds": str(reading.estimate.n)}
+    if reading.ceiling.few:
+        return row | {"remark": reading.words()}
+    ceiling = wording.number(reading.ceiling.points, sign=True)
+    return row | {"gap (points)": wording.bounds(reading.estimate, sign=True), "at most": ceiling}
+
+
+def kept_words(networks: Sequence[Network]) -> list[str]:
+    """What is left in the worst case, strictly, a sentence a pair."""
+    said = []
+    for pair in present(networks):
+        groups = {d: [n for n in of(networks, pair, d) if quantities.worst_case(n) is not None] for d in DEFENCES}
+        left = {DEFENCE_NAMES[d]: shares([quantities.worst_case(n) for n in group]) for d, group in groups.items() if group}
+        if not left:
+            said.append(f"{PAIRS[pair]}: no network has been attacked by AutoAttack and the adaptive attacks.")
+            continue
+        images, several = _images_attacked(networks, pair), max(len(group) for group in groups.values())
+        shown = ", ".join(f"{name} {words}" for name, words in left.items())
+        said.append(f"{PAIRS[pair]}, images kept in the worst case (%): {shown}; n = {images}, {several} seed{'s' * (several > 1)}.")
+    return said
+
+
+def _images_attacked(networks: Sequence[Network], pair: tuple[str, str]) -> str:
+    return scoreboard.span([len(n.reports["linf"].label) for n in of(networks, pair) if "linf" in n.reports])
+
+
+def _capital(sentence: str) -> str:
+    return sentence[:1].upper() + sentence[1:]
+
+
+def curves_words(networks: Sequence[Network], pair: tuple[str, str]) -> tuple[str, str]:
+    """(caption, alternative text) of `eps_curves`, with the numbers at 8/255 of the panels that are drawn."""
+    seeds = by_seed(networks, pair)
+    ends, drawn = [], []
+    for attack, shared in CURVES:
+        found = {d: [c for s in seeds.values() if (c := _curve(s, d, attack, shared, [8])) is not None] for d in DEFENCES}
+        if not any(found.values()):
+            continue
+        drawn.append(f"{attack} on {'common' if shared else 'all'} images")
+        ends.append(", ".join(f"{DEFENCE_NAMES[d]} {np.mean([c[1] for c in curves]):.0f} %" for d, curves in found.items() if curves))
+    left_out = "" if len(drawn) == len(CURVES) else f" Not drawn: attacks with fewer than {intervals.FEW} images that all five get right."
+    caption = (
+        f"{PAIRS[pair]}: at 8/255 under {CURVES[-1][0]} {ends[-1]} of the images are right after the attack.{left_out}\n"
+        f"{_capital(numbers_of_images(networks, pair).split(': ', 1)[1])} L∞; mean over {len(seeds)} seed{'s' * (len(seeds) > 1)}; "
+        "band: from the lowest to the highest seed."
+    )
+    at_8 = "; ".join(map(": ".join, zip(drawn, ends, strict=True)))
+    return caption, f"{PAIRS[pair]}: curves of accuracy falling with eps from 0 to 16/255. At 8/255: {at_8}."

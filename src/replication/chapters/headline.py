@@ -2,17 +2,14 @@
 
 from collections.abc import Callable, Mapping, Sequence
 
-import matplotlib.pyplot as plt
 import pandas as pd
-from IPython.display import display
-from matplotlib.figure import Figure
 
 from .. import scope, wording
 from ..claims import quantities, scoreboard, verdicts
 from ..networks import Network, Page, of, present
+from ..records import FULL, REDUCED
 from ..scope import DEFENCE_NAMES, DEFENCES, PAIRS
 from ..wording import NOTHING, spread
-from .style import scale
 
 
 def runs_table(networks: Sequence[Network]) -> pd.DataFrame:
@@ -64,22 +61,56 @@ def _besides(config: Mapping) -> dict:
     return {**options, **({"start": config["start"]} if config.get("start", "fresh") != "fresh" else {})}
 
 
-def scales(networks: Sequence[Network]) -> str:
-    """One line a pair: what size its runs have."""
-    return "\n".join(f"{PAIRS[pair]}: {scale(of(networks, pair)[0].record)}" for pair in present(networks))
+def scale_table(networks: Sequence[Network]) -> pd.DataFrame:
+    """How large the training runs of each pair were and what they ran on: a row a pair, what differs within it joined."""
+    rows = []
+    for pair in present(networks):
+        records = [n.record for n in of(networks, pair)]
+        values = {
+            "training images": [f"{r['data']['train']:,}" for r in records],
+            "epochs": [str(r["config"]["epochs"]) for r in records],
+            "seeds": sorted({n.seed for n in of(networks, pair)}),
+            "device": [r["environment"]["device"] for r in records],
+            "commits": sorted({r["environment"]["commit"][:7] for r in records}),
+        }
+        row = {name: ", ".join(map(str, dict.fromkeys(found))) for name, found in values.items()}
+        rows.append({"networks": PAIRS[pair], "runs": len(records)} | row)
+    return pd.DataFrame(rows).set_index("networks")
 
 
-def verdict_lines(networks: Sequence[Network], timing: Mapping | None, *claims: str) -> str:
-    """The findings of `claims`, one a line, as on the front page."""
+MARKS = {"reproduced": "✓", "not reproduced": "✗", "partly": "◐", "inconclusive": "?"}
+
+
+def verdict_sentences(networks: Sequence[Network], timing: Mapping | None, *claims: str) -> list[str]:
+    """The findings of `claims`, a sentence each, as on the front page."""
     found = scoreboard.judge(networks, timing, claims)
-    return "\n".join(f"{one.claim.id}: {one.verdict}. Paper's protocol: {one.paper_protocol}. Strict: {one.strict}." for one in found)
+    marks = {one.claim.id: next((mark for word, mark in MARKS.items() if one.verdict.startswith(word)), "•") for one in found}
+    return [
+        f"{marks[one.claim.id]} {one.claim.id}, {one.claim.text} (the paper: {one.claim.paper}): {one.verdict}. Strictly: {one.strict}."
+        for one in found
+    ]
 
 
-def show(page: Page, pair: tuple[str, str], *makers: Callable, **options) -> None:
-    """Show figures or tables of the measures of `pair`, one a maker, or a line that there are none."""
-    measured = page.measured(pair)
-    if not measured:
-        print(f"{PAIRS[pair]}: no network has been measured")
-    for make in makers if measured else ():
-        made = make(measured, **options)
-        plt.show() if isinstance(made, Figure) else display(made)
+def stacked(make: Callable, networks: Sequence[Network], pairs: Sequence[tuple[str, str]]) -> pd.DataFrame:
+    """The tables that `make(networks, pair)` gives for each pair, below one another, each row under the name of its pair."""
+    made = {PAIRS[pair]: table for pair in pairs if len(table := make(networks, pair))}
+    names = ["networks", *next(iter(made.values())).index.names] if made else None
+    return pd.concat(made, names=names) if made else pd.DataFrame()
+
+
+def names(networks: Sequence[Network], pair: tuple[str, str] | None = None) -> list[str]:
+    """Names of the records of the networks of `pair`, or of all."""
+    return [network.name for network in (networks if pair is None else of(networks, pair))]
+
+
+def again(page: Page, notebook: str) -> str:
+    """The commands that make the runs of a page again, then the page."""
+    profile = REDUCED if any(network.reduced for network in page.networks) else FULL
+    return f"make reproduce PROFILE={profile}\npapermill book/{notebook}.ipynb out.ipynb"
+
+
+def size_words(page: Page) -> str:
+    """What size the runs of a page have, and which pairs have none."""
+    missing = [title for pair, title in PAIRS.items() if pair not in page.pairs]
+    absent = f" No runs yet: {', '.join(missing)}." if missing else ""
+    return f"{page.size}; {len(page.networks)} networks.{absent}"

@@ -1,9 +1,12 @@
 """Whether a gain of the headline networks is real: their masking reports side by side, and each adaptive attack's own number."""
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 
+import matplotlib.pyplot as plt
+import numpy as np
 import pandas as pd
+from matplotlib.figure import Figure
 
 from deepdefense.masking.check import JSON_NAME, MaskingReport
 from deepdefense.storage import paths
@@ -13,6 +16,7 @@ from ..networks import Network, by_seed, of, present
 from ..scope import DEFENCE_NAMES, DEFENCES, PAIRS, VARIANTS
 from ..wording import NOTHING, number, spread
 from . import masking_checks
+from .style import MARKERS, PALETTE
 
 READS = ("masking",)  # folders of data/results/, for the workflow
 TARGETS = "multi-targeted PGD"  # of the adaptive suite, on every class in turn
@@ -30,23 +34,36 @@ def title(network: Network) -> str:
     return f"{PAIRS[network.pair]}: {DEFENCE_NAMES[network.defence]}, seed {network.seed}"
 
 
-def spent(found: Sequence[Masked]) -> str:
-    """A line a network: how many images stand behind its report, and what the checks spent."""
-    lines = []
-    for network, report in found:
-        used = ", ".join(f"{report.settings[name]} {name}" for name in ("steps", "draws", "queries", "readouts"))
-        lines.append(f"{title(network)}: {report.attacked} of {report.images} images right, eps {report.eps:.5f}; {used}")
-    return "\n".join(lines)
-
-
 def verdicts_table(found: Sequence[Masked]) -> pd.DataFrame:
-    """The nine verdicts, one column a network."""
-    return masking_checks.verdicts_table({title(network): report for network, report in found})
+    """The nine verdicts, one row a network."""
+    rows = []
+    for network, report in found:
+        about = {"networks": PAIRS[network.pair], "variant": DEFENCE_NAMES[network.defence], "seed": str(network.seed)}
+        verdicts = {f"{c.number}": masking_checks.verdict_words(c) for c in report.checks}
+        rows.append(about | verdicts | {"n": report.attacked})
+    return pd.DataFrame(rows).set_index(["networks", "variant"]) if rows else pd.DataFrame()
+
+
+def legend(found: Sequence[Masked]) -> str:
+    """What the numbers of the checks stand for."""
+    return "; ".join(f"{c.number}: {c.title.lower()}" for c in found[0][1].checks) + "." if found else ""
 
 
 def findings(found: Sequence[Masked]) -> str:
     """How many checks passed, passed in part, had no power or failed, by network, and what that excludes."""
     return masking_checks.findings({title(network): report for network, report in found})
+
+
+def _gains(networks: Sequence[Network]) -> Iterator[tuple[tuple[str, str], str, dict[int, float]]]:
+    """(pair, variant, points over plain training in the strict worst case by seed) of seeds whose two networks finished."""
+    for pair in present(networks):
+        for variant in VARIANTS:
+            gains = {}
+            for seed, nets in sorted(by_seed(networks, pair).items()):
+                kept = [worst_case(nets[name]) for name in ("standard", variant)] if usable(nets, "standard", variant) else [None]
+                if all(one is not None for one in kept):
+                    gains[seed] = 100 * float(kept[1].mean() - kept[0].mean())
+            yield pair, variant, gains
 
 
 def gains_table(networks: Sequence[Network], found: Sequence[Masked]) -> pd.DataFrame:
@@ -55,20 +72,13 @@ def gains_table(networks: Sequence[Network], found: Sequence[Masked]) -> pd.Data
     The points are of seeds that have both networks; a network that did not finish is left out.
     """
     rows = {}
-    for pair in present(networks):
-        seeds = by_seed(networks, pair)
-        for variant in VARIANTS:
-            gains = {}
-            for seed, nets in sorted(seeds.items()):
-                kept = [worst_case(nets[name]) for name in ("standard", variant)] if usable(nets, "standard", variant) else [None]
-                if all(one is not None for one in kept):
-                    gains[seed] = 100 * float(kept[1].mean() - kept[0].mean())
-            said = [f"seed {n.seed}: {masking_checks.tally_words(r)}" for n, r in found if (n.pair, n.defence) == (pair, variant)]
-            rows[PAIRS[pair], DEFENCE_NAMES[variant]] = {
-                "points over plain": spread(list(gains.values())),
-                "by seed": ", ".join(number(gain, sign=True) for gain in gains.values()) or NOTHING,
-                "nine checks": "; ".join(said) or "no report",
-            }
+    for pair, variant, gains in _gains(networks):
+        said = [f"seed {n.seed}: {masking_checks.tally_words(r)}" for n, r in found if (n.pair, n.defence) == (pair, variant)]
+        rows[PAIRS[pair], DEFENCE_NAMES[variant]] = {
+            "points over plain": spread(list(gains.values())),
+            "by seed": ", ".join(number(gain, sign=True) for gain in gains.values()) or NOTHING,
+            "nine checks": "; ".join(said) or "no report",
+        }
     return pd.DataFrame.from_dict(rows, orient="index").rename_axis(["networks", "defence"])
 
 
@@ -86,25 +96,62 @@ def other_losses_table(networks: Sequence[Network], suite: str = "adaptive") -> 
                     points.append(100 * float(report.robust(keys[0]).mean() - report.robust(keys[1]).mean()))
             row[DEFENCE_NAMES[defence]] = spread(points)
         rows[PAIRS[pair]] = row
-    return pd.DataFrame.from_dict(rows, orient="index")
+    return pd.DataFrame.from_dict(rows, orient="index").rename_axis("networks")
 
 
 def power_table(found: Sequence[Masked]) -> pd.DataFrame:
-    """How many images could have counted against each rule of a check, and (how many) would have failed it, one column a network."""
-    columns = {
-        title(network): {f"{c.number}. {c.title}": masking_checks.power_short(c) or NOTHING for c in report.checks}
-        for network, report in found
-    }
-    return pd.DataFrame(columns)
-
-
-def reasons(found: Sequence[Masked]) -> str:
-    """What each check that did not pass, or only in part, says, by network."""
-    lines = []
+    """How many images could have counted against each rule of a check, and (how many) would have failed it, one row a network."""
+    rows = []
     for network, report in found:
-        said = masking_checks.reasons(report, passed=False)
-        lines += [title(network), *[f"  {line}" for line in said or ["every check passes"]]]
-    return "\n".join(lines)
+        about = {"networks": PAIRS[network.pair], "variant": DEFENCE_NAMES[network.defence]}
+        rows.append(about | {f"{c.number}": masking_checks.power_short(c) or NOTHING for c in report.checks})
+    return pd.DataFrame(rows).set_index(["networks", "variant"]) if rows else pd.DataFrame()
+
+
+def reasons_table(found: Sequence[Masked]) -> pd.DataFrame:
+    """What each check that did not pass, or only in part, says: a row a network and check."""
+    rows = [
+        {"networks": PAIRS[network.pair], "variant": DEFENCE_NAMES[network.defence], "check": f"{c.number}. {c.title}"}
+        | {"verdict": masking_checks.verdict_words(c), "reason": c.reason}
+        for network, report in found
+        for c in report.checks
+        if c.verdict != "pass" or c.in_part
+    ]
+    return pd.DataFrame(rows, columns=["networks", "variant", "check", "verdict", "reason"]).set_index(["networks", "variant", "check"])
+
+
+def spent_table(found: Sequence[Masked]) -> pd.DataFrame:
+    """A row a network: how many images stand behind its report, and what the checks spent."""
+    rows = []
+    for network, report in found:
+        about = {"networks": PAIRS[network.pair], "variant": DEFENCE_NAMES[network.defence], "seed": str(network.seed)}
+        about |= {"images right": report.attacked, "of": report.images, "eps (1/255)": f"{255 * report.eps:g}"}
+        rows.append(about | {name: report.settings[name] for name in ("steps", "draws", "queries", "readouts")})
+    return pd.DataFrame(rows).set_index(["networks", "variant"]) if rows else pd.DataFrame()
+
+
+def gains_figure(networks: Sequence[Network]) -> Figure:
+    """Points over plain training of the same seed in the strict worst case: a mark a seed, a row a pair and variant."""
+    rows = [(pair, variant, list(points.values())) for pair, variant, points in _gains(networks) if points]
+    fig, ax = plt.subplots(figsize=(7, 0.32 * len(rows) + 0.9))
+    for row, (_, variant, points) in enumerate(rows):
+        ax.plot(points, [row] * len(points), MARKERS[variant], color=PALETTE[variant], ms=6, alpha=0.8, mec="white", mew=0.5)
+        ax.plot(float(np.mean(points)), row, "|", color="black", ms=14, mew=1.5)
+    ax.axvline(0, color="black", lw=0.8)
+    ax.set_yticks(range(len(rows)), [f"{PAIRS[pair]}: {DEFENCE_NAMES[variant]}" for pair, variant, _ in rows])
+    ax.invert_yaxis()
+    ax.set(xlabel="points over plain training of the same seed (bar: mean)")
+    return fig
+
+
+def gains_words(networks: Sequence[Network]) -> str:
+    """`gains_figure` in a sentence."""
+    said = [
+        f"{PAIRS[pair]} {DEFENCE_NAMES[variant]} {spread(list(points.values()))} ({len(points)} seed{'s' * (len(points) > 1)})"
+        for pair, variant, points in _gains(networks)
+        if points
+    ]
+    return f"Points kept over plain training in the worst case at L∞ 8/255: {'; '.join(said)}."
 
 
 def attacks_table(networks: Sequence[Network], pair: tuple[str, str], suite: str = "adaptive") -> pd.DataFrame:
@@ -118,4 +165,4 @@ def attacks_table(networks: Sequence[Network], pair: tuple[str, str], suite: str
             key.split("/")[1]: spread([100 * float(report.robust(key).mean()) for report in made if key in report.outcomes]) for key in keys
         }
         columns[DEFENCE_NAMES[defence]] = cells
-    return pd.DataFrame(columns).fillna(NOTHING).rename_axis(PAIRS[pair])
+    return pd.DataFrame(columns).fillna(NOTHING).rename_axis("attack")

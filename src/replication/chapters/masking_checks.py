@@ -226,11 +226,6 @@ def verdicts_table(reports: Mapping[str, MaskingReport]) -> pd.DataFrame:
     return pd.DataFrame(columns)
 
 
-def reasons(report: MaskingReport, *, passed: bool = True) -> list[str]:
-    """What each check says, a line each; passed: also those that pass without reserve."""
-    return [f"{c.number}. {c.verdict}: {c.reason}" for c in report.checks if passed or c.verdict != "pass" or c.in_part]
-
-
 def tally(report: MaskingReport) -> dict[str, int]:
     """{outcome in words: how many of the checks}: of all that pass, pass in part (some rules could not fail), had no power or failed."""
     kinds = ["pass in part" if check.in_part else check.verdict for check in report.checks]

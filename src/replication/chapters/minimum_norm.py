@@ -7,13 +7,12 @@ import numpy as np
 import pandas as pd
 from matplotlib.figure import Figure
 
-from .. import scope, wording
+from .. import intervals, scope, wording
 from ..claims import quantities, scoreboard, verdicts
-from ..estimates import Estimate
 from ..networks import Network, by_seed, of, present
 from ..scope import DEFENCE_NAMES, DEFENCES, PAIRS
 from ..wording import NOTHING, spread
-from .style import PALETTE
+from .style import MARKERS, PALETTE
 
 TITLES = {"paper/DeepFool": "DeepFool", "paper/EADEN": "EADEN", "paper/EADL1": "EADL1", "paper/CW": "DDN"}
 """The attacks as readers see them; what torchattacks calls CW is DDN here, of the same norm."""
@@ -33,14 +32,14 @@ def distance_table(networks: Sequence[Network], pair: tuple[str, str]) -> pd.Dat
         group = _with_distances(of(networks, pair, defence))
         if not group:
             continue
-        row = {PAIRS[pair]: DEFENCE_NAMES[defence]}
+        row = {"defence": DEFENCE_NAMES[defence]}
         for key, title in TITLES.items():
             row[title] = spread([float(np.median(n.reports["l2"].outcomes[key].l2[n.reports["l2"].clean])) for n in group], 3)
         least = [quantities.strict_distances(n) for n in group]
         row["smallest"] = spread([float(np.median(values)) for values in least], 3)
         row["failures"] = f"{sum(int(np.isinf(v).sum()) for v in least)} of {sum(len(v) for v in least)}"
-        rows.append(row | {"seeds": len(group)})
-    return pd.DataFrame(rows).set_index(PAIRS[pair]) if rows else pd.DataFrame()
+        rows.append(row | {"seeds": len(group), "n": scoreboard.span([len(values) for values in least])})
+    return pd.DataFrame(rows).set_index("defence") if rows else pd.DataFrame()
 
 
 def ratio_table(networks: Sequence[Network]) -> pd.DataFrame:
@@ -48,44 +47,81 @@ def ratio_table(networks: Sequence[Network]) -> pd.DataFrame:
 
     With the 95 % interval over seeds and images; n: images of a seed, those of the network that has fewer.
     """
-    rows = []
+    rows = {}
     for pair in present(networks):
         seeds = by_seed(networks, pair)
         for attack in ("paper/DeepFool", "paper/EADEN"):
             for variant in scope.VARIANTS:
-                row = {"networks": PAIRS[pair], "attack": TITLES[attack], "variant": DEFENCE_NAMES[variant]}
-                against = {"standard": "plain", "pgd-at": "PGD-7"}
+                against = {"standard": "to plain (×)", "pgd-at": "to PGD-7 (×)"}
                 paper = {name: quantities.paper_ratio_estimate(seeds, variant, attack, name) for name in against}
                 strict = {name: quantities.strict_ratio_estimate(seeds, variant, name) for name in against}
-                for protocol, found in (("paper's protocol", paper), ("strict", strict)):
-                    row |= {f"{protocol}, to {title}": _words(found[name]) for name, title in against.items()}
-                row["by the rule"] = verdicts.ratio(*(one["standard"] and one["standard"][0] for one in (paper, strict)))
-                rows.append(row)
-    return pd.DataFrame(rows).set_index(["networks", "attack", "variant"])
+                word = verdicts.ratio(*(one["standard"] and one["standard"][0] for one in (paper, strict)))
+                for protocol, found in (("paper", paper), ("strict", strict)):
+                    row = {title: wording.bounds(found[name][0], 2) if found[name] else NOTHING for name, title in against.items()}
+                    images, there = [n for one in found.values() if one for n in one[1]], [one[0].n for one in found.values() if one]
+                    row |= {"n": scoreboard.span(images) if images else NOTHING, "seeds": scoreboard.span(there) if there else NOTHING}
+                    rows[PAIRS[pair], TITLES[attack], DEFENCE_NAMES[variant], protocol] = row | {"by the rule": word}
+    index = pd.MultiIndex.from_tuples(list(rows), names=["networks", "attack", "variant", "protocol"])
+    return pd.DataFrame(list(rows.values()), index=index)
 
 
-def _words(found: tuple[Estimate, tuple[int, ...]] | None) -> str:
-    return f"{wording.interval(found[0], '×', 2)}, n {scoreboard.span(found[1])}" if found else NOTHING
+def distances_words(networks: Sequence[Network]) -> list[str]:
+    """Medians of the smallest distances, a sentence a pair."""
+    said = []
+    for pair in _measured_pairs(networks):
+        groups = {d: _with_distances(of(networks, pair, d)) for d in DEFENCES}
+        medians = {d: [float(np.median(quantities.strict_distances(n))) for n in group] for d, group in groups.items() if group}
+        shown = ", ".join(f"{DEFENCE_NAMES[d]} {spread(values, 2)}" for d, values in medians.items())
+        n = scoreboard.span([len(quantities.strict_distances(net)) for group in groups.values() for net in group])
+        seeds = max(map(len, groups.values()))
+        said.append(f"{PAIRS[pair]}, median smallest L2 distance: {shown}; n = {n} images right, {seeds} seed{'s' * (seeds > 1)}.")
+    return said
+
+
+def _measured_pairs(networks: Sequence[Network]) -> list[tuple[str, str]]:
+    return [pair for pair in present(networks) if _with_distances(of(networks, pair))]
+
+
+def _drawn(networks: Sequence[Network], pair: tuple[str, str], defence: str) -> list[Network]:
+    """Networks of enough images for a curve."""
+    return [n for n in _with_distances(of(networks, pair, defence)) if len(quantities.strict_distances(n)) >= intervals.FEW]
+
+
+def curves_words(networks: Sequence[Network]) -> tuple[str, str]:
+    """(caption, alternative text) of `distance_curves`."""
+    thin = [
+        f"{PAIRS[pair]}, {DEFENCE_NAMES[d]} ({left} of {len(all_of)} seeds)"
+        for pair in _measured_pairs(networks)
+        for d in DEFENCES
+        if (all_of := _with_distances(of(networks, pair, d))) and (left := len(all_of) - len(_drawn(networks, pair, d)))
+    ]
+    few = f" Not drawn, since fewer than {intervals.FEW} images are right: {'; '.join(thin)}." if thin else ""
+    caption = (
+        "Share of the images still right when the smallest perturbation that DeepFool, EADEN, EADL1 and DDN found has the length on the "
+        f"axis; a line a seed.{few}\n" + " ".join(distances_words(networks))
+    )
+    return caption, "Falling curves, one panel a pair of network and data. " + " ".join(distances_words(networks))
 
 
 def distance_curves(networks: Sequence[Network]) -> Figure:
     """Share of the images still right when the smallest L2 perturbation found has this length; one line a seed."""
-    pairs = [pair for pair in present(networks) if _with_distances(of(networks, pair))]
-    fig, axes = plt.subplots(1, len(pairs), figsize=(4 * len(pairs), 3.6), sharey=True, squeeze=False)
+    pairs = [pair for pair in _measured_pairs(networks) if any(_drawn(networks, pair, d) for d in DEFENCES)]
+    fig, axes = plt.subplots(1, len(pairs), figsize=(max(3.6, 2.4 * len(pairs)), 2.9), sharey=True, squeeze=False)
     for ax, pair in zip(axes[0], pairs, strict=True):
         for defence in DEFENCES:
-            for number, network in enumerate(_with_distances(of(networks, pair, defence))):
+            for number, network in enumerate(_drawn(networks, pair, defence)):
                 least = np.sort(quantities.strict_distances(network))
                 share = 100 * (1 - np.arange(1, len(least) + 1) / len(least))
                 finite = np.isfinite(least)
+                look = dict(color=PALETTE[defence], lw=1.2, marker=MARKERS[defence], ms=3.5, markevery=max(1, len(least) // 6))
                 label = DEFENCE_NAMES[defence] if number == 0 else None
-                ax.step(np.r_[0, least[finite]], np.r_[100, share[finite]], where="post", color=PALETTE[defence], lw=1.3, label=label)
+                ax.step(np.r_[0, least[finite]], np.r_[100, share[finite]], where="post", label=label, **look)
         n = sorted({len(net.reports["l2"].label) for net in _with_distances(of(networks, pair))})
         title = f"{PAIRS[pair]}\nfirst {' and '.join(map(str, n))} test images"
         ax.set(title=title, xlabel="L2 length (image units)", xlim=(0, None), ylim=(0, 101))
     axes[0, 0].set_ylabel("not yet wrong (% of those right)")
-    if axes[0, -1].lines:
-        axes[0, -1].legend(fontsize=8)
+    keys = {label: handle for ax in axes[0] for handle, label in zip(*ax.get_legend_handles_labels(), strict=True)}
+    fig.legend(keys.values(), keys.keys(), loc="outside lower center", ncols=len(DEFENCES))
     return fig
 
 
@@ -94,7 +130,7 @@ def boundary_images(found: Mapping[str, Mapping[str, tuple[np.ndarray, np.ndarra
     distances = np.array([[far for _, far in attacks.values()] for attacks in found.values()])
     index = int(np.flatnonzero(~np.isnan(distances).any((0, 1)))[0])
     titles = ["clean", *next(iter(found.values()))]
-    fig, axes = plt.subplots(len(found), len(titles), figsize=(2 * len(titles), 1.9 * len(found)), squeeze=False)
+    fig, axes = plt.subplots(len(found), len(titles), figsize=(1.75 * len(titles) + 0.4, 1.75 * len(found)), squeeze=False)
     for line, (name, attacks) in zip(axes, found.items(), strict=True):
         shown = [(x[index].cpu().numpy(), 0.0), *((images[index], far[index]) for images, far in attacks.values())]
         for ax, title, (image, far) in zip(line, titles, shown, strict=True):

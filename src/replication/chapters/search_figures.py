@@ -17,7 +17,7 @@ from matplotlib.ticker import NullLocator
 from deepdefense.evaluation.report import wilson
 
 from ..scope import DEFENCE_NAMES, VARIANTS
-from ..search import Pair, Trial, choose, pairs_of, pick, plain
+from ..search import Pair, Trial, choose, describe, pairs_of, pick, plain
 from .search_tables import ALIGNED, CLOSE, effects, title
 from .style import PALETTE
 
@@ -27,7 +27,7 @@ LINES = dict(zip(REFERENCES, (":", "--", "-."), strict=True))
 MARKERS = {"standard": "D", "gnr": "^", "pgd-at": "v", "gfa-first": "o", "gfa-deep": "s"}
 WARMUPS = {0.0: "o", 0.5: "s", 1.0: "^"}
 ROOM = 0.1  # how far below the other defences' clean accuracy the plane of both accuracies is drawn
-WIDTH = 7.8  # of every figure, in inches
+WIDTH = 7.2  # of every figure, in inches
 EDGE = dict(markeredgecolor="white", markeredgewidth=0.5)
 CROSS = dict(marker="x", ls="", color="black", ms=6, mew=1.6)
 
@@ -73,6 +73,17 @@ def _ticks(ax: Axes, lams: Sequence[float]) -> None:
     ax.set_xlim(low, high)
 
 
+def _gid(run: Trial, of: str = "") -> str:
+    return f"point-{run.name}{of}"
+
+
+def points(runs: Sequence[Trial]) -> dict[str, str]:
+    """{gid of a mark: what run it is} for those who point at it, in `trade_off` and in `landscape`."""
+    return {
+        _gid(run, of): f"{DEFENCE_NAMES[run.variant]}: {describe(run)}" for run in runs for of in ("", "-clean", "-robust", "-alignment")
+    }
+
+
 def landscape(runs: Sequence[Trial], pair: Pair) -> Figure:
     """What λ does to a pair, base settings: a row a variant, a column a quantity, a line a warm-up, × where a run collapsed."""
     base = [run for run in pick(runs, pair, *VARIANTS) if not run.varied]
@@ -89,7 +100,7 @@ def landscape(runs: Sequence[Trial], pair: Pair) -> Figure:
                 _ticks(ax, [run.lam for run in mine])
             if variant == VARIANTS[0]:
                 n = "" if not base else f"\nn = {_n(base[0], quantity):,}"
-                ax.set_title(name + n, fontsize=10)
+                ax.set_title(name + n, fontsize=9)
             ax.tick_params(labelsize=8)
         row[0].set_ylabel(DEFENCE_NAMES[variant])
     for ax in axes[1]:
@@ -109,6 +120,8 @@ def _lam_line(ax: Axes, mine: Sequence[Trial], quantity: str, warmup: float) -> 
     if known:
         ax.errorbar(lams, values, _bars(known, quantity), marker=marker, color=colour, ms=5, lw=1.4, elinewidth=0.8, **EDGE)
     fallen = [run for run in known if run.status == "collapsed"]
+    for run in known:  # one that can be pointed at, over each mark of the line
+        ax.plot([run.lam], [_value(run, quantity)], "o", ms=8, alpha=0, gid=_gid(run, f"-{quantity}"), zorder=5)
     ax.plot([run.lam for run in fallen], [_value(run, quantity) for run in fallen], zorder=4, **CROSS)
     gone = [run.lam for run in mine if run.status == "diverged"]
     ax.plot(gone, [0.03] * len(gone), "|", color=colour, ms=12, mew=2, transform=ax.get_xaxis_transform())
@@ -130,7 +143,7 @@ def _landscape_keys(base: Sequence[Trial], levels: dict[str, Trial]) -> list[Lin
 
 def _legend(fig: Figure, keys: Sequence[Line2D], heading: str = "", columns: int = 4) -> None:
     if keys:
-        fig.legend(handles=keys, fontsize=8, loc="outside upper center", ncols=min(columns, len(keys)), title=heading, title_fontsize=10)
+        fig.legend(handles=keys, fontsize=8, loc="outside upper center", ncols=min(columns, len(keys)), title=heading, title_fontsize=9)
 
 
 def _panels(pairs: Sequence[Pair], height: float) -> tuple[Figure, list[Axes]]:
@@ -162,13 +175,13 @@ def accuracy_map(runs: Sequence[Trial]) -> Figure:
             ax.axhline(low, color="black", ls="--", lw=0.8)
         ax.axvline(ALIGNED, color="black", ls="--", lw=0.8)
         way = [state for run in here if run.variant in VARIANTS for state in run.epochs[:-1]]
-        ax.plot([state[2] for state in way], [100 * state[0] for state in way], ".", color="darkgrey", ms=3, zorder=2)
+        ax.plot([state[2] for state in way], [100 * state[0] for state in way], ".", color="darkgrey", ms=3, zorder=2, rasterized=True)
         for marker, belongs in kinds.values():
             mine = [run for run in here if belongs(run)]
             x, y, shade = ([_value(run, name) for run in mine] for name in ("alignment", "clean", "robust"))
             points = ax.scatter(x, y, c=shade, marker=marker, s=46, edgecolors="black", linewidths=0.6, zorder=3, **scale)
         gone = sum(run.status == "diverged" for run in pick(runs, pair))
-        ax.set_title(f"{title(pair)}, {len(here)} runs" + (f" ({gone} diverged)" if gone else ""), fontsize=10)
+        ax.set_title(f"{title(pair)}, {len(here)} runs" + (f" ({gone} diverged)" if gone else ""), fontsize=9)
         bar = fig.colorbar(points, ax=ax, aspect=30)
         bar.set_label("robust accuracy (%)", fontsize=9)
         bar.ax.tick_params(labelsize=8)
@@ -206,7 +219,7 @@ def trade_off(runs: Sequence[Trial]) -> Figure:
                 marker, face = MARKERS[variant], PALETTE[variant] if run.eligible else "none"
                 if run.status == "collapsed":
                     marker, order = "x", 2
-                style = dict(marker=marker, ms=size, ls="", zorder=order, markeredgecolor=PALETTE[variant])
+                style = dict(marker=marker, ms=size, ls="", zorder=order, markeredgecolor=PALETTE[variant], gid=_gid(run))
                 ax.plot(100 * run.clean, 100 * run.robust, markerfacecolor=face, **style)
         best = front([run for run in here if run.variant in VARIANTS and run.eligible])
         if best:
@@ -217,7 +230,7 @@ def trade_off(runs: Sequence[Trial]) -> Figure:
             ax.plot(100 * choice.run.clean, 100 * choice.run.robust, "o", ms=13, mfc="none", mec="black", mew=1.2, zorder=5)
         n = sorted({run.config.val_size for run in here})
         out = _close_in(ax, here)
-        ax.set_title(f"{title(pair)}, {len(here)} runs" + (f", {out} further left" if out else ""), fontsize=10)
+        ax.set_title(f"{title(pair)}, {len(here)} runs" + (f", {out} further left" if out else ""), fontsize=9)
         ax.set_xlabel("clean accuracy (%)", fontsize=9)
         ax.set_ylabel(f"robust accuracy (%), n = {', '.join(map(str, n))}", fontsize=9)
         ax.tick_params(labelsize=8)

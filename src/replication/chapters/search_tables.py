@@ -5,7 +5,7 @@ from collections.abc import Sequence
 
 import pandas as pd
 
-from ..scope import DEFENCE_NAMES, PAIRS, VARIANTS
+from ..scope import DEFENCE_NAMES, PAIR_NAMES, VARIANTS
 from ..search import AXES, UNALIGNED, Choice, Pair, State, Trial, choose, pairs_of, pick, plain, settings, twin, words
 from ..wording import percent
 
@@ -17,7 +17,7 @@ STATUSES = ("finished", "collapsed", "diverged")
 
 
 def title(pair: Pair) -> str:
-    return PAIRS.get(pair, ", ".join(pair))
+    return PAIR_NAMES.get(pair, ", ".join(pair))
 
 
 def _cells(run: Trial) -> dict[str, str]:
@@ -34,19 +34,40 @@ def _table(rows: Sequence[dict], columns: Sequence[str]) -> pd.DataFrame:
     return pd.DataFrame(filled, columns=list(columns)).set_index(["pair", "defence"])
 
 
-def provenance(runs: Sequence[Trial]) -> str:
-    """What the runs were made from: how many, of which sizes and seeds, on what, by which code."""
+def made_table(runs: Sequence[Trial]) -> pd.DataFrame:
+    """What the runs of each pair were made from: how many, of which sizes and seeds, on what, by which code."""
 
     def several(values) -> str:
         return ", ".join(map(str, sorted(set(values))))
 
-    return (
-        f"{len(runs)} runs; training images {several(r.config.train_size for r in runs)}; seed {several(r.config.seed for r in runs)}; "
-        f"validation images {several(r.n_clean for r in runs)}, attacked {several(r.config.val_size for r in runs)} "
-        f"at {several(f'{255 * r.config.val_eps:g}/255' for r in runs)} with {several(r.config.val_steps for r in runs)} steps; "
-        f"device {several(r.environment['device'] for r in runs)}; commits {several(r.environment['commit'] for r in runs)} "
-        f"({len({r.code for r in runs})} states of the training code)"
-    )
+    rows = []
+    for pair in pairs_of(runs):
+        configs, mine = [run.config for run in pick(runs, pair)], pick(runs, pair)
+        rows.append(
+            {
+                "pair": title(pair),
+                "runs": len(mine),
+                "training images": several(c.train_size for c in configs),
+                "seeds": several(c.seed for c in configs),
+                "validation images": several(r.n_clean for r in mine),
+                "of these attacked": several(c.val_size for c in configs),
+                "eps": several(f"{255 * c.val_eps:g}/255" for c in configs),
+                "steps": several(c.val_steps for c in configs),
+                "device": several(r.environment["device"] for r in mine),
+                "states of the code": len({r.code for r in mine}),
+            }
+        )
+    return pd.DataFrame(rows).set_index("pair")
+
+
+def every_table(runs: Sequence[Trial], pair: Pair) -> pd.DataFrame:
+    """Every run of a pair, a row each."""
+    rows = []
+    for run in pick(runs, pair):
+        row = {"defence": DEFENCE_NAMES[run.variant], "λ": f"{run.lam:g}" if run.lam else "", "status": run.status}
+        row |= {"warm-up": f"{run.warmup:g}"} if run.variant in VARIANTS else {}
+        rows.append({"pair": title(pair)} | row | {"departs from base in": words(run.varied) if run.varied else ""} | _cells(run))
+    return _table(rows, ["pair", "defence", "λ", "warm-up", "departs from base in", "status", "clean (%)", "robust (%)", "alignment"])
 
 
 def counts_table(runs: Sequence[Trial]) -> pd.DataFrame:
@@ -221,6 +242,23 @@ def chosen_words(runs: Sequence[Trial], choices: Sequence[Choice] | None = None)
             bar = "" if mine[variant].bar is None or run.clean >= mine[variant].bar else ", below the bar"
             said.append(f"{title(pair)}, {DEFENCE_NAMES[variant]} (λ = {run.lam:g}{bar}), points: {gaps}.")
     return "\n".join(said)
+
+
+def best_words(runs: Sequence[Trial], pair: Pair) -> str:
+    """The most robust run of each defence that the rule may choose, in a clause."""
+    mine = [run for run in pick(runs, pair) if run.eligible and run.status == "finished"]
+    tops = {name: max((r for r in mine if r.variant == name), key=lambda r: r.robust, default=None) for name in DEFENCE_NAMES}
+    said = ", ".join(f"{DEFENCE_NAMES[name]} {100 * run.robust:.1f} at {100 * run.clean:.1f} clean" for name, run in tops.items() if run)
+    return f"{title(pair)}, most robust run of each (%): {said}"
+
+
+def ended_words(runs: Sequence[Trial], pair: Pair) -> str:
+    """How the GFA runs of a pair in base settings ended, in a sentence."""
+    base = [run for run in pick(runs, pair, *VARIANTS) if not run.varied]
+    counts = ", ".join(f"{n} {status}" for status, n in Counter(run.status for run in base).items())
+    top = max((run for run in base if run.status == "finished"), key=lambda run: run.alignment, default=None)
+    best = f"; the best aligned that finished has {top.alignment:+.2f} and {100 * top.clean:.1f} % clean".replace("-", "−") if top else ""
+    return f"{title(pair)}: of {len(base)} runs in base settings {counts or 'none'}{best}."
 
 
 def excluded_words(runs: Sequence[Trial]) -> str:

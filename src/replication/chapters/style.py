@@ -9,14 +9,34 @@ import seaborn as sns
 from ..scope import DEFENCE_NAMES
 
 COLOURS = [*sns.color_palette("colorblind"), *sns.color_palette("dark")]
+MARKERS = dict(zip(DEFENCE_NAMES, "osD^vPX<>*hpdH8", strict=True))
+HATCHES = dict(  # colour is not all there is
+    zip(
+        DEFENCE_NAMES,
+        ["", "//", "\\\\", "..", "xx", "--", "++", "oo", "||", "**", "OO", "//..", "\\\\..", "xx..", "--.."],
+        strict=True,
+    )
+)
 PALETTE = dict(zip(DEFENCE_NAMES, COLOURS[: len(DEFENCE_NAMES)], strict=True))
 
 
-def style(dpi: int = 110) -> None:
-    """Set the look of all figures of a page; dpi: pixels an inch, fewer on a page of many figures."""
-    sns.set_theme(context="notebook", style="whitegrid", palette="colorblind")
+def style(dpi: int | None = None) -> None:
+    """Set the look of all figures of a page: text of 8 points in a figure that is as wide as the column, lines that read on both themes.
+
+    dpi: of a page whose pictures are not shown by `figures.show`; they stand on white
+    """
+    sns.set_theme(context="paper", style="whitegrid", palette="colorblind")
     pd.set_option("display.max_colwidth", None)
-    plt.rcParams.update({"figure.dpi": dpi, "savefig.dpi": dpi, "axes.titlesize": "medium", "figure.constrained_layout.use": True})
+    parts = ("font.size", "axes.labelsize", "xtick.labelsize", "ytick.labelsize", "legend.fontsize", "legend.title_fontsize")
+    sizes = dict.fromkeys(parts, 8)
+    ink = dict.fromkeys(("text.color", "axes.labelcolor", "xtick.color", "ytick.color"), "black")
+    plt.rcParams.update(sizes | ink | {
+        "axes.titlesize": 9, "figure.titlesize": 9.5, "figure.dpi": 72, "savefig.dpi": 144, "figure.constrained_layout.use": True,
+        "axes.edgecolor": "grey", "grid.color": "grey", "grid.alpha": 0.3, "legend.framealpha": 0, "font.family": "DejaVu Sans",
+        "axes.facecolor": "none", "figure.facecolor": "none",
+    })  # fmt: skip
+    if dpi is not None:
+        plt.rcParams.update({"figure.dpi": dpi, "axes.facecolor": "white", "figure.facecolor": "white"})
 
 
 def label(record: Mapping) -> str:
@@ -31,6 +51,11 @@ def label(record: Mapping) -> str:
 def colour(record: Mapping):
     """The colour of a run's defence, the same on every page."""
     return PALETTE.get(record["config"]["objective"], "black")
+
+
+def hatch(record: Mapping) -> str:
+    """The hatching of a run's defence, since colour is not all there is."""
+    return HATCHES.get(record["config"]["objective"], "")
 
 
 def scale(record: Mapping) -> str:

@@ -12,7 +12,7 @@ def right_angle() -> Figure:
     """The decomposition in the plane of x and v: a drawing, no data."""
     x, v = np.array([2.0, 1.0]), np.array([1.1, 2.0])
     radial = (v @ x) / (x @ x) * x
-    fig, ax = plt.subplots(figsize=(4.6, 3.4))
+    fig, ax = plt.subplots(figsize=(4.6, 3.2))
     colours = sns.color_palette("colorblind")
     arrows = [(x * 1.25, "black", "$x$", (6, 2)), (v, colours[0], "$v$", (6, 2)), (radial, colours[1], "$v_r$", (-40, -38))]
     for tip, shade, name, offset in arrows:
@@ -30,7 +30,7 @@ def right_angle() -> Figure:
 def image_row(images: Sequence[np.ndarray], titles: Sequence[str], signed: Sequence[bool]) -> Figure:
     """Images (C, H, W) side by side; signed ones on one common diverging scale, zero white."""
     limit = max(np.abs(image).max() for image, has_sign in zip(images, signed, strict=True) if has_sign)
-    fig, axes = plt.subplots(1, len(images), figsize=(2.1 * len(images), 2.6))
+    fig, axes = plt.subplots(1, len(images), figsize=(1.75 * len(images), 2.2))
     for ax, image, title, has_sign in zip(axes, images, titles, signed, strict=True):
         plane = image.mean(0) if has_sign or len(image) == 1 else image.transpose(1, 2, 0)
         kind = dict(cmap="PuOr", vmin=-limit, vmax=limit) if has_sign else dict(cmap="gray", vmin=0, vmax=1)
@@ -43,25 +43,25 @@ def image_row(images: Sequence[np.ndarray], titles: Sequence[str], signed: Seque
 def image_grid(images: np.ndarray, names: Sequence[str], columns: int = 10) -> Figure:
     """Images (N, C, H, W) in [0, 1] in rows of `columns`, each under its class name."""
     rows = -(-len(images) // columns)
-    fig, axes = plt.subplots(rows, columns, figsize=(columns * 0.95, rows * 1.15), squeeze=False)
+    fig, axes = plt.subplots(rows, columns, figsize=(columns * 0.7, rows * 0.95), squeeze=False)
     for ax in axes.flat:
         ax.axis("off")
     for ax, image, name in zip(axes.flat, images, names, strict=False):
         ax.imshow(image.transpose(1, 2, 0) if len(image) == 3 else image[0], cmap="gray", vmin=0, vmax=1)
-        ax.set_title(name, fontsize=7, pad=2)
+        ax.set_title(name, fontsize=7.5, pad=2)
     return fig
 
 
 def loss_profiles(distances: np.ndarray, changes: Mapping[str, Mapping[str, np.ndarray]]) -> Figure:
     """changes[model][direction] (N, T): mean loss change against distance, with the middle half of the images shaded."""
-    fig, axes = plt.subplots(1, len(changes), figsize=(4.2 * len(changes), 3.4), sharey=True, squeeze=False)
+    fig, axes = plt.subplots(1, len(changes), figsize=(min(7.2, 3.5 * len(changes)), 3), sharey=True, squeeze=False)
     for ax, (model, by_direction) in zip(axes.flat, changes.items(), strict=True):
         for (direction, change), marker in zip(by_direction.items(), "os^", strict=False):
             low, high = np.quantile(change, [0.25, 0.75], axis=0)
             (line,) = ax.plot(distances, change.mean(0), marker=marker, ms=4, label=direction)
             ax.fill_between(distances, low, high, color=line.get_color(), alpha=0.15, lw=0)
         ax.set(title=model, xlabel="L2 distance, scaled image units", ylabel="change of the loss")
-    axes.flat[0].legend(fontsize=9)
+    fig.legend(*axes.flat[0].get_legend_handles_labels(), loc="outside lower center", ncols=3)
     return fig
 
 

@@ -1,6 +1,7 @@
 """Figures and tables of chapter 3: how trainings went."""
 
 from collections.abc import Mapping, Sequence
+from itertools import cycle
 
 import matplotlib.pyplot as plt
 import numpy as np
@@ -13,6 +14,21 @@ from .style import colour, label
 
 PARTS = {"train_subset": ("training", "-"), "val": ("validation", "--")}  # how a history calls images, readers do, and a line
 KINDS = {"": "alignment at the input", "_weighted": "alignment, weighted by length"}
+
+
+def ended_words(records: Sequence[Mapping]) -> list[str]:
+    """What became of each run, a sentence each."""
+    said = []
+    for record in records:
+        last = record["metrics"]["last"]
+        if last is None:
+            said.append(f"{label(record)}: {record['status']}, no accuracy to report.")
+            continue
+        aligned = next(iter(last["test_alignment"].values()))
+        shown = "not defined" if aligned is None else f"{aligned:+.2f}"
+        accuracy = f"{100 * last['test_accuracy']:.1f} % test accuracy"
+        said.append(f"{label(record)}: {record['status']}, {accuracy}, alignment at the input {shown} (seed {record['config']['seed']}).")
+    return said
 
 
 def show_status(record: Mapping) -> None:
@@ -62,7 +78,7 @@ def _per_epoch(axes: Sequence[Axes]) -> None:
 def training_curves(records: Sequence[Mapping]) -> Figure:
     """Validation accuracy, accuracy under PGD and λ per epoch, one line a run (dash-dotted: in a closed loop); × marks chance level."""
     panels = {"val_accuracy": "clean accuracy", "val_robust_accuracy": "accuracy under PGD (margin)"}
-    fig, axes = plt.subplots(1, 3, figsize=(11, 3.2))
+    fig, axes = plt.subplots(1, 3, figsize=(7.2, 2.6))
     for record in records:
         rows = _finite(record)
         look = {"color": colour(record), "ls": "-." if _target(record) else "-", "label": label(record)}
@@ -76,7 +92,7 @@ def training_curves(records: Sequence[Mapping]) -> Figure:
     for ax in axes[:2]:
         ax.set_ylim(0, 1)
     axes[-1].set_ylim(bottom=0)
-    axes[0].legend(fontsize=8)
+    fig.legend(*axes[0].get_legend_handles_labels(), loc="outside lower center", ncols=3)
     _per_epoch(axes)
     return fig
 
@@ -86,7 +102,7 @@ def alignment_curves(records: Sequence[Mapping]) -> Figure:
 
     In a closed loop also what is asked for ("goal"), and what the batches reached ("train_reached"): the mean over the aligned layers.
     """
-    fig, axes = plt.subplots(1, 2, figsize=(11, 3.6), sharey=True)
+    fig, axes = plt.subplots(1, 2, figsize=(7.2, 3), sharey=True)
     for record in records:
         rows = _finite(record)
         for ax, kind in zip(axes, KINDS, strict=True):
@@ -97,7 +113,7 @@ def alignment_curves(records: Sequence[Mapping]) -> Figure:
     for ax, title in zip(axes, KINDS.values(), strict=True):
         ax.set_title(title if ax.lines else f"{title}: not recorded")
         ax.axhline(0, color="black", lw=0.8)
-    axes[0].legend(fontsize=8)
+    fig.legend(*axes[0].get_legend_handles_labels(), loc="outside lower center", ncols=3)
     _per_epoch(axes)
     return fig
 
@@ -107,15 +123,15 @@ def tap_curves(record: Mapping) -> Figure | None:
     rows = [row for row in _finite(record) if all(f"{part}_alignment_taps" in row for part in PARTS)]
     if not rows:
         return None
-    fig, axes = plt.subplots(len(KINDS), len(PARTS), figsize=(11, 5.2), sharex=True, sharey=True)
+    fig, axes = plt.subplots(len(KINDS), len(PARTS), figsize=(7.2, 4.4), sharex=True, sharey=True)
     for line, (kind, title) in zip(axes, {"mean": "mean alignment", "weighted": "weighted by length"}.items(), strict=True):
         for ax, (part, (name, _)) in zip(line, PARTS.items(), strict=True):
-            for tap in rows[0][f"{part}_alignment_taps"]:
+            for tap, marker in zip(rows[0][f"{part}_alignment_taps"], cycle("osD^vPX"), strict=False):
                 values = [{"epoch": row["epoch"], tap: row[f"{part}_alignment_taps"][tap][kind]} for row in rows]
-                _draw(ax, values, tap, label=tap.removeprefix("body."))
+                _draw(ax, values, tap, label=tap.removeprefix("body."), marker=marker, ms=3)
             ax.set_title(f"{name} images, {title}")
             ax.axhline(0, color="black", lw=0.8)
-    axes[0, 0].legend(fontsize=8)
+    fig.legend(*axes[0, 0].get_legend_handles_labels(), loc="outside lower center", ncols=6)
     _per_epoch(axes[-1])
     return fig
 
@@ -128,7 +144,7 @@ def _target(record: Mapping) -> float | None:
 def alignment_bars(records: Sequence[Mapping], which: str = "last") -> Figure:
     """Mean test alignment at every tap, one group a layer, one bar a run."""
     taps = list(records[0]["metrics"][which]["test_alignment"])
-    fig, ax = plt.subplots(figsize=(7, 3.2))
+    fig, ax = plt.subplots(figsize=(7, 2.9))
     width = 0.8 / len(records)
     for index, record in enumerate(records):
         values = [record["metrics"][which]["test_alignment"][tap] for tap in taps]

@@ -10,6 +10,7 @@ import seaborn as sns
 from matplotlib.figure import Figure
 
 from deepdefense.evaluation.report import Report
+from deepdefense.masking.check import MaskingReport
 
 from ..scope import NORM_NAMES
 
@@ -35,6 +36,39 @@ def suites_table(summary: Mapping) -> pd.DataFrame:
     """Accuracy in % with 95 % intervals: clean, worst case within each suite, worst case over all."""
     rows = {"clean": summary["clean"], **summary["suites"], "worst case over all": summary["worst_case"]}
     return pd.DataFrame({"": rows.keys(), "accuracy (%) [95 %]": map(_percent, rows.values())})
+
+
+def examples_table(examples: Mapping[str, tuple[Report, MaskingReport | None]]) -> pd.DataFrame:
+    """One row a defence: clean accuracy, what the gradient suite leaves, what is left in the worst case, and which checks fail."""
+    rows = []
+    for name, (report, found) in examples.items():
+        summary = report.summary()
+        failed = "not made" if found is None else ", ".join(map(str, found.failed)) or "none"
+        rows.append(
+            {
+                "defence": name,
+                "n": summary["n"],
+                "clean (%) [95 %]": _percent(summary["clean"]),
+                "gradient attacks (%) [95 %]": _percent(summary["suites"]["gradient"]),
+                "worst case (%) [95 %]": _percent(summary["worst_case"]),
+                "checks that fail": failed,
+            }
+        )
+    return pd.DataFrame(rows).set_index("defence")
+
+
+def conclusion(name: str, report: Report, found: MaskingReport) -> str:
+    """What became of a defence, in a sentence: did attacks without its gradient find more, and do the checks say so?"""
+    summary = report.summary()
+    seemed, left = (round(100 * row["accuracy"], 1) for row in (summary["suites"]["gradient"], summary["worst_case"]))
+    if found.failed:
+        more = (
+            f"seems to keep {seemed} % of {summary['n']} images and keeps at most {left} %" if left < seemed else f"keeps at most {left} %"
+        )
+        return f"{name}: masked. It {more}; {len(found.failed)} of {len(found.checks)} checks fail, so even that is not to be believed."
+    made = len(found.made) - len(found.powerless)
+    kept = f"It keeps {left} % of {summary['n']} images, {seemed} % under gradient attacks"
+    return f"{name}: no sign of masking. {kept}; none of the {made} checks with power fails."
 
 
 def report_table(summary: Mapping) -> pd.DataFrame:

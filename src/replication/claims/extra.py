@@ -54,7 +54,7 @@ def _ratio(found, attack: str, condition: str = "", choices: int = 1) -> Measure
 def e1(networks: Sequence[UnderProtocol]) -> Finding:
     """Collapsed networks against adversarial training, each pair, variant and setting; the kinder setting decides.
 
-    The plan has one setting of each pair and variant in mind; where several collapsed, the end that speaks for the claim is corrected for it.
+    The plan has one setting of each pair and variant in mind; where several collapsed, the end that speaks for the claim is corrected.
     """
     found = protocol_quantities.groups(networks, lambda one: one.collapsed and one.pair in (CNN, MLP))
     measured, said = [], []
@@ -133,7 +133,9 @@ def e3(networks: Sequence) -> Finding:
     missing = _without_run(found, use_quantities.INSTEAD)
     word, named = extra_verdicts.improves(compared, missing)
     said = [f"{name}: {interval(one, ' points', sign=True) if one else 'outside GNR’s range, not compared'}" for name, one in gains.items()]
-    return Finding(EXTRA[2], "<br>".join(said) or NO_RUN, f"named: {', '.join(named) or 'none'}; {missing} of 3 candidates without a run", word)
+    return Finding(
+        EXTRA[2], "<br>".join(said) or NO_RUN, f"named: {', '.join(named) or 'none'}; {missing} of 3 candidates without a run", word
+    )
 
 
 def e4(networks: Sequence) -> Finding:
@@ -145,7 +147,9 @@ def e4(networks: Sequence) -> Finding:
     missing = _without_run(found, use_quantities.BESIDE)
     word, named = extra_verdicts.improves(cheap, missing)
     said = [_gain_words(name, one) for name, one in gains.items()]
-    return Finding(EXTRA[3], "<br>".join(said) or NO_RUN, f"named: {', '.join(named) or 'none'}; {missing} of 2 candidates without a run", word)
+    return Finding(
+        EXTRA[3], "<br>".join(said) or NO_RUN, f"named: {', '.join(named) or 'none'}; {missing} of 2 candidates without a run", word
+    )
 
 
 def _gain_words(name: str, found) -> str:
@@ -169,5 +173,7 @@ def markdown(findings: Sequence[Finding]) -> str:
     lines = ["**Beside the paper's claims: ours** ({doc}`plan_full_size`)", "", "| claim | verdict | what was measured |", "|---|---|---|"]
     for one in findings:
         claim = one.claim
-        lines.append(f"| **{claim.id}** {claim.text}<br>{{doc}}`{claim.page}` | **{one.verdict}** | {one.paper_protocol}<br>*{one.strict}* |")
+        lines.append(
+            f"| **{claim.id}** {claim.text}<br>{{doc}}`{claim.page}` | **{one.verdict}** | {one.paper_protocol}<br>*{one.strict}* |"
+        )
     return "\n" + "\n".join(lines) + "\n\n"

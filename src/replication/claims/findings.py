@@ -2,6 +2,8 @@
 
 from dataclasses import dataclass
 
+from .bars import Bar
+
 
 @dataclass(frozen=True)
 class Claim:
@@ -19,3 +21,4 @@ class Finding:
     paper_protocol: str
     strict: str
     verdict: str
+    bars: tuple[Bar, ...] = ()

@@ -12,11 +12,12 @@ from deepdefense.storage import paths
 from .. import intervals, scope
 from ..estimates import Estimate, estimate
 from ..intervals import Ceiling
-from ..networks import Network, by_seed, read_all
-from ..records import SEARCH_FOLDERS, headline_folder, load_records, reduced
+from ..networks import Network, by_seed, has_aligned, headline, reduced
+from ..records import FULL, REDUCED, SEARCH_FOLDERS, load_records
 from ..scope import CNN, DEFENCE_NAMES, MLP
 from ..wording import interval, number
 from . import extra, quantities, verdicts
+from .bars import ALIGNMENT, DISTANCE, GAP, PLAIN, Bar
 from .findings import Claim, Finding
 from .quantities import ALIGNMENTS
 
@@ -25,16 +26,31 @@ CLAIMED = {"APGD-100": 15.2, "FGSM": 24.7}  # points above adversarial training,
 
 def text(root: Path | None = None) -> str:
     """All of book/_scoreboard.md, from the results below `root` (default: the committed ones); reduced runs are said to be so."""
+    one = results(root)
+    return f"{markdown(one.findings)}\n{extra.markdown(extra.extra_claims(root))}{spent(one.networks, one.searched)}\n"
+
+
+@dataclass(frozen=True)
+class Results:
+    """The findings, their verdicts with what scale they are of, and what they were made from."""
+
+    findings: list[Finding]
+    networks: list[Network]
+    searched: list[dict]  # records of the search
+    timing: dict | None  # record of the training times
+
+
+def results(root: Path | None = None) -> Results:
+    """What the results below `root` (default: the committed ones) say of the claims."""
     root = root or paths.results_root()
-    where = headline_folder(root)
-    networks = read_all(where) if where.is_dir() else []
+    networks = headline(root) if any((root / name).is_dir() for name in (FULL, REDUCED)) else []
     timings = [record for record in load_records(root, "benchmark") if record["name"] == "training"]
     searched = [record for name in SEARCH_FOLDERS if (root / name).is_dir() for record in load_records(root / name, "training")]
     found = judge(networks, timings[0] if timings else None)
-    small = " (reduced scale)" if reduced(where) else ""
-    labels = {"C7": _measured_on(timings[0]) if timings else ""}  # a time knows no scale of training, but a machine
-    found = [replace(one, verdict=one.verdict + labels.get(one.claim.id, small)) for one in found]
-    return f"{markdown(found)}\n{extra.markdown(extra.extra_claims(root))}{spent(networks, searched)}\n"
+    labels = {one.claim.id: " (reduced scale)" if reduced(networks, _pairs(one.claim)) else "" for one in found}
+    labels["C7"] = _measured_on(timings[0]) if timings else ""  # a time knows no scale of training, but a machine
+    found = [replace(one, verdict=one.verdict + labels[one.claim.id]) for one in found]
+    return Results(found, networks, searched, timings[0] if timings else None)
 
 
 def _up_to(attack: str) -> str:
@@ -155,13 +171,29 @@ def gap(seeds: Mapping, attack: str, claimed: float) -> Gap:
     return Gap(fixed, kinder, strict, word, "" if readable else _no_power(ceilings, claimed), images)
 
 
-def _gap(seeds: Mapping, attack: str) -> tuple[str, str, str]:
+Said = tuple[str, str, str, tuple[Bar, ...]]  # paper's protocol, strict, verdict, rows of the figure
+DISTANCE_CLAIMED = (20.0, 30.0)
+
+
+def _gap_bars(found: Gap, claimed: float, attack: str, pair: str = "") -> tuple[Bar, Bar]:
+    """The reading that the verdict uses, at 8/255 where none has power, and the strict one."""
+    kinder = found.best or found.fixed
+    eps = f", ε = {kinder.level}/255" if kinder else ""
+    most = kinder.ceiling.points if kinder else None
+    strict = found.strict and found.strict[1]
+    return (
+        Bar(f"{attack}{pair}{eps}", GAP, kinder and kinder.estimate, (claimed, claimed), ceiling=most),
+        Bar(f"worst case{pair}, ε = 8/255", GAP, strict, (claimed, claimed)),
+    )
+
+
+def _gap(seeds: Mapping, attack: str) -> Said:
     found = gap(seeds, attack, CLAIMED[attack])
     fixed = found.fixed.words() if found.fixed else "no usable run"
-    return f"fixed: {fixed}; best: {found.best_words()}", found.strict_words(), found.verdict
+    return f"fixed: {fixed}; best: {found.best_words()}", found.strict_words(), found.verdict, _gap_bars(found, CLAIMED[attack], attack)
 
 
-def _distance(seeds: Mapping, attack: str) -> tuple[str, str, str]:
+def _distance(seeds: Mapping, attack: str) -> Said:
     choices, said, found = len(scope.VARIANTS), [], []
     for quantity, estimated, arguments in (
         (quantities.paper_ratio, quantities.paper_ratio_estimate, (attack, "standard", choices)),
@@ -171,38 +203,47 @@ def _distance(seeds: Mapping, attack: str) -> tuple[str, str, str]:
         one = estimated(seeds, chosen[0], *arguments) if chosen else None
         found.append(one and one[0])
         said.append(f"{interval(one[0], '×', 2)}, n {span(one[1])}, {DEFENCE_NAMES[chosen[0]]}" if one else "no usable run")
-    return *said, verdicts.ratio(*found)
+    labels = (f"{attack.rpartition('/')[2]}, mean", "smallest of all attacks, median")
+    bars = tuple(Bar(label, DISTANCE, one, DISTANCE_CLAIMED) for label, one in zip(labels, found, strict=True))
+    return *said, verdicts.ratio(*found), bars
 
 
-def _suppressed(seeds: Mapping) -> tuple[str, str, str]:
+def _suppressed(seeds: Mapping) -> Said:
     chosen, choices = best(quantities.variants(seeds, quantities.rise_ratio), min), len(scope.VARIANTS)
     if chosen is None:
-        return "no usable run", "no usable run", verdicts.INCONCLUSIVE
+        return "no usable run", "no usable run", verdicts.INCONCLUSIVE, ()
     variant = chosen[0]
     rise, margin = (quantities.rise_estimate(seeds, variant, loss, choices) for loss in ("mse", "margin"))
     control = quantities.control(seeds, variant, choices)
     said = f"{interval(rise, '× plain', 2)}, {DEFENCE_NAMES[variant]}, training loss"
     own = interval(control, "× plain", 2) if control else "not recorded"
     strict = f"{interval(margin, '× plain', 2)}, margin; the margin's rise over the image's own margin: {own}"
-    return said, strict, verdicts.suppressed(rise, margin, control=control)
+    wanted = (None, verdicts.MOST_RISE)
+    bars = [Bar("rise of the training loss", PLAIN, rise, wanted, True), Bar("rise of the margin", PLAIN, margin, wanted, True)]
+    bars += [Bar("rise over the image's own margin", PLAIN, control, wanted, True)] if control else []
+    return said, strict, verdicts.suppressed(rise, margin, control=control), tuple(bars)
 
 
-def _everywhere(networks: Sequence[Network]) -> tuple[str, str, str]:
-    gaps = {pair: gap(by_seed(networks, pair), "APGD-100", CLAIMED["APGD-100"]) for pair in (CNN, MLP)}
+def _everywhere(networks: Sequence[Network], aligned: bool) -> Said:
+    gaps = {pair: gap(by_seed(networks, pair, aligned=aligned), "APGD-100", CLAIMED["APGD-100"]) for pair in (CNN, MLP)}
     paper, strict = [], []
     for pair, found in gaps.items():
         paper.append(f"{scope.PAIRS[pair]}: {found.best_words()}")
         strict.append(f"{scope.PAIRS[pair]}: {found.strict_words()}")
-    return "; ".join(paper), "; ".join(strict), verdicts.everywhere([found.verdict for found in gaps.values()])
+    bars = _gap_bars(gaps[MLP], CLAIMED["APGD-100"], "APGD-100", f", {scope.PAIRS[MLP]}")
+    return "; ".join(paper), "; ".join(strict), verdicts.everywhere([found.verdict for found in gaps.values()]), bars
 
 
-def _cost(timing: Mapping | None) -> tuple[str, str, str]:
+def _cost(timing: Mapping | None) -> Said:
     rows = {row["contestant"]: row["ratio"] for row in timing["rows"]} if timing else {}
     ours = {name: rows[name] for name in ("GFA-FIRST", "GFA-DEEP") if name in rows}
     if len(ours) < 2 or "PGD-7" not in rows:
-        return "no record", "no record", verdicts.INCONCLUSIVE
+        return "no record", "no record", verdicts.INCONCLUSIVE, ()
     said = [f"{name} {number(row['median'])}× plain" for name, row in {**ours, "PGD-7": rows["PGD-7"]}.items()]
-    return f"an epoch's time: {', '.join(said)}", "the same", verdicts.cheaper(ours, rows["PGD-7"])
+    wanted = (None, rows["PGD-7"]["q25"])
+    timed = {name: Estimate(row["median"], row["q25"], row["q75"], 1) for name, row in ours.items()}
+    bars = tuple(Bar(f"time of an epoch, {name}", PLAIN, one, wanted, True) for name, one in timed.items())
+    return f"an epoch's time: {', '.join(said)}", "the same", verdicts.cheaper(ours, rows["PGD-7"]), bars
 
 
 def _measured_on(timing: Mapping) -> str:
@@ -211,27 +252,47 @@ def _measured_on(timing: Mapping) -> str:
     return " (CPU)" if device.startswith("cpu") else f" ({device})"
 
 
-def _raised(seeds: Mapping) -> tuple[str, str, str]:
+def _raised(seeds: Mapping) -> Said:
     signed, magnitude, layers, _ = (quantities.alignment_estimate(seeds, kind) for kind in ALIGNMENTS)
     said = [interval(one, digits=3, sign=True) for one in (signed, magnitude, layers)]
     word = verdicts.raised(signed, magnitude, layers)
-    return f"at the input {said[0]}", f"in magnitude {said[1]}; mean over layers {said[2]}", word
+    labels = ("signed, at the input", "in magnitude", "mean over layers")
+    bars = tuple(Bar(label, ALIGNMENT, one, (0.0, None), True) for label, one in zip(labels, (signed, magnitude, layers), strict=True))
+    return f"at the input {said[0]}", f"in magnitude {said[1]}; mean over layers {said[2]}", word, bars
 
 
 def judge(networks: Sequence[Network], timing: Mapping | None, only: Collection[str] = ()) -> list[Finding]:
     """One finding a claim. timing: the record of benchmarks/training.py, or None; only: names of claims (default: all)."""
-    seeds = by_seed(networks, CNN)
-    say = {
-        "C1": lambda: _gap(seeds, "APGD-100"),
-        "C2": lambda: _gap(seeds, "FGSM"),
-        "C3": lambda: _distance(seeds, "paper/DeepFool"),
-        "C4": lambda: _distance(seeds, "paper/EADEN"),
-        "C5": lambda: _suppressed(seeds),
-        "C6": lambda: _everywhere(networks),
-        "C7": lambda: _cost(timing),
-        "C8": lambda: _raised(seeds),
+    say: dict[str, Callable[[Mapping, bool], Said]] = {
+        "C1": lambda seeds, _: _gap(seeds, "APGD-100"),
+        "C2": lambda seeds, _: _gap(seeds, "FGSM"),
+        "C3": lambda seeds, _: _distance(seeds, "paper/DeepFool"),
+        "C4": lambda seeds, _: _distance(seeds, "paper/EADEN"),
+        "C5": lambda seeds, _: _suppressed(seeds),
+        "C6": lambda _, aligned: _everywhere(networks, aligned),
+        "C7": lambda *_: _cost(timing),
+        "C8": lambda seeds, _: _raised(seeds),
     }
-    return [Finding(claim, *say[claim.id]()) for claim in CLAIMS if not only or claim.id in only]
+    rows = {aligned: by_seed(networks, CNN, aligned=aligned) for aligned in (False, True)[: 1 + has_aligned(networks)]}
+    found = []
+    for claim in CLAIMS:
+        if not only or claim.id in only:
+            found.append(_kinder([Finding(claim, *say[claim.id](seeds, aligned)) for aligned, seeds in rows.items()]))
+    return found
+
+
+def _kinder(findings: Sequence[Finding]) -> Finding:
+    """Of what the chosen and the aligned setting of GFA give, the finding that is kinder to the claim; the aligned one says so."""
+    first, *others = findings
+    better = [one for one in others if verdicts.KINDEST.index(one.verdict) < verdicts.KINDEST.index(first.verdict)]
+    if not better:
+        return first
+    return replace(better[0], paper_protocol=f"GFA's aligned setting: {better[0].paper_protocol}", strict=f"the same: {better[0].strict}")
+
+
+def _pairs(claim: Claim) -> tuple[tuple[str, str], ...]:
+    """The pairs whose networks `claim` speaks of."""
+    return (CNN, MLP) if claim.id == "C6" else (CNN,)
 
 
 def markdown(findings: Sequence[Finding]) -> str:

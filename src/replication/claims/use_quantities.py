@@ -51,7 +51,7 @@ def setting(network: Network) -> str:
 
 
 def candidates(networks: Iterable[Network], kinds: Iterable[str]) -> dict[str, dict[int, Network]]:
-    """{setting: {seed: network}} of the candidates of these kinds that finished and have a worst case; by what was written down, in full."""
+    """{setting: {seed: network}} of the candidates of these kinds that finished and have a worst case, by what was written down."""
     found: dict[str, dict[int, Network]] = {}
     whole: dict[str, str] = {}
     for one in networks:

@@ -9,7 +9,9 @@ from collections.abc import Mapping, Sequence
 from ..estimates import Estimate
 
 REPRODUCED, PARTLY, NOT, INCONCLUSIVE = "reproduced", "partly reproduced", "not reproduced", "inconclusive"
+KINDEST = (REPRODUCED, PARTLY, INCONCLUSIVE, NOT)  # to a claim, first to last
 LEAST_SEEDS = 3
+MOST_RISE = 0.5  # C5: times plain training
 
 
 def _enough(*estimates: Estimate | None) -> bool:
@@ -50,7 +52,7 @@ def ratio(paper: Estimate | None, strict: Estimate | None, claimed: float = 20.0
     return NOT if paper.high < claimed / 2 else INCONCLUSIVE
 
 
-def suppressed(training_loss: Estimate | None, margin: Estimate | None, most: float = 0.5, *, control: Estimate | None = None) -> str:
+def suppressed(training_loss: Estimate | None, margin: Estimate | None, most: float = MOST_RISE, *, control: Estimate | None = None) -> str:
     """C5. Worst tangential rise of a loss, GFA over plain training.
 
     control: the margin's rise over the image's own margin, GFA over plain training; where it is known, the claim needs it too,

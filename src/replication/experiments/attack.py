@@ -27,21 +27,22 @@ def attack_run(
     suites: Sequence | Mapping | None = None,
     seed: int = 0,
     batch_size: int | None = None,
+    mode: str = "full",
     progress: bool = True,
 ) -> Report:
     """The report of a trained run on `split`, kept in the run's folder and read from its pieces next time.
 
-    which: "last" takes the weights of the last epoch, "best" those that validation selected.
+    which: "last" takes the weights of the last epoch, "best" those that validation selected. mode: as `evaluate` has it
     """
     about = {"name": run.name, "dataset": run.record["config"]["data"], "architecture": run.record["config"]["model"]}
     loss = TrainConfig(**run.record["config"]).loss
     about |= {"weights": which, "training": {key: run.record[key] for key in TRAINING_FACTS}}
-    name = report_folder(eps=eps, norm=norm, which=which, n=len(split), seed=seed)
+    name = report_folder(eps=eps, norm=norm, which=which, n=len(split), seed=seed, mode=mode)
     folder = run.folder and run.folder / name
     model = {"last": run.last, "best": run.best}[which]
     return evaluate(
         model, split.images(), split.y, eps=eps, norm=norm, suites=suites, seed=seed, batch_size=batch_size,
-        folder=folder, about=about, progress=progress, training_loss=loss,
+        folder=folder, about=about, progress=progress, training_loss=loss, mode=mode,
     )  # fmt: skip
 
 

@@ -32,7 +32,7 @@ from .loss_change import attack_parts, curvature, directions, loss_along, worst_
 RADIUS = 0.5  # L2, in image units: the tangential plane is searched within it
 DISTANCES = np.linspace(-2, 2, 33)  # of the profiles, L2 in image units; an L∞ ball of 8/255 reaches 1.74 on CIFAR-10
 GRID = np.linspace(-2, 2, 17)  # of the landscape's two axes
-GEOMETRY_IMAGES, LANDSCAPE_IMAGES = 500, 100  # of the images of the sweep, at most
+GEOMETRY_IMAGES, LANDSCAPE_IMAGES = 1000, 100  # of the images of the sweep, at most
 DIGITS = 6  # significant digits of a number in the record
 CHUNK = 100
 
@@ -201,7 +201,8 @@ def measure_run(run: Run, split: Split, *, which: str = "last", seed: int = 0, f
     model = {"last": run.last, "best": run.best}[which]
     x, y = split.images(), split.y
     config = TrainConfig(**run.record["config"])
-    found = eps_sweep.sweep(model, x, y, seed=seed)
+    levels = scope.levels(config.data)
+    found = eps_sweep.sweep(model, x, y, levels=levels, seed=seed)
     record = {
         "kind": "measures",
         "name": run.name,
@@ -211,7 +212,7 @@ def measure_run(run: Run, split: Split, *, which: str = "last", seed: int = 0, f
         "training": {key: run.record[key] for key in TRAINING_FACTS},
         "environment": provenance.environment(x.device),
         "loss_of_gradient": config.loss,
-        "sweep": {"levels": list(scope.LEVELS), "accuracy": {k: float(v.mean()) for k, v in found.items() if "/" in k}},
+        "sweep": {"levels": list(levels), "accuracy": {k: float(v.mean()) for k, v in found.items() if "/" in k}},
         "geometry": rounded(geometry(model, x[:GEOMETRY_IMAGES], y[:GEOMETRY_IMAGES], eps=config.val_eps, loss=config.loss, seed=seed)),
     }
     if folder is not None:

@@ -31,7 +31,7 @@ from deepdefense.inference import batch_seed, predict, seeded
 from deepdefense.storage import files, provenance, resumable
 from deepdefense.training.runs import Run
 
-from .. import records, scope
+from .. import records
 from ..records import PROTOCOL_JSON, PROTOCOL_PARQUET, protocol_column
 from .attack import TRAINING_FACTS
 
@@ -126,8 +126,9 @@ def attacked(model: nn.Module, x: Tensor, y: Tensor, name: str, level: int | Non
     unit = float(model.scale.mean()) if handed is not x else 1.0
     right = predict(mine, handed, BATCH) == y
     kept, length = right.clone(), torch.zeros(len(y))
-    batches = right.nonzero().squeeze(1).split(BATCH) if right.any() else ()  # DeepFool fails on none
-    for number, index in enumerate(batches):
+    for number, index in enumerate(right.nonzero().squeeze(1).split(BATCH)):
+        if not len(index):  # nothing is right: there is nothing to attack, and torchattacks' DeepFool fails on no image
+            continue
         given, labels = handed[index], y[index]
         with seeded(x.device, batch_seed(protocol.seed, number)), torch.enable_grad(), default_dtype(torch.float32):
             found = make_attack(name, mine, None if level is None else level / 255, protocol, condition)(given, labels).detach()
@@ -212,8 +213,3 @@ def protocol_run(run: Run, split: Split, protocol: Protocol, *, out: Path | None
     files.write_bytes(target / PROTOCOL_PARQUET, records.write_sweep(found))
     files.write_json(target / PROTOCOL_JSON, record)
     return record
-
-
-def levels_of(dataset: str) -> tuple[int, ...]:
-    """The eps of the plan for a data set, in grey levels: Fashion-MNIST up to 51/255."""
-    return (*scope.LEVELS, 26, 38, 51) if dataset == "fashion_mnist" else tuple(scope.LEVELS)

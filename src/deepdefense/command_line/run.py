@@ -1,0 +1,180 @@
+"""One evaluation as the command line runs it: loaded and tried at the door, its cost said, run, and written."""
+
+import sys
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from .. import html_report, masking
+from ..attacks import autoattack
+from ..attacks.contract import Attack
+from ..attacks.libraries import library
+from ..attacks.suites import SUITES
+from ..data import SPECS
+from ..evaluation import preconditions
+from ..evaluation.preparation import possible, writable
+from ..evaluation.protocol import CHUNK, chosen_suites, evaluate
+from ..evaluation.report import Report, wilson
+from ..inference import frozen, predict
+from ..loading import Defence, load
+from ..masking import MaskingReport, substitutes
+from ..storage import files
+from .cost import Cost, duration, estimate
+from .options import Options
+from .progress import whole_run
+
+ADVICE = (
+    "are they scaled as in its training (with --mean and --std, if the model has no scaling inside), are the channels in its order, "
+    "and do the labels number the classes as it does?"
+)
+
+
+@dataclass(frozen=True)
+class Prepared:
+    """A defence that passed the door, with what will be run on it and what that costs."""
+
+    options: Options
+    defence: Defence
+    chosen: dict[str, dict[str, Attack]]
+    cost: Cost
+    about: dict[str, Any]
+
+
+def prepare(options: Options) -> Prepared:
+    """Everything that can be known before the first attack; a ValueError says what cannot be worked with. Writes nothing that stays."""
+    defence = load(
+        options.defence, images=options.data, weights=options.weights, classes=options.classes, mean=options.mean, std=options.std
+    ).to(options.device)
+    count = len(defence.y) if options.images is None else options.images
+    if count > len(defence.y):
+        raise ValueError(f"--images must be at most {len(defence.y)}, the number of images of {defence.dataset}; got {count}")
+    x, y = preconditions.check_images(defence.x[:count], defence.y[:count]), defence.y[:count].long()
+    defence = replace(defence, x=x, y=y)
+    batch = min(options.batch_size or CHUNK, CHUNK)
+    sliced = batch < min(CHUNK, len(x))
+    preconditions.examine(defence.model, x[:batch], y[:batch], allow_random=options.allow_random, sliced=sliced)
+    with frozen(defence.model), torch.no_grad():
+        classes = defence.model(x[:1]).shape[1]
+    chosen, _ = possible(chosen_suites(options.suites, defence.model, x[:1], options.norm, **_loss(options)), classes)
+    _check_libraries(chosen)
+    if "standard" in chosen:
+        autoattack.check(defence.model, x[:1], y[:1], options.eps, options.norm)
+    caution = _at_chance(defence, classes, batch)
+    for path in (options.html, options.json):
+        if path is not None:
+            files.write_bytes(path.with_name(f".{path.name}.writable"), b"").unlink()
+    writable(options.folder)
+    about = {
+        "name": _name(options), "dataset": defence.dataset, "architecture": type(defence.model).__name__,
+        "reported": None if options.reported is None else f"{options.reported:g}", "number_of_classes": classes,
+        "parameters": sum(parameter.numel() for parameter in defence.model.parameters()), "weights_file": defence.weights,
+        "cautions": [] if caution is None else [caution],
+    }  # fmt: skip
+    cost = estimate(defence.model, x, y, chosen, eps=options.eps, batch=batch)
+    return Prepared(options, defence, chosen, cost, about)
+
+
+def _check_libraries(chosen: Mapping) -> None:
+    """A ValueError if an attack goes through a library that the package cannot bring, and that is not installed."""
+    if needing := [name for name in ("gradient", "paper") if name in chosen]:
+        try:
+            library("torchattacks")
+        except ImportError as error:
+            others = ",".join(name for name in SUITES if name not in needing)
+            raise ValueError(f"suite {needing[0]!r}: {error}; or leave it out, as in --suites {others}") from error
+
+
+def _name(options: Options) -> str:
+    """The defence as the report calls it: of a file, without the folders above it."""
+    where, _, function = options.defence.rpartition(":")
+    return options.name or f"{Path(where).name}:{function}"
+
+
+def _loss(options: Options) -> dict[str, Any]:
+    return {} if options.training_loss is None else {"training_loss": options.training_loss}
+
+
+def _at_chance(defence: Defence, classes: int, batch: int) -> str | None:
+    """A caution if the model's clean answers are no better than guessing; a ValueError if they are worse, or none is right."""
+    n, right = len(defence.y), int((predict(defence.model, defence.x, batch) == defence.y).sum())
+    low, high = wilson(right, n)
+    if right == 0:
+        raise ValueError(f"the model gets none of the {n} images right, so there is nothing to attack: {ADVICE}")
+    if high < 1 / classes:
+        raise ValueError(f"the model gets {right} of {n} clean images right, fewer than by guessing among {classes} classes: {ADVICE}")
+    if low > 1 / classes:
+        return None
+    return f"the model gets {right} of {n} clean images right, no more than guessing among {classes} classes: {ADVICE}"
+
+
+def run(prepared: Prepared) -> tuple[Report, MaskingReport | None]:
+    """The evaluation, and the nine checks if they were asked for; what is wanted is written, each file whole or not at all."""
+    options, defence = prepared.options, prepared.defence
+    with whole_run(defence.model, prepared.cost.passes):
+        report = evaluate(
+            defence.model, defence.x, defence.y, eps=options.eps, norm=options.norm, suites=options.suites, folder=options.folder,
+            seed=options.seed, batch_size=options.batch_size, allow_random=options.allow_random, about=prepared.about, mode=options.mode,
+            **_loss(options),
+        )  # fmt: skip
+    found = None if options.masking is None else _masking(options, defence, report)
+    report = replace(report, taken=None)  # as `Report.write`: the files do not tell how often a run was stopped
+    if options.json is not None:
+        files.write_json(options.json, html_report.record(report, found))
+    if options.html is not None:
+        files.write_bytes(options.html, html_report.page(report, found).encode())
+    return report, found
+
+
+def _masking(options: Options, defence: Defence, report: Report) -> MaskingReport:
+    loss = options.training_loss or "ce"
+    settings = masking.preset(options.masking or "quick", training_loss=loss, seed=options.seed)
+    nets: Mapping[str, torch.nn.Module] = {}
+    if defence.dataset in SPECS:
+        kept = None if options.folder is None else options.folder / "pieces" / "substitutes"
+        print(f"training networks to transfer attacks from, {options.substitute_steps} steps each", file=sys.stderr)
+        nets = substitutes.for_data(defence.model, defence.dataset, eps=options.eps, loss=loss, folder=kept, steps=options.substitute_steps)
+    return masking.report(
+        defence.model, defence.x, defence.y, eps=options.eps, evaluated=report, substitutes=nets, settings=settings,
+        folder=options.folder, about={"name": _name(options), "dataset": defence.dataset}, progress=True,
+    )  # fmt: skip
+
+
+def beginning(prepared: Prepared) -> str:
+    """What is said before the first attack: what is tested, on what, at which cost; and cautions."""
+    defence, about = prepared.defence, prepared.about
+    lines = [
+        f"{about['name']}: {about['architecture']} with {about['parameters']:,} parameters, {about['number_of_classes']} classes; "
+        f"{len(defence.y)} images of shape {tuple(defence.x.shape[1:])} ({defence.dataset})",
+        prepared.cost.words,
+    ]
+    if prepared.options.masking is not None:
+        lines.append(f"the nine checks for masked gradients ({prepared.options.masking}) come on top")
+    return "\n".join([*lines, *(f"caution: {text}" for text in about["cautions"])])
+
+
+def result(report: Report, found: MaskingReport | None) -> str:
+    """What is said at the end: both accuracies with intervals, what warned, which checks failed or had no power."""
+    summary = report.summary()
+    shares = {name: "{:.1f} [{:.1f}, {:.1f}] %".format(*(100 * summary[name][k] for k in ("accuracy", "low", "high"))) for name in PARTS}
+    lines = [
+        f"clean accuracy  {shares['clean']}",
+        f"robust accuracy {shares['worst_case']}, n = {summary['n']}: per-image worst case over {len(summary['attacks'])} attacks, "
+        f"{summary['norm']} eps = {summary['robustbench']['eps']}; 95 % intervals over images",
+    ]
+    lines += [f"warning ({warning['part']}): {warning['message']}" for warning in summary["warnings"]]
+    if found is not None:
+        lines += [f"check {check.number}, {check.title}: {check.verdict}" for check in found.checks]
+    return "\n".join(lines)
+
+
+PARTS = ("clean", "worst_case")
+
+
+def spent(report: Report) -> str:
+    """What the attacks of a report took, in words."""
+    costs = [outcome.cost for outcome in report.outcomes.values()]
+    forward, seconds = (sum(cost[name] for cost in costs) for name in ("forward", "seconds"))
+    return f"{forward:,} forward passes in {duration(seconds)}"

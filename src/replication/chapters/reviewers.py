@@ -1,0 +1,233 @@
+"""What the reviewers asked, one row a question, each answer made from the records."""
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from html import escape
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+from IPython.display import HTML
+
+from .. import full_search, search
+from ..claims import quantities
+from ..full_search import Setting
+from ..networks import Network, by_seed, of
+from ..scope import CNN, DEFENCE_NAMES, DEFENCES, MLP, PAIRS, VARIANTS
+from ..wording import NOTHING, number
+from . import masking
+from .rivals import NOT_YET, lead, missing, rival_settings
+
+READS = ("full_search", "masking", "rivals")  # folders of data/results/, for the workflow
+
+
+@dataclass(frozen=True)
+class Row:
+    """A question in our short words, what the records answer, and the page that has the rest."""
+
+    question: str
+    answer: str
+    page: str
+
+
+def table(rows: Sequence[Row]) -> HTML:
+    """The rows as a table whose last column leads to their pages; in the site a page lies beside this one, as .html."""
+    lines = [
+        f'<tr><td><b>{escape(row.question)}</b></td><td style="white-space: normal">{escape(row.answer)}</td>'
+        f'<td><a href="{row.page}.html">{row.page}</a></td></tr>'
+        for row in rows
+    ]
+    head = "<tr><th>asked</th><th>measured</th><th>page</th></tr>"
+    return HTML(f'<table class="dataframe"><thead>{head}</thead><tbody>{"".join(lines)}</tbody></table>')
+
+
+def _percent(values: Sequence[float]) -> str:
+    return number(100 * float(np.mean(values))) if values else NOTHING
+
+
+def _each(networks: Sequence[Network], pair: tuple[str, str], quantity: Callable[[Network], float | None]) -> str:
+    """The mean of `quantity` over seeds, in %, for each defence that has it."""
+    said = []
+    for name in DEFENCES:
+        found = [quantity(n) for n in of(networks, pair, name) if n.record["status"] == "finished"]
+        known = [value for value in found if value is not None]
+        if known:
+            said.append(f"{DEFENCE_NAMES[name]} {_percent(known)}")
+    return ", ".join(said) or NOT_YET
+
+
+def _pairs(networks: Sequence[Network], quantity: Callable[[Network], float | None]) -> str:
+    return "; ".join(f"{PAIRS[pair]}: {_each(networks, pair, quantity)} %" for pair in (CNN, MLP))
+
+
+def autoattack(network: Network) -> float | None:
+    """Share of all attacked images, in [0, 1], that are right before and after the whole of AutoAttack."""
+    report = network.reports.get("linf")
+    return None if report is None or "standard" not in report.suites else float(report.robust(*report.in_suite("standard")).mean())
+
+
+def worst(network: Network) -> float | None:
+    mask = quantities.worst_case(network)
+    return None if mask is None else float(mask.mean())
+
+
+def attack(network: Network, key: str) -> float | None:
+    """The same after one attack alone, as it was run on every image."""
+    report = network.singly
+    return float(report.robust(key).mean()) if report is not None and key in report.outcomes else None
+
+
+def adaptive_words(networks: Sequence[Network]) -> str:
+    """The worst case, and how many images the adaptive attacks took beyond AutoAttack, by network."""
+    beyond = []
+    for network in networks:
+        mask = quantities.worst_case(network)
+        if mask is not None:
+            report = network.reports["linf"]
+            beyond.append(int((report.robust(*report.in_suite("standard")) & ~mask).sum()))
+    if not beyond:
+        return NOT_YET
+    return f"worst case of both, {_pairs(networks, worst)}; beyond AutoAttack at most {max(beyond)} images in any of {len(beyond)} networks"
+
+
+def masking_words(networks: Sequence[Network], folder: Path | None = None) -> str:
+    """How the nine checks ended for the GFA networks that have a report."""
+    found = [(network, report) for network, report in masking.reports(networks, folder) if network.defence in VARIANTS]
+    ended: dict[str, int] = {}
+    for _, report in found:
+        for check in report.checks:
+            ended[check.verdict] = ended.get(check.verdict, 0) + 1
+    counts = ", ".join(f"{n} {words}" for words, n in sorted(ended.items()))
+    return f"nine checks on each of {len(found)} GFA networks: {counts}" if found else NOT_YET
+
+
+def targeted_words(networks: Sequence[Network]) -> str:
+    """GFA under torchattacks' APGD on cross-entropy and under its targeted twin."""
+    said = []
+    for name in VARIANTS:
+        pairs = [(attack(n, "paper/APGD"), attack(n, "paper/APGDT")) for n in of(networks, CNN, name)]
+        pairs = [pair for pair in pairs if None not in pair]
+        if pairs:
+            said.append(
+                f"{DEFENCE_NAMES[name]} {_percent([p[0] for p in pairs])} % under APGD, {_percent([p[1] for p in pairs])} % under APGDT"
+            )
+    why = ", which climbs margins against other classes; GFA turns the gradient of one loss"
+    return f"{PAIRS[CNN]}: " + "; ".join(said) + why if said else NOT_YET
+
+
+def fab_words(networks: Sequence[Network]) -> str:
+    """GFA under torchattacks' FAB and under the authors' targeted one, which in AutoAttack sees what the parts before it left."""
+    said = []
+    for name in VARIANTS:
+        found = [n for n in of(networks, CNN, name) if attack(n, "paper/FAB") is not None]
+        if found:
+            fab = _percent([attack(n, "paper/FAB") for n in found])
+            clean = _percent([float(n.singly.clean.mean()) for n in found])
+            least = _percent([worst(n) for n in found if worst(n) is not None])
+            said.append(
+                f"{DEFENCE_NAMES[name]} {fab} % of all images under torchattacks' FAB ({clean} % clean, {least} % in the worst case)"
+            )
+    return f"{PAIRS[CNN]}: " + "; ".join(said) if said else NOT_YET
+
+
+def varied_words(trials: Sequence[search.Trial], setting: str, value: object) -> str:
+    """The reduced runs of GFA that vary one setting, beside those that vary nothing: how they ended, and the best."""
+    said = []
+    for pair in (CNN, MLP):
+        mine = [t for t in search.pick(trials, pair, *VARIANTS) if t.varied == ((setting, value),)]
+        twins = [(t, search.twin(trials, t)) for t in mine]
+        twins = [(t, other) for t, other in twins if other is not None]
+        if not mine:
+            continue
+        lost = sum(t.status != "finished" for t in mine)
+        line = f"{PAIRS[pair]}: {lost} of {len(mine)} runs collapsed"
+        both = [(t, o) for t, o in twins if t.status == o.status == "finished"]
+        if both:
+            robust, base = ([100 * pick.robust for pick in side] for side in zip(*both, strict=True))
+            aligned, before = ([pick.alignment for pick in side] for side in zip(*both, strict=True))
+            line += (
+                f"; of {len(both)} that can be paired: robust {number(np.mean(robust))} % against {number(np.mean(base))} %, "
+                f"alignment {number(np.mean(aligned), 2, sign=True)} against {number(np.mean(before), 2, sign=True)}"
+            )
+        said.append(line)
+    return "; ".join(said) or NOT_YET
+
+
+def losses_words(settings: Sequence[Setting]) -> str:
+    """Adversarial training at full size with either loss, validation images: means over seeds."""
+    said = []
+    for pair in [pair for pair in PAIRS if full_search.pick(settings, pair)]:
+        for loss, words in (("mse", "squared error"), ("ce", "cross-entropy")):
+            mine = [s for s in full_search.pick(settings, pair, "pgd-at") if s.config.options.get("loss") == loss and not s.config.ema]
+            if mine:
+                one = mine[0]
+                seeds = f"{len(one.trials)} seed{'s' * (len(one.trials) > 1)}"
+                figures = f"{number(100 * one.clean)} % clean, {number(100 * one.robust)} % robust"
+                figures += f", alignment {number(one.alignment, 2, sign=True)}"
+                said.append(f"{PAIRS[pair]}, {words} {figures} ({seeds})")
+    return "PGD-7 training at full size: " + "; ".join(said) if said else NOT_YET
+
+
+def time_words(timing: Mapping | None) -> str:
+    """Times of an epoch relative to plain training's, from the record of the benchmark."""
+    rows = [r for r in timing["rows"] if r["contestant"] not in ("plain", "data")] if timing else []
+    return ", ".join(f"{r['contestant']} {number(r['ratio']['median'])}×" for r in rows) + " of plain training's epoch" if rows else NOT_YET
+
+
+def gnr_words(networks: Sequence[Network], settings: Sequence[Setting]) -> str:
+    """What GNR keeps beside plain training and GFA, reduced or full headline runs, and at equal clean accuracy in the search."""
+    said = [f"worst case, {_pairs(networks, worst)}"]
+    for pair in (CNN, MLP):
+        gaps = [gap for s in full_search.pick(settings, pair, *VARIANTS) if (gap := lead(settings, s)) is not None]
+        if gaps:
+            more = sum(gap > 0 for gap in gaps)
+            said.append(
+                f"at full size, {PAIRS[pair]}, at equal clean accuracy GNR keeps more than GFA in {more} of {len(gaps)} settings, "
+                f"GNR minus GFA {number(100 * min(gaps), sign=True)} to {number(100 * max(gaps), sign=True)} points"
+            )
+    return "; ".join(said)
+
+
+def flatness_table(found: Mapping[tuple[str, float], Mapping[str, float]]) -> pd.DataFrame:
+    """{(network, rho): `flatness.weight_rise`} as one row a network."""
+    rows: dict[str, dict] = {}
+    for (name, rho), rise in found.items():
+        row = rows.setdefault(name, {"loss": number(rise["loss"], 3)})
+        row[f"SAM's rise, ρ = {rho:g}"] = number(rise["sam"], 3)
+        row[f"worst found, ρ = {rho:g}"] = number(rise["worst"], 3)
+        row[f"accuracy after it, ρ = {rho:g} (%)"] = number(100 * rise["accuracy_worst"])
+    return pd.DataFrame.from_dict(rows, orient="index").rename_axis("network")
+
+
+LAYERS = "without biases all layers share one inner product, and a deep alignment promises no more than its ρ-fold at the input"
+
+
+def rows(networks: Sequence[Network], trials: Sequence[search.Trial], settings: Sequence[Setting], timing: Mapping | None) -> list[Row]:
+    """The questions with their answers, in the order of the page."""
+    resnets = _each(networks, ("cifar10", "resnet18"), worst)
+    seeds = max((len(by_seed(networks, pair)) for pair in (CNN, MLP)), default=0)
+    clean = f"{_pairs(networks, lambda n: n.clean)} (whole test set, up to {seeds} seeds)"
+    losses = f"GFA with cross-entropy: {varied_words(trials, 'loss', 'ce')}. {losses_words(settings)}"
+    named = "; ".join(missing(rival_settings()).splitlines())
+    answered = [
+        ("Where is the clean accuracy?", clean, "10_gradient_attacks"),
+        ("AutoAttack as a whole, not its parts one by one?", f"all images, {_pairs(networks, autoattack)}", "10_gradient_attacks"),
+        ("An attack that knows the defence?", adaptive_words(networks), "13_masking"),
+        ("Is it gradient masking?", masking_words(networks), "13_masking"),
+        ("Why does it fail most under the targeted APGD?", targeted_words(networks), "10_gradient_attacks"),
+        ("Near-perfect FAB: is the attack set up right?", fab_words(networks), "04_attacks"),
+        ("Why squared error and not cross-entropy?", losses, "01b_alignment"),
+        ("Inputs in [−1, 1]: what if they were in [0, 1]?", f"GFA with [0, 1]: {varied_words(trials, 'scaling', 'unit')}", "08_search"),
+        ("What does training cost?", time_words(timing), "06_cost"),
+        ("“GNR has little effect”", gnr_words(networks, settings), "10_gradient_attacks"),
+        ("GradAlign, CURE, TRADES, MART?", f"{named}; the table below has every run", "17_reviewers"),
+        ("Is the loss flat in the sense of SAM?", "measured below, on the networks of this page", "17_reviewers"),
+        ("Does theory link the layers?", LAYERS, "01b_alignment"),
+        ("Modern architectures: ResNet, ViT?", f"ResNet-18, worst case: {resnets} %. {vit_words(networks)}", "12_geometry"),
+    ]
+    return [Row(*one) for one in answered]
+
+
+def vit_words(networks: Sequence[Network]) -> str:
+    there = sorted({n.name for n in networks if "vit" in n.pair[1]})
+    return f"ViT: {len(there)} networks" if there else f"ViT: {NOT_YET}"

@@ -1,0 +1,198 @@
+"""The front page and the head of the README, made from the records: the answer in sentences, the figure, a card for each claim."""
+
+from collections.abc import Sequence
+from html import escape
+from pathlib import Path
+
+from deepdefense.storage import files, paths
+
+from .. import provenance, scope
+from ..networks import Network, by_seed, of
+from ..scope import CNN, MLP
+from ..wording import interval, number
+from . import figure, quantities, scoreboard, verdicts
+from .scoreboard import Finding, Results
+
+TIMES = "training"  # the record of data/results/benchmarks/ that C7 is judged by
+# A mark and a shape for each word, so that a verdict is known without its colour.
+BADGES = {
+    verdicts.REPRODUCED: ("✓", "yes"),
+    verdicts.PARTLY: ("◐", "partly"),
+    verdicts.NOT: ("✕", "no"),
+    verdicts.INCONCLUSIVE: ("?", "open"),
+    "supported": ("✓", "yes"),  # the words of our own claims, E1 and so on
+    "partly supported": ("◐", "partly"),
+    "not supported": ("✕", "no"),
+}
+GROUPS = {"The claims": "C", "Our own claims": "E"}  # title of a group of cards: first letter of its claims
+NEVER_SEEN = (
+    "The paper's tables were never at hand: only its abstract, a summary and four public reviews, so what is claimed here are the "
+    "abstract's numbers, and what the paper leaves open was chosen by us"
+)
+
+
+def word(verdict: str) -> str:
+    """The word of the plan at the head of a verdict that may be followed by its scale."""
+    return next(one for one in BADGES if verdict.startswith(one))
+
+
+def counted(findings: Sequence[Finding]) -> str:
+    """ "1 is reproduced (C7), 4 are not reproduced (C1, C2, C3, C4)", in the order of the words."""
+    said = []
+    for one in BADGES:
+        ids = [found.claim.id for found in findings if found.claim.id.startswith(GROUPS["The claims"]) and word(found.verdict) == one]
+        if ids:
+            said.append(f"{len(ids)} {'is' if len(ids) == 1 else 'are'} {one} ({', '.join(ids)})")
+    return ", ".join(said)
+
+
+def verdict_sentence(one: Results) -> str:
+    """What holds and what does not, with the gap to adversarial training beside the claimed one."""
+    small = "At reduced scale, of" if any("reduced scale" in found.verdict for found in one.findings) else "Of"
+    said = f"{small} the paper's {len(one.findings)} claims, {counted(one.findings)}"
+    c1 = next(found for found in one.findings if found.claim.id == "C1")
+    gaps = [bar for bar in c1.bars if bar.measured is not None]
+    if len(gaps) < 2:
+        return f"{said}; GFA and adversarial training have not both been attacked yet."
+    weak, strong = (interval(bar.measured, " points", sign=True) for bar in gaps[:2])
+    strict = f"{strong} in the {gaps[1].label} (AutoAttack and adaptive attacks)"
+    claimed = f"up to {number(gaps[0].claimed[0], sign=True)} points above adversarial training are claimed"
+    return f"{said}: {claimed}, we find {weak} under {gaps[0].label}, and {strict}."
+
+
+def took_hold(networks: Sequence[Network]) -> tuple[int, int]:
+    """How many of the CNNs trained with GFA it took hold of, by the plan's rule, of how many that can be told."""
+    plain = [n.record["history"][-1].get("val_alignment") for n in of(networks, CNN, "standard")]
+    known = [one for one in plain if one is not None]
+    found = [
+        verdicts.took_hold(n.record["history"][-1]["val_alignment"], known)
+        for variant in scope.VARIANTS
+        for n in of(networks, CNN, variant)
+        if n.record["history"][-1].get("val_alignment") is not None
+    ]
+    told = [one for one in found if one is not None]
+    return sum(told), len(told)
+
+
+def reason_sentence(one: Results) -> str:
+    """Why, and how the claimed numbers can come about, as far as there are records."""
+    hold, told = took_hold(one.networks)
+    bars = {(found.claim.id, bar.label): bar for found in one.findings for bar in found.bars if bar.measured is not None}
+    parts = []
+    if told:
+        parts.append(f"GFA took hold in {hold} of {told} CNNs by the plan's rule")
+    rise, margin = (bars.get(("C5", label)) for label in ("rise of the training loss", "rise of the margin"))
+    nearest = next((bar for (claim, _), bar in bars.items() if claim == "C3" and "smallest" in bar.label), None)
+    if rise and margin:
+        times = [number(bar.measured.mean, 2) for bar in (rise, margin)]
+        parts.append(
+            f"a tangential perturbation raises its loss {times[0]} times as much as after plain training, its margin {times[1]} times"
+        )
+    if nearest:
+        parts.append(f"its nearest mistake is {number(nearest.measured.mean, 2)} times as far (claimed: 20 to 30)")
+    why = f"What GFA does to a network: {'; '.join(parts)}" if parts else "What GFA does to a network has not been measured yet"
+    return f"{why}; how the claimed numbers can come about is {how(one)}."
+
+
+def how(one: Results) -> str:
+    """What the comparison allows: how many images all networks share, and what clean accuracy it leaves out."""
+    seeds = by_seed(one.networks, CNN)
+    masks = [mask for seed in seeds.values() if (mask := quantities.common(seed)) is not None]
+    if not masks:
+        return "not known yet"
+    shared, given = scoreboard.span([int(mask.sum()) for mask in masks]), len(masks[0])
+    return (
+        f"a question of how they were compared: without clean accuracy, on the {shared} of {given} images that all networks get right; "
+        "which ways lead to them (E1 and E2 of the plan) has no record yet"
+    )
+
+
+def sentences(one: Results, limits: str) -> list[str]:
+    """The answer in three sentences; limits: a link to the page on what could not be known."""
+    return [verdict_sentence(one), reason_sentence(one), f"{NEVER_SEEN} ({limits})."]
+
+
+def badge(verdict: str) -> str:
+    """Word, mark and shape of a verdict."""
+    mark, kind = BADGES[word(verdict)]
+    return f'<span class="verdict {kind}"><span class="mark" aria-hidden="true">{mark}</span>{escape(verdict)}</span>'
+
+
+def behind(claim_id: str, networks: Sequence[Network]) -> str:
+    """The links from a claim to its records and its rule."""
+    pairs = {"C6": (CNN, MLP), "C7": ()}.get(claim_id, (CNN,))
+    names = [TIMES] if claim_id == "C7" else [network.name for pair in pairs for network in of(networks, pair)]
+    return provenance.links(names, code="src/replication/claims/verdicts.py", command="python tools/write_scoreboard.py")
+
+
+def card(one: Finding, networks: Sequence[Network]) -> str:
+    """A claim with its verdict, the paper's number, ours, and what is behind it."""
+    claim = one.claim
+    evidence = f'<a href="{claim.page}.html">the evidence</a>'
+    rows = {"The paper": claim.paper, "Ours, by the paper's protocol": one.paper_protocol, "Ours, strict": one.strict}
+    facts = "".join(f"<dt>{name}</dt><dd>{escape(said)}</dd>" for name, said in rows.items())
+    return (
+        f'<section class="claim" aria-labelledby="claim-{claim.id}"><h3 id="claim-{claim.id}">{claim.id} {escape(claim.text)}</h3>\n'
+        f"<p>{badge(one.verdict)}</p>\n<dl>{facts}</dl>\n<p>{evidence}</p>{behind(claim.id, networks)}</section>"
+    )
+
+
+def text(root: Path | None = None) -> str:
+    """All of book/_front.md, from the results below `root` (default: the committed ones)."""
+    one = scoreboard.results(root)
+    answer = "\n\n".join(sentences(one, "{doc}`14_limits`"))
+    drawings = "\n".join(figure.draw(one.findings, width) for width in (figure.WIDE, figure.NARROW))
+    cards = []
+    for title, letter in GROUPS.items():
+        mine = [card(found, one.networks) for found in one.findings if found.claim.id.startswith(letter)]
+        if mine:
+            inside = "\n".join(mine)
+            cards.append(f'## {title}\n\n```{{raw}} html\n<div class="claim-cards">\n{inside}\n</div>\n```\n')
+    ran = scoreboard.spent(one.networks, one.searched)
+    pictures = f'```{{raw}} html\n<figure class="claims">{drawings}</figure>\n```'
+    return f"{answer}\n\n{pictures}\n\n**What we ran:** {ran}\n\n" + "\n".join(cards)
+
+
+README_START, README_END = "<!-- made by tools/write_scoreboard.py -->", "<!-- end of what is made -->"
+README_FIGURE = "book/_static/claims.svg"
+
+
+def figure_file(root: Path | None = None) -> str:
+    """The figure as a file of its own."""
+    return figure.draw(scoreboard.results(root).findings, figure.WIDE, figure.ALONE) + "\n"
+
+
+def readme_part(root: Path | None = None) -> str:
+    """What stands between the markers of the README: sentences, figure, verdicts."""
+    one = scoreboard.results(root)
+    lines = ["| claim | the paper | verdict |", "|---|---|---|"]
+    for found in one.findings:
+        claim = found.claim
+        lines.append(f"| **{claim.id}** {claim.text} | {claim.paper} | {BADGES[word(found.verdict)][0]} **{found.verdict}** |")
+    answer = "\n\n".join(sentences(one, "[deviations and limits](book/14_limits.md)"))
+    picture = f"![{figure.words(one.findings)}]({README_FIGURE})"
+    ran = scoreboard.spent(one.networks, one.searched)
+    return f"{README_START}\n{answer}\n\n{picture}\n\n" + "\n".join(lines) + f"\n\nWhat we ran: {ran}\n{README_END}"
+
+
+def with_readme_part(readme: str, part: str) -> str:
+    """`readme` with `part` between its markers; a ValueError if they are not both there."""
+    before, start, rest = readme.partition(README_START)
+    _, end, after = rest.partition(README_END)
+    if not start or not end:
+        raise ValueError(f"README.md must hold the lines {README_START!r} and {README_END!r}; one of them is missing")
+    return before + part + after
+
+
+def write(root: Path | None = None) -> list[Path]:
+    """Write everything that is made from the records into the checkout `root` (default: this one)."""
+    root = root or paths.root()
+    results = root / "data" / "results"
+    readme = root / "README.md"
+    made = {
+        root / "book" / "_scoreboard.md": scoreboard.text(results),
+        root / "book" / "_front.md": text(results),
+        root / README_FIGURE: figure_file(results),
+        readme: with_readme_part(readme.read_text(encoding="utf-8"), readme_part(results)),
+    }
+    return [files.write_bytes(path, content.encode()) for path, content in made.items()]

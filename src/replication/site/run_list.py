@@ -1,0 +1,75 @@
+"""The list of all records, folder by folder; with `?only=` in the address a script shows the named ones alone."""
+
+from collections.abc import Sequence
+from html import escape
+
+from ..provenance import run_page, short
+from . import commands
+from .html import breakable, page, percent, table, value
+from .records import Record
+from .run_page import defence, pair, weight
+
+SCRIPT = """<script>
+const asked = new URLSearchParams(location.search).get("only");
+const rows = [...document.querySelectorAll("tr[data-key]")];
+const words = document.getElementById("words");
+const said = document.getElementById("said");
+const only = new Set(asked ? asked.split(",") : []);
+function show() {
+  const wanted = words.value.toLowerCase().split(/\\s+/);
+  let n = 0;
+  for (const row of rows) {
+    const text = row.textContent.toLowerCase();
+    row.hidden = (only.size > 0 && !only.has(row.dataset.key)) || !wanted.every(word => text.includes(word));
+    n += !row.hidden;
+  }
+  for (const part of document.querySelectorAll("section.group")) part.hidden = !part.querySelector("tr[data-key]:not([hidden])");
+  said.textContent = `${n} of ${rows.length} records are shown.`;
+  document.getElementById("all").hidden = only.size === 0;
+}
+document.getElementById("find").hidden = false;
+words.addEventListener("input", show);
+show();
+</script>"""
+
+INTRO = """<p>Every training run and every other record that the book stands on, each with its page: configuration, history, metrics,
+attacks, files, and the command that makes it again. The files lie in <code>data/results/</code> of the repository.</p>
+<form id="find" hidden onsubmit="return false"><label for="words">Words that a row must have</label> <input id="words" type="search">
+<span id="said" role="status"></span> <a id="all" href="index.html" hidden>Show all records.</a></form>"""
+
+TITLES = {
+    "paper": "Headline runs at full size",
+    "quick": "Headline runs at reduced scale",
+    "full_search": "The search at full size",
+    "search": "The search at reduced scale",
+    "refine": "The search at reduced scale, second part",
+    "checked": "The attack suite on known models",
+    "benchmarks": "Benchmarks",
+}
+HEAD = ("run", "pair", "defence", "seed", "status", "test accuracy", "made")
+
+
+def _row(record: Record) -> tuple[str, ...]:
+    content = record.content
+    link = f'<a href="{run_page(record.name).rpartition("/")[2]}">{breakable(record.name)}</a>'
+    date = value(content.get("environment", {}).get("date", ""))[:10]
+    if content.get("kind") != "training":
+        return link, *[""] * 3, escape(content.get("kind", "")), "", date
+    config = content["config"]
+    accuracy = percent((content.get("metrics") or {}).get("last", {}).get("test_accuracy"))
+    said = " ".join(filter(None, (defence(config), weight(config))))
+    return link, escape(pair(config)), escape(said), str(config["seed"]), escape(content["status"]), accuracy, date
+
+
+def of(records: Sequence[Record]) -> str:
+    """The page of all `records`, HTML."""
+    groups = list(dict.fromkeys(record.group for record in records))
+    parts = [INTRO]
+    for group in sorted(groups, key=lambda name: (list(TITLES).index(name) if name in TITLES else len(TITLES), name)):
+        mine = [record for record in records if record.group == group]
+        title = f"{TITLES.get(group, group)} ({len(mine)})"
+        made = commands.whole_folder(group)
+        todo = f"<p>What is missing is made by <code>{escape(made)}</code>.</p>" if made else ""
+        shown = table(HEAD, map(_row, mine), title, keys=[short(record.name) for record in mine])
+        parts.append(f'<section class="group"><h2>{escape(title)}</h2>{todo}{shown}</section>')
+    return page("Runs and records", "\n".join([*parts, SCRIPT]))

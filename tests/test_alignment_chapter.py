@@ -1,0 +1,136 @@
+"""What the chapter on alignment says of records: records that contradict it fail here; and its figures and tables, on small ones."""
+
+import matplotlib.pyplot as plt
+import numpy as np
+import pytest
+
+from replication import search
+from replication.chapters import alignment, alignment_records
+from replication.experiments import scale
+from replication.scope import CNN, MLP
+
+FULL, SCALE = alignment_records.histories(), alignment.scale_records()
+
+
+def last(record, key):
+    return record["history"][-1][key]
+
+
+def finished(objective):
+    return [r for r in SCALE if r["config"]["objective"] == objective and r["status"] == "finished"]
+
+
+# --- What the page says -----------------------------------------------------------------------------------------------------
+
+
+def test_both_sides_agree_at_every_layer_of_every_network_that_was_measured():
+    rows = [row for r in SCALE for part in r["identity"].values() for row in part.values()]
+    assert len(rows) >= 40 and max(row["error"] for row in rows) < alignment.ROUNDING
+
+
+def test_plain_training_ends_at_zero_at_every_layer():
+    plain = [r for pair in (CNN, MLP) for r in alignment_records.of(FULL, pair, "standard")]
+    assert len(plain) >= 4 and max(map(alignment_records.largest_weighted, plain)) < 0.02
+
+
+def test_what_quietens_a_network_makes_it_negative_and_gnr_the_more_the_larger_lambda():
+    for pair in (CNN, MLP):
+        for record in alignment_records.of(FULL, pair, "pgd-at", "gnr"):
+            assert last(record, "train_subset_alignment_weighted") < 0, record["name"]
+    gnr = alignment_records.of(FULL, MLP, "gnr")
+    by_lam = {lam: np.mean([last(r, "train_subset_alignment_weighted") for r in gnr if r["config"]["lam"] == lam]) for lam in (0.3, 3, 30)}
+    assert by_lam[30] < by_lam[3] < by_lam[0.3]
+
+
+def test_the_sign_of_c8_on_fashion_mnist_is_the_losss():
+    for record in alignment_records.of(FULL, MLP, "pgd-at"):
+        crossed = record["config"]["options"].get("loss") == "ce"
+        assert (last(record, "train_subset_alignment") < -0.1) if crossed else (last(record, "train_subset_alignment") > 0.1)
+        assert abs(last(record, "train_subset_alignment_weighted")) < 0.03
+
+
+def test_gfa_aligns_the_mean_and_hardly_the_weighted_one():
+    for pair in (CNN, MLP):
+        for record in alignment_records.of(FULL, pair, "gfa-first", "gfa-deep"):
+            mean, weighted = (last(record, f"train_subset_alignment{kind}") for kind in ("", "_weighted"))
+            assert mean < 0.1 or abs(weighted) < 0.35 * mean, record["name"]
+
+
+def test_without_augmentation_training_and_unseen_images_agree_and_with_crops_the_images_as_they_are_do_not():
+    for record in alignment_records.of(FULL, MLP, "gfa-first", "gfa-deep"):
+        batches, whole, unseen = (last(record, key) for key in ("train_alignment", "train_subset_alignment", "val_alignment"))
+        assert max(abs(batches - whole), abs(whole - unseen)) < 0.05, record["name"]
+    for record in alignment_records.of(FULL, CNN, "gfa-first"):
+        batches, whole, unseen = (last(record, key) for key in ("train_alignment", "train_subset_alignment", "val_alignment"))
+        assert batches - whole > abs(whole - unseen) and batches - whole > 0.05, record["name"]
+
+
+@pytest.mark.parametrize("part", ["training", "test"])
+def test_gfas_alignment_comes_with_the_black_strip_and_not_with_the_shift(part):
+    (record,) = finished("gfa-first")
+    found = {name: value["mean"] for name, value in record["edges"][part].items()}
+    black = min(found["shifted, black behind"], found["not shifted, black on two sides"])
+    white = max(found["as they are"], found["shifted, wrapped round"], found["shifted, reflected"])
+    assert black > 2.5 * white and black > 0.3
+    for other in ("standard", "gnr", "pgd-at"):
+        (record,) = finished(other)
+        assert max(abs(value["mean"]) for value in record["edges"][part].values()) < 0.1, "the others have nothing there"
+
+
+def test_louder_logits_change_no_image_and_pass_gfa():
+    (gfa,) = finished("gfa-first")
+    as_trained = next(row["input"] for row in gfa["louder"] if row["c"] == 1)
+    for name in ("gnr", "pgd-at"):
+        (record,) = finished(name)
+        rows = record["louder"]
+        assert rows[0]["input"] < 0 and rows[-1]["input"] > as_trained, name
+    for record in SCALE:
+        assert {row["answers"] for row in record["louder"]} == {1.0} and len({row["clean"] for row in record["louder"]}) == 1
+        robust = [row["robust"] for row in record["louder"]]
+        assert max(robust) - min(robust) <= 1 / record["n"] + 1e-9
+
+
+def test_the_balance_has_the_signs_of_the_page():
+    for name, sign in (("gnr", 1), ("pgd-at", 1), ("gfa-first", -1)):
+        (record,) = finished(name)
+        first = record["balance"]["body.conv1"]
+        assert sign * first["rest"] > 0 and sign * first["task"] < 0 and abs(first["objective"]) < 0.7 * abs(first["rest"]), name
+
+
+def test_saying_nothing_becomes_cheaper_well_before_a_ramped_run_falls():
+    trials = search.load()
+    level = alignment_records.plain_level(trials, CNN)
+    for name in ("gfa-first", "gfa-deep"):
+        mine = [t for t in search.pick(trials, CNN, name) if t.warmup == 1 and not t.varied]
+        fallen = [t.lam for t in mine if t.status == "collapsed"]
+        assert 0 < alignment_records.trade(level, 10, alignment_records.LAYERS[name, "cnn"]) < min(fallen)
+
+
+# --- How it is shown --------------------------------------------------------------------------------------------------------
+
+
+def test_figures_and_tables_are_made_from_the_records_alone():
+    kinds = {r["name"]: r["config"]["objective"] for r in SCALE}
+    louder = {r["name"]: r["louder"] for r in SCALE}
+    assert "more than" in alignment.louder_words(louder, kinds)
+    assert len(alignment.louder_table(louder)) == len(SCALE) and len(alignment.edges_table(SCALE)) == 2 * len(SCALE)
+    assert alignment.edges_table([]).empty and "no GFA run" in alignment_records.seen_words([])
+    plain = {r["name"]: r for r in alignment_records.of(FULL, CNN, "standard")}
+    for figure in (
+        alignment.louder_figure(louder, kinds),
+        alignment.balance_bars({r["name"]: r["balance"] for r in SCALE}),
+        alignment_records.along_training(plain),
+        alignment_records.seen_and_unseen(FULL),
+        alignment_records.weighted_against_mean(FULL),
+    ):
+        assert figure is not None
+        plt.close(figure)
+    assert alignment_records.seen_and_unseen([]) is None
+
+
+def test_the_command_refuses_what_is_no_run(tmp_path, monkeypatch):
+    monkeypatch.setenv("DEEPDEFENSE_RUNS", str(tmp_path))
+    with pytest.raises(ValueError, match="run must name a finished run"):
+        scale.main(["none-such"])
+    with pytest.raises(SystemExit):
+        scale.main(["none-such", "--images", "0"])

@@ -1,0 +1,131 @@
+"""The rule of choice at full size: settings by the means over seeds, the bar, what took hold, and which get a second seed."""
+
+import choose_settings
+import grid
+import pytest
+
+from deepdefense.storage import files, paths
+from replication import full_search, profiles
+from replication.full_search import choose, second_looks, settings_of
+from replication.scope import CNN
+
+
+def record(objective, clean, robust, alignment=0.0, *, seed=0, status="finished", **parameters):
+    run = profiles.make("paper", objective, epochs=15, seed=seed, **parameters)
+    values = {"val_accuracy": clean, "val_robust_accuracy": robust, "val_alignment": alignment}
+    return {"name": run.name(), "kind": "training", "config": vars(run) | {}, "status": status, "history": [{"finite": True} | values]}
+
+
+def both(objective, *numbers, **parameters):
+    """Records with both seeds; each number one value, or one a seed."""
+    one_each = [n if isinstance(n, tuple) else (n, n) for n in numbers]
+    return [record(objective, *values, seed=seed, **parameters) for seed, values in zip((0, 10), zip(*one_each, strict=True), strict=True)]
+
+
+BASE = [*both("standard", 0.73, 0.0), *both("pgd-at", (0.48, 0.50), 0.28, loss="ce"), *both("pgd-at", 0.44, 0.25, loss="mse")]
+
+
+def chosen(records, defence="gfa-first"):
+    return next(c for c in choose(settings_of(records)) if c.defence == defence)
+
+
+def test_adversarial_training_is_chosen_by_robust_accuracy_and_sets_the_bar():
+    choice = chosen(BASE, "pgd-at")
+    assert choice.setting.words == "cross-entropy" and choice.bar is None
+    assert chosen([*BASE, *both("gnr", 0.6, 0.1, lam=1)], "gnr").bar == pytest.approx(0.49)
+
+
+def test_the_most_robust_of_those_that_pass_the_bar_whatever_their_alignment():
+    records = [*BASE, *both("gfa-first", 0.66, 0.03, 0.3, target=0.1), *both("gfa-first", 0.54, 0.11, 0.02, target=0.2)]
+    records += both("gfa-first", 0.40, 0.20, 0.4, target=0.4)
+    choice = chosen(records)
+    assert choice.setting.words == "target 0.2" and "of the 2 of 3 settings" in choice.reason and "49.0 %" in choice.reason
+    assert choice.aligned.words == "target 0.4"  # the chosen one has not taken hold: beside it the most robust that has
+
+
+def test_a_mean_passes_the_bar_though_a_seed_does_not():
+    records = [*BASE, *both("gfa-first", (0.47, 0.52), 0.1, 0.3, target=0.3)]
+    assert chosen(records).setting.words == "target 0.3" and chosen(records).aligned is None
+
+
+def test_if_none_passes_the_best_mean_of_both_accuracies():
+    records = [*BASE, *both("gfa-first", 0.45, 0.10, 0.2, target=0.3), *both("gfa-first", 0.30, 0.20, 0.4, target=0.6)]
+    choice = chosen(records)
+    assert choice.setting.words == "target 0.3" and "none of 2 settings" in choice.reason
+
+
+@pytest.mark.parametrize("status", ["collapsed", "diverged"])
+def test_a_setting_lost_with_either_seed_is_out(status):
+    lost = [record("gfa-first", 0.6, 0.2, target=0.3), record("gfa-first", 0.1, 0.1, 0.9, target=0.3, seed=10, status=status)]
+    assert chosen([*BASE, *lost]).setting is None
+    assert chosen([*BASE, *lost, *both("gfa-first", 0.5, 0.1, target=0.2)]).setting.words == "target 0.2"
+
+
+def test_one_seed_is_no_candidate_and_without_adversarial_training_there_is_no_bar():
+    assert chosen([*BASE, record("gfa-first", 0.6, 0.2, target=0.3)]).setting is None
+    assert "sets the bar" in chosen(both("gfa-first", 0.6, 0.2, target=0.3)).reason
+
+
+def test_which_get_their_second_seed():
+    records = [record("standard", 0.73, 0.0), record("pgd-at", 0.48, 0.28, loss="ce"), record("pgd-at", 0.45, 0.25, loss="mse")]
+    records += [record("pgd-at", 0.49, 0.27, loss="ce", ema=0.999)]
+    targets = {0.1: (0.66, 0.03, 0.0), 0.2: (0.54, 0.11, 0.02), 0.3: (0.50, 0.12, 0.05), 0.4: (0.32, 0.136, 0.25), 0.6: (0.2, 0.13, 0.5)}
+    records += [record("gfa-first", *numbers, target=target) for target, numbers in targets.items()]
+    records += [record("gfa-first", 0.55, 0.12, 0.3, target=0.5, status="collapsed")]
+    looked = {s.words for s in second_looks(settings_of(records), CNN)}
+    assert looked == {
+        "as it is",
+        "cross-entropy",
+        "cross-entropy, averaged weights (0.999)",
+        "target 0.2",
+        "target 0.3",
+        "target 0.4",
+        "target 0.6",
+    }
+    done = [*records, *(r | {"config": r["config"] | {"seed": 10}} for r in records if r["status"] == "finished")]
+    assert second_looks(settings_of(done), CNN) == []
+
+
+def test_an_open_second_look_or_a_missing_setting_leaves_the_search_open():
+    planned = [profiles.make("paper", "standard", epochs=15), profiles.make("paper", "pgd-at", epochs=15, loss="ce")]
+    records = [*both("standard", 0.73, 0.0), *both("pgd-at", 0.48, 0.28, loss="ce")]
+    assert full_search.complete(settings_of(records), planned, CNN)
+    assert not full_search.complete(settings_of(records[:-1]), planned, CNN)
+    assert not full_search.complete(settings_of(records[:2]), planned, CNN)
+
+
+def test_the_headline_grid_is_what_was_chosen(tmp_path):
+    records = [*BASE, *both("gnr", 0.55, 0.1, lam=3.0), *both("gfa-first", 0.54, 0.11, 0.02, target=0.2)]
+    records += [*both("gfa-first", 0.4, 0.12, 0.3, target=0.4), *both("trades", 0.5, 0.3, loss="ce", beta=6)]
+    records += both("gfa-deep", 0.5, 0.1, 0.2, lam=0.4, warmup=1)
+    path = choose_settings.write_rows(
+        tmp_path / "paper.csv", choose_settings.headline_rows(choose(settings_of(records))), choose_settings.HEADLINE_COLUMNS
+    )
+    rows = grid.load(path, "paper")
+    runs = {(row.config.objective, row.config.options.get("target"), row.config.seed): row for row in rows.values()}
+    targets = {
+        ("standard", None),
+        ("pgd-at", None),
+        ("trades", None),
+        ("gnr", None),
+        ("gfa-first", 0.2),
+        ("gfa-first", 0.4),
+        ("gfa-deep", None),
+    }
+    assert {key[:2] for key in runs} == targets and {key[2] for key in runs} == {1, 2, 3} and len(runs) == 21
+    assert all(row.config.epochs == 30 and row.measure == 2000 for row in rows.values())
+    deep = runs["gfa-deep", None, 1]
+    assert (deep.config.lam, deep.config.warmup) == (0.4, 1) and [a.mode for a in deep.attacks] == ["worst_case", "full", "full"]
+    assert [(a.norm, a.images) for a in deep.attacks] == [("linf", 2000), ("linf", 500), ("l2", 1000)]
+    assert len({a.folder(10_000) for a in deep.attacks}) == 3
+
+
+def test_every_committed_run_is_one_of_the_grid():
+    planned = {name for name in grid.load(paths.root() / "workflow" / "grids" / "full_search.csv", "paper")}
+    there = {trial.name for setting in full_search.load() for trial in setting.trials.values()}
+    assert there <= planned
+
+
+def test_no_records_is_said(tmp_path):
+    with pytest.raises(files.ResultsError, match="there are no records of the search at full size"):
+        full_search.load(tmp_path)

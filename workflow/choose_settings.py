@@ -1,0 +1,92 @@
+"""From the search at full size to grids of runs: which settings get a second seed, and the headline grid.
+
+    python workflow/choose_settings.py                       what is still open, pair by pair
+    python workflow/choose_settings.py --second OUT.csv      the runs with the second seed, for train_grid.py
+    python workflow/choose_settings.py --headline OUT.csv    the headline runs of every pair whose search is complete
+
+The rules are those of book/plan_full_size.md, as `replication.full_search` has them; nobody chooses a setting by hand.
+"""
+
+import argparse
+import sys
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+
+import grid
+
+from deepdefense.storage import files
+from replication import full_search
+from replication.full_search import SEEDS, Pair, Setting, Taken, complete, second_looks
+from replication.scope import CNN, MLP, PAIRS, VARIANTS
+
+ROOT = Path(__file__).resolve().parents[1]
+BOTH_SEEDS = (MLP,)  # the pair of which every setting has both seeds from the start
+COLUMNS = ("data", "model", "epochs", "augment", "objective", "lam", "warmup", "target", "loss", "ema", "beta", "seed")
+
+
+def grid_row(setting: Setting, **others) -> dict:
+    """A line of a grid for `setting` with profile "paper", every field that it sets written out."""
+    c = setting.config
+    found = {"data": c.data, "model": c.model, "epochs": c.epochs, "augment": c.augment, "objective": c.objective}
+    steered = c.options.get("target") is not None
+    found |= {"lam": c.lam, "warmup": c.warmup} if c.objective in ("gnr", *VARIANTS) and not steered else {}
+    found |= {"lam": c.lam} if steered and c.lam else {}
+    found |= {name: c.options[name] for name in ("target", "loss", "beta") if c.options.get(name) is not None}
+    return found | ({"ema": c.ema} if c.ema else {}) | others
+
+
+def write_rows(path: str | Path, rows: Sequence[Mapping], columns: Sequence[str]) -> Path:
+    """A grid as CSV, written whole or not at all; a field that a row does not set stays empty."""
+    lines = [list(columns), *([row.get(name, "") for name in columns] for row in rows)]
+    text = "".join(",".join("" if value is None else str(value) for value in line) + "\n" for line in lines)
+    return files.write_bytes(path, text.encode())
+
+
+HEADLINE = {"epochs": 30, "seed": "1 2 3"}
+ATTACKS = (  # of every headline run; the first line also says on how many images it is measured
+    {"attack_suites": "standard adaptive", "attack_mode": "worst_case", "attack_images": 2000, "measure_images": 2000},
+    {"attack_suites": "paper standard adaptive", "attack_images": 500},
+    {"attack_suites": "paper minimum_norm", "attack_norm": "l2", "attack_images": 1000},
+)
+HEADLINE_COLUMNS = (*COLUMNS, "attack_suites", "attack_norm", "attack_mode", "attack_images", "measure_images")
+
+
+def headline_rows(choices: Sequence[Taken], pairs: Sequence[Pair] = (CNN, MLP, ("cifar10", "mlp"))) -> list[dict]:
+    """The headline grid: plain training and what was chosen, each with the plan's seeds and attacks."""
+    rows = []
+    for pair in pairs:
+        mine = [c for c in choices if c.pair == pair and c.setting is not None]
+        if not mine:
+            continue
+        taken = [setting for c in mine for setting in (c.setting, c.aligned) if setting is not None]
+        plain = {"data": pair[0], "model": pair[1], "augment": taken[0].config.augment, "objective": "standard"} | HEADLINE
+        for row in (plain, *(grid_row(setting, **HEADLINE) for setting in taken)):
+            rows += [row | attack for attack in ATTACKS]
+    return rows
+
+
+def main() -> int:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--second", type=Path, metavar="OUT.csv", help="write the runs with the second seed")
+    parser.add_argument("--headline", type=Path, metavar="OUT.csv", help="write the headline grid")
+    asked = parser.parse_args()
+    planned = [row.config for row in grid.load(ROOT / "workflow" / "grids" / "full_search.csv", "paper").values()]
+    try:
+        settings = full_search.load()
+    except files.ResultsError as error:
+        parser.error(str(error))
+    closed = [pair for pair in PAIRS if complete(settings, planned, pair)]
+    looks = [setting for pair in PAIRS if pair not in BOTH_SEEDS for setting in second_looks(settings, pair)]
+    for pair in PAIRS:
+        open_looks = sum(setting.pair == pair for setting in looks)
+        print(f"{PAIRS[pair]}: {'complete' if pair in closed else f'open, {open_looks} second looks as far as it is known'}")
+    if asked.second:
+        write_rows(asked.second, [grid_row(setting, seed=SEEDS[1]) for setting in looks], COLUMNS)
+    if asked.headline:
+        choices = [choice for choice in full_search.choose(settings) if choice.pair in closed]
+        write_rows(asked.headline, headline_rows(choices), HEADLINE_COLUMNS)
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
