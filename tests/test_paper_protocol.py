@@ -61,3 +61,9 @@ def test_a_protocol_of_nothing_is_refused(given):
 
 def test_classes_that_are_hardly_answered_are_not_counted():
     assert subject.classes_answered(np.repeat([0, 1, 2], [500, 495, 5])) == 2
+
+
+@pytest.mark.parametrize("other", [dict(images=11), dict(slow_images=3), dict(queries=4), dict(search_steps=2), dict(seed=1)])
+def test_another_protocol_keeps_its_pieces_apart(other):
+    given = dict(images=12, slow_images=2, queries=3, search_steps=1)
+    assert Protocol((8,), **(given | other)).folder != Protocol((8, 51), **given).folder

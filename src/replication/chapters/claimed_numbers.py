@@ -111,7 +111,9 @@ def networks_table(networks: Sequence[UnderProtocol], level: int = 8) -> pd.Data
 def sentence(trio: Trio, attack: str = "APGD") -> str:
     """What the protocol prints of a network, and what it does not, in a sentence made from its record."""
     found, n = gaps(trio, attack), int(trio.common().sum())
-    said = f"Clean accuracy {100 * trio.ours.clean:.1f} %, {trio.ours.record['classes_answered']} classes answered, {n} common images: "
+    classes = trio.ours.record["classes_answered"]
+    answered = f"{classes} class{'es' if classes != 1 else ''} answered"
+    said = f"Clean accuracy {100 * trio.ours.clean:.1f} %, {answered}, {n} common images: "
     if not found:
         return said + f"fewer than {intervals.FEW}, so no percentage is given."
     best = max(found, key=found.get)

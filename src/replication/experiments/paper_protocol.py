@@ -64,6 +64,12 @@ class Protocol:
         if not self.conditions or not set(self.conditions) <= set(CONDITIONS):
             raise ValueError(f"conditions must be among {CONDITIONS}; got {self.conditions!r}")
 
+    @property
+    def folder(self) -> str:
+        """Name of the folder, within a run's, of its pieces: another for what changes them, so that both can be kept."""
+        spent = f"n{self.images}-slow{self.slow_images}-queries{self.queries}-searches{self.search_steps}"
+        return f"paper-protocol-{spent}-seed{self.seed}"
+
 
 class Unscaled(nn.Module):
     """The part of `model` that takes images as it scales them, in [-1, 1]: what somebody attacks who scales images beforehand."""
@@ -188,7 +194,7 @@ def protocol_run(run: Run, split: Split, protocol: Protocol, *, out: Path | None
     """
     start = time.monotonic()
     some = split[: protocol.images]
-    folder = run.folder and run.folder / f"paper-protocol-n{protocol.images}-seed{protocol.seed}"
+    folder = run.folder and run.folder / protocol.folder
     found = under_protocol(run.last, some.images(), some.y, protocol, folder, say)
     record = {
         "kind": "paper_protocol",
