@@ -1,11 +1,11 @@
 """What is compared: defences, pairs of data and architecture, levels of eps; and what readers call them."""
 
-DEFENCES = ("standard", "gnr", "pgd-at", "gfa-first", "gfa-deep")
+DEFENCES = ("standard", "gnr", "pgd-at", "trades", "gfa-first", "gfa-deep")
+COMPARED = tuple(name for name in DEFENCES if name != "trades")  # whose common images the paper's protocol attacks
 PAIRS = {
     ("cifar10", "cnn"): "CNN, CIFAR-10",
     ("fashion_mnist", "mlp"): "MLP, Fashion-MNIST",
     ("cifar10", "mlp"): "MLP, CIFAR-10",
-    ("cifar10", "resnet18"): "ResNet-18, CIFAR-10",  # of the reduced runs alone; no claim reads it
 }
 # Other architectures: small probes on a page of their own, in no claim and on no scoreboard.
 PROBES = {

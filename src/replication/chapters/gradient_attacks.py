@@ -10,7 +10,7 @@ from matplotlib.figure import Figure
 from .. import intervals, wording
 from ..claims import quantities, scoreboard
 from ..networks import Network, by_seed, of, present, swept_attacks
-from ..scope import DEFENCE_NAMES, DEFENCES, PAIRS
+from ..scope import COMPARED, DEFENCE_NAMES, DEFENCES, PAIRS
 from ..wording import NOTHING, spread
 from .style import MARKERS, PALETTE
 
@@ -34,6 +34,8 @@ def accuracy_table(networks: Sequence[Network], pair: tuple[str, str]) -> pd.Dat
     rows = []
     for defence in DEFENCES:
         group = of(networks, pair, defence)
+        if not group:
+            continue
         swept = [n for n in group if n.sweep is not None]
         attacked = [n for n in group if quantities.worst_case(n) is not None]
         row = {"defence": DEFENCE_NAMES[defence], "clean": spread([100 * n.clean for n in group if n.record["metrics"]["last"]])}
@@ -68,11 +70,11 @@ def paper_table(networks: Sequence[Network], pair: tuple[str, str]) -> pd.DataFr
     n: how many images these are, of every seed; below 30 the cells are counts.
     """
     attacks = _paper_attacks(networks)
-    rows = {defence: {key: [] for key in attacks} for defence in DEFENCES}
+    rows = {defence: {key: [] for key in attacks} for defence in COMPARED}
     images = []
     for seed in by_seed(networks, pair).values():
-        reports = {d: seed[d].reports.get("linf") for d in DEFENCES if d in seed}
-        if len(reports) < len(DEFENCES) or any(r is None or "paper" not in r.suites for r in reports.values()):
+        reports = {d: seed[d].singly for d in COMPARED if d in seed}
+        if len(reports) < len(COMPARED) or any(r is None or "paper" not in r.suites for r in reports.values()):
             continue
         shared = np.all([report.clean for report in reports.values()], axis=0)
         images.append(int(shared.sum()))
@@ -87,7 +89,7 @@ def paper_table(networks: Sequence[Network], pair: tuple[str, str]) -> pd.DataFr
 
 def _paper_attacks(networks: Sequence[Network]) -> list[str]:
     """The paper's attacks within eps that the L∞ reports of `networks` name, in their order."""
-    reports = [n.reports["linf"] for n in networks if "linf" in n.reports and "paper" in n.reports["linf"].suites]
+    reports = [n.singly for n in networks if n.singly is not None and "paper" in n.singly.suites]
     return list(dict.fromkeys(key for report in reports for key in report.in_suite("paper", bounded=True)))
 
 

@@ -91,10 +91,11 @@ def other_losses_table(networks: Sequence[Network], suite: str = "adaptive") -> 
             points = []
             for network in of(networks, pair, defence):
                 loss = network.loss
-                report, keys = network.reports.get("linf"), [f"{suite}/PGD {loss}", f"{suite}/{TARGETS}"]
+                report, keys = network.singly, [f"{suite}/PGD {loss}", f"{suite}/{TARGETS}"]
                 if report is not None and set(keys) <= set(report.outcomes):
                     points.append(100 * float(report.robust(keys[0]).mean() - report.robust(keys[1]).mean()))
-            row[DEFENCE_NAMES[defence]] = spread(points)
+            if of(networks, pair, defence):
+                row[DEFENCE_NAMES[defence]] = spread(points)
         rows[PAIRS[pair]] = row
     return pd.DataFrame.from_dict(rows, orient="index").rename_axis("networks")
 
@@ -158,8 +159,9 @@ def attacks_table(networks: Sequence[Network], pair: tuple[str, str], suite: str
     """Accuracy in % under each attack of `suite` alone, one column a defence, mean ± standard deviation over seeds."""
     columns = {}
     for defence in DEFENCES:
-        made = [n.reports["linf"] for n in of(networks, pair, defence) if "linf" in n.reports]
-        made = [report for report in made if suite in report.suites]
+        made = [n.singly for n in of(networks, pair, defence) if n.singly is not None and suite in n.singly.suites]
+        if not made:
+            continue
         keys = list(dict.fromkeys(key for report in made for key in report.in_suite(suite)))
         cells = {
             key.split("/")[1]: spread([100 * float(report.robust(key).mean()) for report in made if key in report.outcomes]) for key in keys

@@ -12,10 +12,10 @@ from IPython.display import HTML
 from .. import full_search, search
 from ..claims import quantities
 from ..full_search import Setting
-from ..networks import Network, by_seed, of
-from ..scope import CNN, DEFENCE_NAMES, DEFENCES, MLP, PAIRS, VARIANTS
+from ..networks import Network, by_seed, of, probes
+from ..scope import CNN, DEFENCE_NAMES, DEFENCES, MLP, PAIRS, PROBES, VARIANTS
 from ..wording import NOTHING, number
-from . import masking
+from . import masking, other_architectures
 from .rivals import NOT_YET, lead, missing, rival_settings
 
 READS = ("full_search", "masking", "rivals")  # folders of data/results/, for the workflow
@@ -204,7 +204,6 @@ LAYERS = "without biases all layers share one inner product, and a deep alignmen
 
 def rows(networks: Sequence[Network], trials: Sequence[search.Trial], settings: Sequence[Setting], timing: Mapping | None) -> list[Row]:
     """The questions with their answers, in the order of the page."""
-    resnets = _each(networks, ("cifar10", "resnet18"), worst)
     seeds = max((len(by_seed(networks, pair)) for pair in (CNN, MLP)), default=0)
     clean = f"{_pairs(networks, lambda n: n.clean)} (whole test set, up to {seeds} seeds)"
     losses = f"GFA with cross-entropy: {varied_words(trials, 'loss', 'ce')}. {losses_words(settings)}"
@@ -223,11 +222,13 @@ def rows(networks: Sequence[Network], trials: Sequence[search.Trial], settings: 
         ("GradAlign, CURE, TRADES, MART?", f"{named}; the table below has every run", "17_reviewers"),
         ("Is the loss flat in the sense of SAM?", "measured below, on the networks of this page", "17_reviewers"),
         ("Does theory link the layers?", LAYERS, "01b_alignment"),
-        ("Modern architectures: ResNet, ViT?", f"ResNet-18, worst case: {resnets} %. {vit_words(networks)}", "12_geometry"),
+        ("Modern architectures: ResNet, ViT?", probes_words(probes(other_architectures.READS)), "16_other_architectures"),
     ]
     return [Row(*one) for one in answered]
 
 
-def vit_words(networks: Sequence[Network]) -> str:
-    there = sorted({n.name for n in networks if "vit" in n.pair[1]})
-    return f"ViT: {len(there)} networks" if there else f"ViT: {NOT_YET}"
+def probes_words(networks: Sequence[Network]) -> str:
+    """The worst case of each other architecture, in one seed."""
+    return ". ".join(
+        f"{name}: {_each(networks, pair, worst)}{' % in the worst case' * bool(of(networks, pair))}" for pair, name in PROBES.items()
+    )

@@ -14,7 +14,7 @@ from .. import intervals
 from ..estimates import Estimate, estimate
 from ..intervals import Ceiling, Samples
 from ..networks import Network
-from ..scope import DEFENCES, VARIANTS
+from ..scope import COMPARED, VARIANTS
 from . import measured
 from .measured import ALIGNMENTS
 
@@ -29,9 +29,9 @@ def usable(networks: Networks, *defences: str) -> bool:
 
 def common(networks: Networks) -> np.ndarray | None:
     """Which images of the sweep all five networks classify correctly: (N,) bool."""
-    if not usable(networks, *DEFENCES) or any(networks[name].sweep is None for name in DEFENCES):
+    if not usable(networks, *COMPARED) or any(networks[name].sweep is None for name in COMPARED):
         return None
-    sweeps = [networks[name].sweep for name in DEFENCES]
+    sweeps = [networks[name].sweep for name in COMPARED]
     return np.all([s["prediction"] == s["label"] for s in sweeps], axis=0)
 
 
@@ -137,7 +137,7 @@ def _reports(networks: Networks, *defences: str) -> list[Report] | None:
 
 def paper_distances(networks: Networks, attack: str, of: str) -> np.ndarray | None:
     """L2 distances of `attack` on the images that all five networks get right, for the network `of`; failures left out."""
-    reports = _reports(networks, *DEFENCES)
+    reports = _reports(networks, *COMPARED)
     if reports is None:
         return None
     right = np.all([report.clean for report in reports], axis=0)
@@ -161,7 +161,7 @@ def paper_ratio_estimate(seeds: Mapping[int, Networks], variant: str, attack: st
     rows = [], []
     for seed in sorted(seeds):
         if paper_ratio(seeds[seed], variant, attack, against) is not None:
-            right = np.all([seeds[seed][name].reports["l2"].clean for name in DEFENCES], axis=0)
+            right = np.all([seeds[seed][name].reports["l2"].clean for name in COMPARED], axis=0)
             for side, name in zip(rows, (variant, against), strict=True):
                 distance = seeds[seed][name].reports["l2"].outcomes[attack].l2
                 side.append((distance, right & np.isfinite(distance)))
