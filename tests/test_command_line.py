@@ -2,6 +2,7 @@
 
 import json
 import re
+import subprocess
 import sys
 from types import SimpleNamespace
 
@@ -339,3 +340,9 @@ def test_the_cost_is_that_of_the_settings(file):
     about = cost.estimate(found.model, x, y, chosen, eps=0.1, batch=30)
     assert not about.exact and "about" in about.words and about.attacks == 2
     assert [cost.duration(s) for s in (0.2, 40, 600, 9000)] == ["1 s", "40 s", "10 min", "2.5 h"]
+
+
+def test_the_package_is_the_command_too():
+    """Where the script is not in the path, `python -m deepdefense` does the same."""
+    ended = subprocess.run([sys.executable, "-m", "deepdefense", "suites", "--norm", "l0"], capture_output=True, text=True)
+    assert ended.returncode == 2 and ended.stderr.startswith("deepdefense: --norm must be")

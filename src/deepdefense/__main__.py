@@ -1,0 +1,7 @@
+"""`python -m deepdefense`: the command `deepdefense`, where its script is not in the path."""
+
+import sys
+
+from .command_line.main import main
+
+sys.exit(main())
