@@ -155,6 +155,12 @@ def ranked(settings: Iterable[Setting], bar: float | None) -> tuple[list[Setting
     return sorted(settings, key=lambda s: (-(s.clean + s.robust), -s.clean, s.config.name())), False
 
 
+def first(settings: Iterable[Setting], bar: float | None) -> Setting | None:
+    """What rule 2 takes of the candidates among `settings`; None if none is one."""
+    order, _ = ranked([s for s in settings if s.candidate], bar)
+    return order[0] if order else None
+
+
 def choose(settings: Sequence[Setting]) -> list[Taken]:
     """The choice for every pair that has settings and each of `DEFENCES`, by the means over seeds of candidates alone."""
     choices = []
