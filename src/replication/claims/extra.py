@@ -60,18 +60,21 @@ def e1(networks: Sequence[UnderProtocol]) -> Finding:
     The plan corrects E2 to E4 for their choices, not E1: its ends are those of a plain 95 % interval.
     """
     found = protocol_quantities.groups(networks, lambda one: one.collapsed and one.pair in (CNN, MLP))
-    there, judged, said = set(), {}, []
-    for (pair, variant, setting), some in found.items():
+    there, judged, said = set(), {}, {}
+    for key, some in found.items():
         trios = protocol_quantities.trios(networks, some)
         if not trios:
             continue
-        there.add((pair, variant))
+        there.add(key[:2])
         gaps = {attack: _gap(trios, attack) for attack in POINTS}
+        said[key] = f"{PAIRS[key[0]]}, {DEFENCE_NAMES[key[1]]}: {'; '.join(one.words for one in gaps.values())}"
         if len(trios) >= LEAST_SEEDS:
-            judged[pair, variant, setting] = gaps
-        said.append(f"{PAIRS[pair]}, {DEFENCE_NAMES[variant]}: {'; '.join(one.words for one in gaps.values())}")
+            judged[key] = gaps
     word = extra_verdicts.nothing_learnt(list(judged.values()), len({key[:2] for key in judged}) == 4)
-    return Finding(EXTRA[0], "<br>".join(said) or NO_RUN, f"{len(there)} of 4 pairs and variants with a collapsed network", word)
+    reached = {key: sum(one.all_of_it for one in gaps.values()) for key, gaps in judged.items()}
+    named = tuple(said[key] for key, number_of in reached.items() if number_of == max(reached.values()) > 0)
+    strict = f"{len(there)} of 4 pairs and variants with a collapsed network"
+    return Finding(EXTRA[0], "<br>".join(said.values()) or NO_RUN, strict, word, named=named)
 
 
 def works(one: UnderProtocol, networks: Sequence[UnderProtocol]) -> bool:
@@ -132,7 +135,8 @@ def e2(networks: Sequence[UnderProtocol]) -> Finding:
     word, named = extra_verdicts.mistakes(alone, together)
     said = [f"{name}: {best_words(found)}" for name, found in alone.items()] if shown else []
     said += [f"all together: {best_words(together)}"] if shown else []
-    return Finding(EXTRA[1], "<br>".join(said) or NO_RUN, f"named: {', '.join(named) or 'none'}; {shown} settings that work", word)
+    strict = f"named: {', '.join(named) or 'none'}; {shown} settings that work"
+    return Finding(EXTRA[1], "<br>".join(said) or NO_RUN, strict, word, named=tuple(named))
 
 
 def best_words(found: Sequence[Measured]) -> str:
@@ -156,9 +160,8 @@ def e3(networks: Sequence) -> Finding:
     missing = _without_run(found, use_quantities.INSTEAD)
     word, named = extra_verdicts.improves(gains, missing)
     said = [f"{name}: {interval(one, ' points', sign=True) if one else _not_compared(found[name], gnr)}" for name, one in gains.items()]
-    return Finding(
-        EXTRA[2], "<br>".join(said) or NO_RUN, f"named: {', '.join(named) or 'none'}; {missing} of 3 candidates without a run", word
-    )
+    strict = f"named: {', '.join(named) or 'none'}; {missing} of 3 candidates without a run"
+    return Finding(EXTRA[2], "<br>".join(said) or NO_RUN, strict, word, named=tuple(named))
 
 
 def _not_compared(candidate: Mapping, gnr: Mapping) -> str:
@@ -174,9 +177,8 @@ def e4(networks: Sequence) -> Finding:
     missing = _without_run(found, use_quantities.BESIDE)
     word, named = extra_verdicts.improves(cheap, missing)
     said = [_gain_words(name, one) for name, one in gains.items()]
-    return Finding(
-        EXTRA[3], "<br>".join(said) or NO_RUN, f"named: {', '.join(named) or 'none'}; {missing} of 2 candidates without a run", word
-    )
+    strict = f"named: {', '.join(named) or 'none'}; {missing} of 2 candidates without a run"
+    return Finding(EXTRA[3], "<br>".join(said) or NO_RUN, strict, word, named=tuple(named))
 
 
 def _gain_words(name: str, found) -> str:
