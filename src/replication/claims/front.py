@@ -126,7 +126,9 @@ def how_sentence(one: Results) -> str:
             said.append(f"{claim} of the plan has no record yet")
             continue
         found = ran[claim]
-        behind_it = f": {'; '.join(found.named)}" if found.named else ""
+        shown = found.named[:1] if claim == "E1" else found.named  # the networks of E1 are many, each with its intervals
+        more = f"; {len(found.named) - len(shown)} more settings do so" if len(found.named) > len(shown) else ""
+        behind_it = f": {', '.join(shown)}{more}" if shown else ""
         said.append(f"{words[found.verdict]} ({claim}, {found.verdict}{behind_it})")
     if not ran:
         return f"How the claimed numbers can come about is not known yet: {compared(one)}, and {', '.join(said)}."
