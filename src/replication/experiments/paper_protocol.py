@@ -113,8 +113,8 @@ def make_attack(name: str, model: nn.Module, eps: float | None, protocol: Protoc
     if name == "EADEN":
         given["binary_search_steps"] = protocol.search_steps
     if name == PATIENT:
-        given["steps"] = PATIENT_STEPS
-    attack = getattr(library("torchattacks"), name.removesuffix(f"-{PATIENT_STEPS}"))(model, **given)
+        name, given["steps"] = "APGD", PATIENT_STEPS
+    attack = getattr(library("torchattacks"), name)(model, **given)
     if condition in ("train", "together"):
         attack.set_model_training_mode(model_training=True, batchnorm_training=True, dropout_training=True)
     return attack
