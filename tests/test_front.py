@@ -59,8 +59,8 @@ def own(number, verdict, named=(), measured="as measured"):
 
 
 @pytest.mark.parametrize("found, said", [
-    ([], ["is not known yet: the paper's protocol compares on", "E1 of the plan has no record yet, E2 of the plan has no record yet."]),
-    ([own(1, "inconclusive", measured=extra.NO_RUN)], ["is not known yet", "E1 of the plan has no record yet"]),
+    ([], ["is not known yet: the paper's protocol compares on", "E1 and E2 of the plan have no record yet."]),
+    ([own(1, "inconclusive", measured=extra.NO_RUN)], ["is not known yet", "E1 and E2 of the plan have no record yet."]),
     ([own(1, "supported", ("FIRST: +28.7", "DEEP: +19.8"))],
      ["nothing reaches both claimed gaps (E1, supported: FIRST: +28.7; 1 more settings do so)", "E2 of the plan has no record"]),
     ([own(1, "not supported")], ["has learnt nothing does not reach the claimed gaps (E1, not supported)", "cannot know"]),

@@ -15,9 +15,9 @@ from deepdefense.training.config import TrainConfig
 
 from .records import load_records
 from .scope import DEFENCE_NAMES, PAIRS, VARIANTS
+from .scope import SEARCH_SEEDS as SEEDS
 
 READS = ("full_search",)  # folder of data/results/, for the workflow
-SEEDS = (0, 10)
 DEFENCES = ("pgd-at", "trades", "gnr", *VARIANTS)  # adversarial training first: it sets the bar
 TOOK_HOLD = 0.1  # alignment at the input over the validation images; ten deviations above plain's are asked of the headline runs
 LOOKS = 2  # how many settings of a defence get a second seed where not all do

@@ -9,7 +9,6 @@ import pandas as pd
 from matplotlib.figure import Figure
 
 from deepdefense.storage import paths
-from deepdefense.training.config import TrainConfig
 
 from .. import full_search, records
 from ..claims import extra, quantities, use_quantities
@@ -98,7 +97,7 @@ def search_table(search: Sequence[Network]) -> pd.DataFrame:
     rows = [
         {
             "defence": name,
-            "setting": _settings(setting.config),
+            "setting": _settings(setting),
             "seeds": len(setting.trials),
             "clean": number(100 * setting.clean) if setting.candidate else NOTHING,
             "robust": number(100 * setting.robust) if setting.candidate else NOTHING,
@@ -110,7 +109,8 @@ def search_table(search: Sequence[Network]) -> pd.DataFrame:
     return pd.DataFrame(rows).set_index(["defence", "setting"]) if rows else pd.DataFrame()
 
 
-def _settings(config: TrainConfig) -> str:
+def _settings(setting: Setting) -> str:
+    config = setting.config
     options = {k: v for k, v in config.options.items() if k not in ("form", "eps", "alpha")}
     said = [f"λ {config.lam:g}"] if config.lam else []
     said += [f"{key} {value}" for key, value in options.items()]

@@ -120,6 +120,8 @@ def compared(one: Results) -> str:
 def how_sentence(one: Results) -> str:
     """How the claimed numbers can come about: what E1 and E2 have been found to be, and nothing before there are runs of them."""
     ran = {found.claim.id: found for found in one.own if found.paper_protocol != extra.NO_RUN}
+    if not ran.keys() & {"E1", "E2"}:
+        return f"How the claimed numbers can come about is not known yet: {compared(one)}, and E1 and E2 of the plan have no record yet."
     said = []
     for claim, words in (("E1", NOTHING_LEARNT), ("E2", MISTAKES)):
         if claim not in ran:
@@ -130,8 +132,6 @@ def how_sentence(one: Results) -> str:
         more = f"; {len(found.named) - len(shown)} more settings do so" if len(found.named) > len(shown) else ""
         behind_it = f": {', '.join(shown)}{more}" if shown else ""
         said.append(f"{words[found.verdict]} ({claim}, {found.verdict}{behind_it})")
-    if not ran:
-        return f"How the claimed numbers can come about is not known yet: {compared(one)}, and {', '.join(said)}."
     return f"How the claimed numbers can come about: {compared(one)}; {'; '.join(said)}; {UNKNOWN}."
 
 

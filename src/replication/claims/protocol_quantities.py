@@ -9,7 +9,7 @@ import numpy as np
 
 from deepdefense.storage import files, paths
 
-from .. import full_search, intervals, records, scope
+from .. import intervals, records, scope
 from ..estimates import Estimate
 from ..intervals import Ceiling, Samples
 from ..records import PROTOCOL, PROTOCOL_JSON, PROTOCOL_PARQUET, OfRun, protocol_column
@@ -162,7 +162,7 @@ def groups(networks: Iterable[UnderProtocol], kind: Callable[[UnderProtocol], bo
     """{(pair, variant, setting): GFA networks of which `kind` says yes, one a seed}; those of the search's seeds are no headline runs."""
     found: dict = {}
     for one in networks:
-        if one.defence in VARIANTS and one.seed not in full_search.SEEDS and kind(one):
+        if one.defence in VARIANTS and one.seed not in scope.SEARCH_SEEDS and kind(one):
             found.setdefault((one.pair, one.defence, one.setting), []).append(one)
     return found
 

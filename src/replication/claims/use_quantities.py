@@ -7,12 +7,11 @@ import numpy as np
 
 from deepdefense.storage import files, paths
 
-from .. import full_search, intervals
+from .. import intervals
 from ..estimates import Estimate
-from ..full_search import Setting
 from ..intervals import Samples
 from ..networks import Network
-from ..scope import CNN, DEFENCE_NAMES, VARIANTS
+from ..scope import CNN, DEFENCE_NAMES, SEARCH_SEEDS, VARIANTS
 from . import quantities
 
 READS = ("better_use", "paper")  # folders of data/results/, for the workflow; what lies in both is read from the headline's
@@ -25,7 +24,7 @@ def read(root: Path | None = None) -> list[Network]:
     """The CNNs on CIFAR-10 in data/results/paper and better_use that the plan does not keep for the search (seeds 0 and 10)."""
     root = root or paths.results_root()
     found = [Network(files.read_json(path), root / name) for name in READS for path in sorted((root / name).glob("*.json"))]
-    found = [n for n in found if n.record.get("kind") == "training" and n.pair == CNN and n.seed not in full_search.SEEDS]
+    found = [n for n in found if n.record.get("kind") == "training" and n.pair == CNN and n.seed not in SEARCH_SEEDS]
     return list({n.name: n for n in found}.values())
 
 
@@ -57,16 +56,6 @@ def setting(network: Network) -> str:
     target = config["options"].get("target")
     how = f"target {target:g}" if target else f"λ {config['lam']:g}" if config["lam"] else ""
     return f"{name_of(config)}, {how}" if how else name_of(config)
-
-
-def chosen(settings: Iterable[Setting]) -> dict[str, Setting]:
-    """{candidate: the setting that the plan's rule takes of its search}, CNN on CIFAR-10; none while adversarial training sets no bar."""
-    mine = full_search.pick(settings, CNN)
-    bar = full_search.first(full_search.pick(mine, CNN, "pgd-at"), None)
-    if bar is None:
-        return {}
-    each = {name: [s for s in mine if kind_of(vars(s.config)) == name] for name in (*INSTEAD, *BESIDE)}
-    return {name: one for name, some in each.items() if (one := full_search.first(some, bar.clean)) is not None}
 
 
 def candidates(networks: Iterable[Network], kinds: Iterable[str]) -> dict[str, dict[int, Network]]:
