@@ -6,7 +6,7 @@ from dataclasses import replace
 
 import pytest
 
-from replication.claims import bars, figure, front, scoreboard, verdicts
+from replication.claims import bars, extra, extra_verdicts, figure, front, scoreboard, verdicts
 from replication.estimates import Estimate
 
 CLAIM = scoreboard.CLAIMS[0]
@@ -52,6 +52,38 @@ def test_the_sentences_say_what_the_findings_say():
     full = front.verdict_sentence(results(replace(FOUND, verdict="reproduced", bars=())))
     assert full.startswith("Of the paper's 1 claims, 1 is reproduced (C1)") and "not both been attacked yet" in full
     assert front.reason_sentence(results(FOUND)).startswith("What GFA does to a network has not been measured yet")
+
+
+def own(number, verdict, named=(), measured="as measured"):
+    return scoreboard.Finding(extra.EXTRA[number - 1], measured, "1 setting", verdict, named=named)
+
+
+@pytest.mark.parametrize("found, said", [
+    ([], ["is not known yet: the paper's protocol compares on", "E1 and E2 of the plan have no record yet."]),
+    ([own(1, "inconclusive", measured=extra.NO_RUN)], ["is not known yet", "E1 and E2 of the plan have no record yet."]),
+    ([own(1, "supported", ("FIRST: +28.7", "DEEP: +19.8"))],
+     ["nothing reaches both claimed gaps (E1, supported: FIRST: +28.7; 1 more settings do so)", "E2 of the plan has no record"]),
+    ([own(1, "not supported")], ["has learnt nothing does not reach the claimed gaps (E1, not supported)", "cannot know"]),
+    ([own(1, "inconclusive"), own(2, "supported", ("weak adversarial training", "ten steps of APGD"))],
+     ["claimed gaps is open (E1, inconclusive)", "does so alone (E2, supported: weak adversarial training, ten steps of APGD)"]),
+    ([own(1, "partly supported", ("FIRST",)), own(2, "partly supported")], ["one of the two claimed gaps (E1", "all together do (E2"]),
+    ([own(1, "supported"), own(2, "not supported")], ["no mistake of evaluation does so, alone or with the others (E2, not supported)"]),
+])  # fmt: skip
+def test_how_the_numbers_can_come_about_is_what_e1_and_e2_say(found, said):
+    sentence = front.how_sentence(replace(results(FOUND), own=found))
+    assert sentence.startswith("How the claimed numbers can come about") and all(part in sentence for part in said), sentence
+    assert ("not known yet" in sentence) == (not found or found[0].paper_protocol == extra.NO_RUN)
+    assert sentence in front.sentences(replace(results(FOUND), own=found), "limits")[1]
+
+
+def test_every_word_of_e1_and_e2_has_its_sentence():
+    words = {extra_verdicts.SUPPORTED, extra_verdicts.PARTLY_SUPPORTED, extra_verdicts.NOT_SUPPORTED, verdicts.INCONCLUSIVE}
+    assert set(front.NOTHING_LEARNT) == set(front.MISTAKES) == words
+
+
+def test_a_card_of_our_own_shows_line_by_line_what_was_measured():
+    shown = front.card(own(1, "supported", measured="CNN: +5 < 6<br>MLP: −5"), [])
+    assert "<dd>CNN: +5 &lt; 6<br>MLP: −5</dd>" in shown and "The paper" not in shown and "extra_verdicts.py" in shown
 
 
 def test_a_verdict_is_told_by_word_mark_and_shape():

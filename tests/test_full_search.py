@@ -6,8 +6,10 @@ import pytest
 
 from deepdefense.storage import files, paths
 from replication import full_search, profiles
+from replication.chapters import better_use
 from replication.full_search import choose, second_looks, settings_of
-from replication.scope import CNN
+from replication.networks import Network
+from replication.scope import CNN, MLP, VARIANTS
 
 
 def record(objective, clean, robust, alignment=0.0, *, seed=0, status="finished", **parameters):
@@ -133,3 +135,52 @@ def test_every_committed_run_is_one_of_the_grid():
 def test_no_records_is_said(tmp_path):
     with pytest.raises(files.ResultsError, match="there are no records of the search at full size"):
         full_search.load(tmp_path)
+
+
+def written(tmp_path, rows, columns):
+    """The configurations of the rows as train_grid.py reads them."""
+    return [row.config for row in grid.load(choose_settings.write_rows(tmp_path / "out.csv", rows, columns), "paper").values()]
+
+
+def test_weak_adversarial_training_is_what_was_chosen_but_for_steps_or_epochs(tmp_path):
+    records = [*both("pgd-at", 0.48, 0.28, loss="mse", ema=0.999), *both("pgd-at", 0.49, 0.27, loss="ce")]
+    runs = written(tmp_path, choose_settings.weak_rows(choose(settings_of(records))), (*choose_settings.COLUMNS, "attack_steps"))
+    assert len(runs) == 6 and {run.seed for run in runs} == {1, 2, 3}
+    assert {(run.options["loss"], run.ema, run.options.get("attack_steps", 7), run.epochs) for run in runs} == {
+        ("mse", 0.999, 2, 30), ("mse", 0.999, 7, 3),
+    }  # fmt: skip
+
+
+def test_candidates_are_chosen_by_the_rule_and_gnr_keeps_all_its_weights(tmp_path):
+    records = [*BASE, *both("gnr", 0.58, 0.2, lam=1), *both("gnr", 0.4, 0.25, lam=10), record("gnr", 0.1, 0.1, lam=100, status="collapsed")]
+    records += [*both("tangential-gnr", 0.55, 0.2, lam=4), *both("tangential-gnr", 0.40, 0.3, lam=40)]
+    records += [*both("gfa-first", 0.52, 0.1, target=0.2, form="negative"), *both("gfa-first", 0.6, 0.3, target=0.3)]
+    records += both("pgd-at-gfa-first", 0.45, 0.3, target=0.1, loss="ce")
+    rows = choose_settings.better_use_rows(settings_of(records))
+    assert all(row["attack_mode"] == "worst_case" for row in rows)
+    runs = written(tmp_path, rows, choose_settings.HEADLINE_COLUMNS)
+    assert {(run.objective, run.lam, run.options.get("target"), run.options.get("form"), run.options.get("loss")) for run in runs} == {
+        ("tangential-gnr", 4.0, None, None, None), ("gfa-first", 0.0, 0.2, "negative", None),
+        ("pgd-at-gfa-first", 0.0, 0.1, None, "ce"), ("gnr", 1.0, None, None, None), ("gnr", 10.0, None, None, None),
+    }  # fmt: skip
+    assert {(run.seed, run.epochs) for run in runs} == {(seed, 30) for seed in (1, 2, 3)}
+
+
+def test_the_table_of_other_uses_takes_what_the_rule_takes(tmp_path):
+    records = [*BASE, *both("tangential-gnr", 0.55, 0.2, lam=4), *both("tangential-gnr", 0.40, 0.3, lam=40)]
+    records += [record("tangential-gnr", 0.6, 0.4, lam=1), *both("gfa-first", 0.52, 0.1, target=0.2, form="negative")]
+    shown = better_use.search_table([Network(one, tmp_path) for one in records])
+    taken = shown[shown.taken == "yes"]
+    assert set(taken.index) == {
+        ("plain", "as it is"), ("PGD-7 training", "loss ce"), ("tangential GNR", "λ 4"), ("GFA-FIRST, form −a", "target 0.2"),
+    }  # fmt: skip
+    assert shown.loc[("tangential GNR", "λ 1"), "clean"] == "–"
+
+
+def test_beyond_the_ridge_each_pair_and_variant_has_three_seeds_to_collapse_and_three_to_half_collapse():
+    rows = grid.load(paths.root() / "workflow" / "grids" / "beyond_the_ridge.csv", "paper").values()
+    for pair in (CNN, MLP):
+        for variant in VARIANTS:
+            mine = [row.config for row in rows if (row.config.data, row.config.model, row.config.objective) == (*pair, variant)]
+            for steered in (False, True):
+                assert {run.seed for run in mine if (run.options.get("target") is not None) == steered} == {1, 2, 3}, (pair, variant)

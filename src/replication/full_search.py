@@ -15,9 +15,9 @@ from deepdefense.training.config import TrainConfig
 
 from .records import load_records
 from .scope import DEFENCE_NAMES, PAIRS, VARIANTS
+from .scope import SEARCH_SEEDS as SEEDS
 
 READS = ("full_search",)  # folder of data/results/, for the workflow
-SEEDS = (0, 10)
 DEFENCES = ("pgd-at", "trades", "gnr", *VARIANTS)  # adversarial training first: it sets the bar
 TOOK_HOLD = 0.1  # alignment at the input over the validation images; ten deviations above plain's are asked of the headline runs
 LOOKS = 2  # how many settings of a defence get a second seed where not all do
@@ -153,6 +153,12 @@ def ranked(settings: Iterable[Setting], bar: float | None) -> tuple[list[Setting
     if over:
         return sorted(over, key=lambda s: (-s.robust, -s.clean, s.config.name())), True
     return sorted(settings, key=lambda s: (-(s.clean + s.robust), -s.clean, s.config.name())), False
+
+
+def first(settings: Iterable[Setting], bar: float | None) -> Setting | None:
+    """What rule 2 takes of the candidates among `settings`; None if none is one."""
+    order, _ = ranked([s for s in settings if s.candidate], bar)
+    return order[0] if order else None
 
 
 def choose(settings: Sequence[Setting]) -> list[Taken]:

@@ -15,6 +15,7 @@ PROBES = {
 }
 PAIR_NAMES = PAIRS | PROBES
 VARIANTS = ("gfa-first", "gfa-deep")
+SEARCH_SEEDS = (0, 10)  # of the search at full size; the headline runs have others
 CNN, MLP = ("cifar10", "cnn"), ("fashion_mnist", "mlp")
 LEVELS = (1, 2, 4, 8, 12, 16)  # eps in grey levels, 1/255
 LARGER = {"fashion_mnist": (26, 38, 51)}  # further ones where adversarial training loses too little within 16: up to eps = 0.2

@@ -10,8 +10,9 @@ from matplotlib.figure import Figure
 
 from deepdefense.storage import paths
 
-from .. import records
+from .. import full_search, records
 from ..claims import extra, quantities, use_quantities
+from ..full_search import Setting
 from ..networks import Network
 from ..scope import CNN, DEFENCE_NAMES
 from ..wording import NOTHING, number
@@ -19,14 +20,8 @@ from .style import PALETTE
 
 READS = ("better_use", "full_search")  # folders of data/results/, for the workflow
 BESIDE = ("pgd-at", "trades", "gnr", "standard")
-SEARCH_SEEDS = (0, 10)
 WANTED = 5  # candidates, three for E3 and two for E4
 MARKERS = {"pgd-at": "s", "trades": "D", "gnr": "^", "standard": "o"}
-
-
-def name_of(network: Network) -> str:
-    """A defence as readers see it, the form −a told apart."""
-    return use_quantities.setting(network).split(", target")[0].split(", λ")[0]
 
 
 def shown(networks: Sequence[Network]) -> list[Network]:
@@ -40,7 +35,7 @@ def searched(root: Path | None = None) -> list[Network]:
     there = [root / name for name in READS if (root / name).is_dir()]
     found = [Network(record, where) for where in there for record in records.load_records(where, "training")]
     found = list({one.name: one for one in found}.values())
-    return [one for one in shown(found) if one.pair == CNN and one.seed in SEARCH_SEEDS]
+    return [one for one in shown(found) if one.pair == CNN and one.seed in full_search.SEEDS]
 
 
 def present(networks: Sequence[Network], search: Sequence[Network]) -> str:
@@ -77,8 +72,8 @@ def worst_case_figure(networks: Sequence[Network]) -> Figure:
 
 def _plane(points: Sequence[tuple[Network, float, float]], above: str, along: str) -> Figure:
     fig, ax = plt.subplots(figsize=(7, 4.6))
-    for name in dict.fromkeys(name_of(one) for one, _, _ in points):
-        group = [(one, x, y) for one, x, y in points if name_of(one) == name]
+    for name in dict.fromkeys(use_quantities.name_of(one.config) for one, _, _ in points):
+        group = [(one, x, y) for one, x, y in points if use_quantities.name_of(one.config) == name]
         defence, candidate = group[0][0].defence, use_quantities.kind(group[0][0]) is not None
         xs, ys = np.array([x for _, x, _ in group]), np.array([y for _, _, y in group])
         marker = "P" if name.endswith("−a") else "X" if candidate else MARKERS[defence]
@@ -94,40 +89,32 @@ def search_table(search: Sequence[Network]) -> pd.DataFrame:
     The rule: the highest robust accuracy among those of a kind with at least the clean accuracy of the adversarial training that it takes;
     if none has it, the highest mean of both. A setting of one seed, or that collapsed or diverged with one, is out.
     """
-    settings: dict[tuple, list[Network]] = {}
-    for one in search:
-        settings.setdefault((name_of(one), one.setting), []).append(one)
-    rows = []
-    for (name, _), group in settings.items():
-        good = len(group) >= 2 and all(one.record["status"] == "finished" for one in group)
-        clean, robust = np.mean([_last(one) for one in group], axis=0) if good else (np.nan, np.nan)
-        rows.append({"defence": name, "setting": _settings(group[0]), "seeds": len(group), "clean": clean, "robust": robust, "good": good})
-    bar = _taken([row for row in rows if row["defence"] == DEFENCE_NAMES["pgd-at"]], None)
-    taken = [bar] if bar else []
-    if bar:
-        kinds = dict.fromkeys(row["defence"] for row in rows if row is not bar and row["defence"] != bar["defence"])
-        taken += [_taken([row for row in rows if row["defence"] == kind], bar["clean"]) for kind in kinds]
-    for row in rows:
-        row["taken"] = "yes" if any(row is one for one in taken) else ""
-        row["clean"], row["robust"] = (NOTHING if np.isnan(row[key]) else number(row[key]) for key in ("clean", "robust"))
-        del row["good"]
+    kinds: dict[str, list[Setting]] = {}
+    for setting in full_search.settings_of(one.record for one in search):
+        kinds.setdefault(use_quantities.name_of(vars(setting.config)), []).append(setting)
+    bar = full_search.first(kinds.get(DEFENCE_NAMES["pgd-at"], []), None)
+    taken = {name: full_search.first(some, None if bar in some else bar.clean) for name, some in kinds.items() if bar}
+    rows = [
+        {
+            "defence": name,
+            "setting": _settings(setting),
+            "seeds": len(setting.trials),
+            "clean": number(100 * setting.clean) if setting.candidate else NOTHING,
+            "robust": number(100 * setting.robust) if setting.candidate else NOTHING,
+            "taken": "yes" if setting is taken.get(name) else "",
+        }
+        for name, some in kinds.items()
+        for setting in some
+    ]
     return pd.DataFrame(rows).set_index(["defence", "setting"]) if rows else pd.DataFrame()
 
 
-def _taken(rows: Sequence[dict], bar: float | None) -> dict | None:
-    good = [row for row in rows if row["good"]]
-    over = [row for row in good if bar is None or row["clean"] >= bar]
-    if over:
-        return max(over, key=lambda row: row["robust"])
-    return max(good, key=lambda row: row["clean"] + row["robust"], default=None)
-
-
-def _settings(network: Network) -> str:
-    config = network.record["config"]
-    options = {k: v for k, v in config["options"].items() if k not in ("form", "eps", "alpha")}
-    said = [f"λ {config['lam']:g}"] if config["lam"] else []
+def _settings(setting: Setting) -> str:
+    config = setting.config
+    options = {k: v for k, v in config.options.items() if k not in ("form", "eps", "alpha")}
+    said = [f"λ {config.lam:g}"] if config.lam else []
     said += [f"{key} {value}" for key, value in options.items()]
-    return ", ".join(said + ([f"average {config['ema']:g}"] if config.get("ema") else [])) or "as it is"
+    return ", ".join(said + ([f"average {config.ema:g}"] if config.ema else [])) or "as it is"
 
 
 def smoke_table(networks: Sequence[Network]) -> pd.DataFrame:
@@ -137,7 +124,12 @@ def smoke_table(networks: Sequence[Network]) -> pd.DataFrame:
         clean, robust = _last(one)
         aligned = one.record["history"][-1]["val_alignment"]
         rows.append(
-            {"defence": name_of(one), "clean (%)": number(clean), "robust (%)": number(robust), "alignment": number(aligned, 2, sign=True)}
+            {
+                "defence": use_quantities.name_of(one.config),
+                "clean (%)": number(clean),
+                "robust (%)": number(robust),
+                "alignment": number(aligned, 2, sign=True),
+            }
         )
     return pd.DataFrame(rows).set_index("defence")
 

@@ -26,20 +26,24 @@ def gfa_trios(networks: Sequence[UnderProtocol]) -> list[Trio]:
 
 
 def state(one: UnderProtocol, rival: UnderProtocol) -> str:
-    """ "collapsed" (clean accuracy of at most 15 %), "half collapsed" (below adversarial training's) or "works"."""
+    """ "collapsed" (clean accuracy of at most 15 %), "half collapsed" (below adversarial training's), "works", or "diverged"."""
     if one.collapsed:
         return "collapsed"
+    if np.isnan(one.clean):
+        return "diverged"
     return "works" if one.finished and one.clean >= rival.clean else "half collapsed"
 
 
 def present(networks: Sequence[UnderProtocol]) -> str:
     """What records there are, and how many of the collapsed networks that E1 asks for."""
     trios = gfa_trios(networks)
-    of_e1 = {(t.ours.pair, t.ours.defence, t.ours.seed) for t in trios if t.ours.collapsed and t.ours.pair in (CNN, MLP)}
+    collapsed = [t.ours for t in trios if t.ours.collapsed and t.ours.seed not in scope.SEARCH_SEEDS]
+    of_e1 = {(one.pair, one.defence, one.seed) for one in collapsed if one.pair in (CNN, MLP)}
     seen = {(pair, variant): sum(key[:2] == (pair, variant) for key in of_e1) for pair in (CNN, MLP) for variant in scope.VARIANTS}
     enough = sum(min(one, 3) for one in seen.values())
     states = [state(t.ours, t.rival) for t in trios]
-    counted = ", ".join(f"{states.count(name)} {name}" for name in ("collapsed", "half collapsed", "works"))
+    names = ("collapsed", "half collapsed", "works", *(["diverged"] if "diverged" in states else []))
+    counted = ", ".join(f"{states.count(name)} {name}" for name in names)
     return (
         f"{len(networks)} networks under the paper's protocol; {len(trios)} GFA networks with both rivals of their seed ({counted}). "
         f"Of the 12 collapsed networks that E1 asks for (2 pairs, 2 variants, 3 seeds) {enough} are there."

@@ -15,12 +15,14 @@ WORTH = 2.0  # points: an improvement below this is none
 class Measured:
     """One estimate with what the paper claims of it; claimed: points above adversarial training, None for a ratio of distances.
 
-    estimate: None where the comparison had no power.
+    estimate: None where the comparison had no power. made: False of a mistake that changes nothing in the networks compared, which can
+    therefore not be what reaches a number.
     """
 
     estimate: Estimate | None
     claimed: float | None = None
     words: str = ""
+    made: bool = True
 
     @property
     def known(self) -> bool:
@@ -47,7 +49,8 @@ class Measured:
 
 
 def nothing_learnt(groups: Sequence[Mapping[str, Measured]], complete: bool) -> str:
-    """E1. One mapping {attack: gap} for each pair, variant and setting; complete: is every pair and variant there, as a "no" needs?"""
+    """E1. One mapping {attack: gap} for each pair, variant and setting of three seeds; complete: is every pair and variant there, as a
+    "no" needs?"""
     reached = [sum(one.all_of_it for one in group.values()) for group in groups]
     if any(number == len(group) and number for number, group in zip(reached, groups, strict=True)):
         return SUPPORTED
@@ -59,7 +62,7 @@ def nothing_learnt(groups: Sequence[Mapping[str, Measured]], complete: bool) -> 
 
 def mistakes(alone: Mapping[str, Sequence[Measured]], together: Sequence[Measured]) -> tuple[str, list[str]]:
     """E2: (word, the mistakes that it names). alone: {mistake: what it was measured to do}, one entry a mistake, perhaps empty."""
-    named = [name for name, found in alone.items() if any(one.half_of_it for one in found)]
+    named = [name for name, found in alone.items() if any(one.half_of_it and one.made for one in found)]
     if named:
         return SUPPORTED, named
     if any(one.half_of_it for one in together):
@@ -70,9 +73,10 @@ def mistakes(alone: Mapping[str, Sequence[Measured]], together: Sequence[Measure
 
 
 def improves(found: Mapping[str, Estimate | None], missing: int = 0) -> tuple[str, list[str]]:
-    """E3 and E4: (word, the candidates that it names). found: {candidate: points gained in the worst case}; None: not to be judged.
+    """E3 and E4: (word, the candidates that it names). found: {candidate: points gained in the worst case}; None: not to be compared.
 
-    missing: how many candidates of the plan have no run yet; they stand in the way of a "no" and of nothing else.
+    missing: how many candidates of the plan have no run yet. These and those that cannot be compared stand in the way of a "no", which
+    speaks of all, and of nothing else.
     """
     known = {name: one for name, one in found.items() if one is not None and one.n >= LEAST_SEEDS}
     named = [name for name, one in known.items() if one.low > 0]

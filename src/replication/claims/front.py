@@ -10,7 +10,7 @@ from .. import provenance, scope
 from ..networks import Network, by_seed, of
 from ..scope import CNN, MLP
 from ..wording import interval, number
-from . import figure, quantities, scoreboard, verdicts
+from . import extra, extra_verdicts, figure, quantities, scoreboard, verdicts
 from .scoreboard import Finding, Results
 
 TIMES = "training"  # the record of data/results/benchmarks/ that C7 is judged by
@@ -20,9 +20,9 @@ BADGES = {
     verdicts.PARTLY: ("◐", "partly"),
     verdicts.NOT: ("✕", "no"),
     verdicts.INCONCLUSIVE: ("?", "open"),
-    "supported": ("✓", "yes"),  # the words of our own claims, E1 and so on
-    "partly supported": ("◐", "partly"),
-    "not supported": ("✕", "no"),
+    extra_verdicts.SUPPORTED: ("✓", "yes"),  # the words of our own claims, E1 and so on
+    extra_verdicts.PARTLY_SUPPORTED: ("◐", "partly"),
+    extra_verdicts.NOT_SUPPORTED: ("✕", "no"),
 }
 GROUPS = {"The claims": "C", "Our own claims": "E"}  # title of a group of cards: first letter of its claims
 NEVER_SEEN = (
@@ -75,7 +75,7 @@ def took_hold(networks: Sequence[Network]) -> tuple[int, int]:
 
 
 def reason_sentence(one: Results) -> str:
-    """Why, and how the claimed numbers can come about, as far as there are records."""
+    """Why GFA fails or holds: what it does to a network, as far as there are records."""
     hold, told = took_hold(one.networks)
     bars = {(found.claim.id, bar.label): bar for found in one.findings for bar in found.bars if bar.measured is not None}
     parts = []
@@ -91,25 +91,53 @@ def reason_sentence(one: Results) -> str:
     if nearest:
         parts.append(f"its nearest mistake is {number(nearest.measured.mean, 2)} times as far (claimed: 20 to 30)")
     why = f"What GFA does to a network: {'; '.join(parts)}" if parts else "What GFA does to a network has not been measured yet"
-    return f"{why}; how the claimed numbers can come about is {how(one)}."
+    return f"{why}."
 
 
-def how(one: Results) -> str:
-    """What the comparison allows: how many images all networks share, and what clean accuracy it leaves out."""
-    seeds = by_seed(one.networks, CNN)
-    masks = [mask for seed in seeds.values() if (mask := quantities.common(seed)) is not None]
-    if not masks:
-        return "not known yet"
-    shared, given = scoreboard.span([int(mask.sum()) for mask in masks]), len(masks[0])
-    return (
-        f"a question of how they were compared: without clean accuracy, on the {shared} of {given} images that all networks get right; "
-        "which ways lead to them (E1 and E2 of the plan) has no record yet"
-    )
+UNKNOWN = "what the authors' networks were we cannot know"
+# What a verdict on E1 says of a network that has learnt nothing, and one on E2 of mistakes with a network that works.
+NOTHING_LEARNT = {
+    extra_verdicts.SUPPORTED: "a network that has learnt nothing reaches both claimed gaps",
+    extra_verdicts.PARTLY_SUPPORTED: "a network that has learnt nothing reaches one of the two claimed gaps",
+    extra_verdicts.NOT_SUPPORTED: "a network that has learnt nothing does not reach the claimed gaps",
+    verdicts.INCONCLUSIVE: "whether a network that has learnt nothing reaches the claimed gaps is open",
+}
+MISTAKES = {
+    extra_verdicts.SUPPORTED: "with a network that works a mistake of evaluation does so alone",
+    extra_verdicts.PARTLY_SUPPORTED: "with a network that works no mistake of evaluation does so alone, all together do",
+    extra_verdicts.NOT_SUPPORTED: "with a network that works no mistake of evaluation does so, alone or with the others",
+    verdicts.INCONCLUSIVE: "whether a mistake of evaluation does so with a network that works is open",
+}
+
+
+def compared(one: Results) -> str:
+    """On what the paper's protocol compares: how many images all networks share, and what it leaves out."""
+    masks = [mask for seed in by_seed(one.networks, CNN).values() if (mask := quantities.common(seed)) is not None]
+    shared = f"the {scoreboard.span([int(mask.sum()) for mask in masks])} of {len(masks[0])} images" if masks else "the images"
+    return f"the paper's protocol compares on {shared} that all networks get right and leaves clean accuracy out"
+
+
+def how_sentence(one: Results) -> str:
+    """How the claimed numbers can come about: what E1 and E2 have been found to be, and nothing before there are runs of them."""
+    ran = {found.claim.id: found for found in one.own if found.paper_protocol != extra.NO_RUN}
+    if not ran.keys() & {"E1", "E2"}:
+        return f"How the claimed numbers can come about is not known yet: {compared(one)}, and E1 and E2 of the plan have no record yet."
+    said = []
+    for claim, words in (("E1", NOTHING_LEARNT), ("E2", MISTAKES)):
+        if claim not in ran:
+            said.append(f"{claim} of the plan has no record yet")
+            continue
+        found = ran[claim]
+        shown = found.named[:1] if claim == "E1" else found.named  # the networks of E1 are many, each with its intervals
+        more = f"; {len(found.named) - len(shown)} more settings do so" if len(found.named) > len(shown) else ""
+        behind_it = f": {', '.join(shown)}{more}" if shown else ""
+        said.append(f"{words[found.verdict]} ({claim}, {found.verdict}{behind_it})")
+    return f"How the claimed numbers can come about: {compared(one)}; {'; '.join(said)}; {UNKNOWN}."
 
 
 def sentences(one: Results, limits: str) -> list[str]:
-    """The answer in three sentences; limits: a link to the page on what could not be known."""
-    return [verdict_sentence(one), reason_sentence(one), f"{NEVER_SEEN} ({limits})."]
+    """The answer: what holds, why, how the claimed numbers can come about, what was not at hand; limits: a link to the page on that."""
+    return [verdict_sentence(one), f"{reason_sentence(one)} {how_sentence(one)}", f"{NEVER_SEEN} ({limits})."]
 
 
 def badge(verdict: str) -> str:
@@ -119,18 +147,22 @@ def badge(verdict: str) -> str:
 
 
 def behind(claim_id: str, networks: Sequence[Network]) -> str:
-    """The links from a claim to its records and its rule."""
-    pairs = {"C6": (CNN, MLP), "C7": ()}.get(claim_id, (CNN,))
+    """The links from a claim to its records and its rule; the page of evidence has the records of our own claims."""
+    own = claim_id.startswith(GROUPS["Our own claims"])
+    pairs = {"C6": (CNN, MLP), "C7": ()}.get(claim_id, () if own else (CNN,))
     names = [TIMES] if claim_id == "C7" else [network.name for pair in pairs for network in of(networks, pair)]
-    return provenance.links(names, code="src/replication/claims/verdicts.py", command="python tools/write_scoreboard.py")
+    code = "extra_verdicts" if own else "verdicts"
+    return provenance.links(names, code=f"src/replication/claims/{code}.py", command="python tools/write_scoreboard.py")
 
 
 def card(one: Finding, networks: Sequence[Network]) -> str:
-    """A claim with its verdict, the paper's number, ours, and what is behind it."""
+    """A claim with its verdict, the paper's number, ours, and what is behind it; of one of our own what was measured, and on what."""
     claim = one.claim
     evidence = f'<a href="{claim.page}.html">the evidence</a>'
     rows = {"The paper": claim.paper, "Ours, by the paper's protocol": one.paper_protocol, "Ours, strict": one.strict}
-    facts = "".join(f"<dt>{name}</dt><dd>{escape(said)}</dd>" for name, said in rows.items())
+    if claim.id.startswith(GROUPS["Our own claims"]):
+        rows = {"Measured": one.paper_protocol, "From": one.strict}
+    facts = "".join(f"<dt>{name}</dt><dd>{'<br>'.join(map(escape, said.split('<br>')))}</dd>" for name, said in rows.items())
     return (
         f'<section class="claim" aria-labelledby="claim-{claim.id}"><h3 id="claim-{claim.id}">{claim.id} {escape(claim.text)}</h3>\n'
         f"<p>{badge(one.verdict)}</p>\n<dl>{facts}</dl>\n<p>{evidence}</p>{behind(claim.id, networks)}</section>"
@@ -144,7 +176,7 @@ def text(root: Path | None = None) -> str:
     drawings = "\n".join(figure.draw(one.findings, width) for width in (figure.WIDE, figure.NARROW))
     cards = []
     for title, letter in GROUPS.items():
-        mine = [card(found, one.networks) for found in one.findings if found.claim.id.startswith(letter)]
+        mine = [card(found, one.networks) for found in [*one.findings, *one.own] if found.claim.id.startswith(letter)]
         if mine:
             inside = "\n".join(mine)
             cards.append(f'## {title}\n\n```{{raw}} html\n<div class="claim-cards">\n{inside}\n</div>\n```\n')
@@ -166,7 +198,7 @@ def readme_part(root: Path | None = None) -> str:
     """What stands between the markers of the README: sentences, figure, verdicts."""
     one = scoreboard.results(root)
     lines = ["| claim | the paper | verdict |", "|---|---|---|"]
-    for found in one.findings:
+    for found in [*one.findings, *one.own]:
         claim = found.claim
         lines.append(f"| **{claim.id}** {claim.text} | {claim.paper} | {BADGES[word(found.verdict)][0]} **{found.verdict}** |")
     answer = "\n\n".join(sentences(one, "[deviations and limits](book/14_limits.md)"))

@@ -1,6 +1,6 @@
 """What E1 and E2 speak of: gaps and distances of networks under the paper's protocol, from `experiments.paper_protocol`'s records."""
 
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -9,7 +9,7 @@ import numpy as np
 
 from deepdefense.storage import files, paths
 
-from .. import intervals, records
+from .. import intervals, records, scope
 from ..estimates import Estimate
 from ..intervals import Ceiling, Samples
 from ..records import PROTOCOL, PROTOCOL_JSON, PROTOCOL_PARQUET, OfRun, protocol_column
@@ -34,8 +34,8 @@ class UnderProtocol(OfRun):
 
     @property
     def clean(self) -> float:
-        """Accuracy on the whole test set, in [0, 1]; NaN of a network that diverged."""
-        return float("nan") if self.record["clean"] is None else self.record["clean"]
+        """Accuracy on the whole test set, in [0, 1], to six digits, since it is a mean in float32; NaN of a network that diverged."""
+        return float("nan") if self.record["clean"] is None else round(self.record["clean"], 6)
 
     @property
     def finished(self) -> bool:
@@ -96,20 +96,53 @@ class Trio:
 Trios = Mapping[int, Trio]
 
 
+def _longest(found: Sequence[UnderProtocol], what: str) -> UnderProtocol | None:
+    """The one trained for the most epochs; a ValueError if that does not tell which."""
+    longest = [n for n in found if n.epochs == max(one.epochs for one in found)]
+    if len(longest) > 1:
+        raise ValueError(f"one {what} a pair and seed is compared; got {', '.join(n.record['name'] for n in longest)}")
+    return longest[0] if longest else None
+
+
+def _finished(networks: Iterable[UnderProtocol], pair: tuple[str, str], seed: int, defence: str) -> list[UnderProtocol]:
+    return [n for n in networks if n.pair == pair and n.seed == seed and n.defence == defence and n.finished]
+
+
+def plain_training(networks: Iterable[UnderProtocol], pair: tuple[str, str], seed: int) -> UnderProtocol | None:
+    """Plain training of the pair and seed, that of the most epochs; None if there is none that finished."""
+    return _longest(_finished(networks, pair, seed, "standard"), "plain training")
+
+
 def full_rival(networks: Iterable[UnderProtocol], pair: tuple[str, str], seed: int) -> UnderProtocol | None:
-    """PGD-7 training of the pair and seed, that of the most epochs; None if there is none that finished."""
-    found = [n for n in networks if n.pair == pair and n.seed == seed and n.defence == "pgd-at" and n.steps >= FULL_STEPS and n.finished]
-    return max(found, key=lambda n: n.epochs, default=None)
+    """PGD-7 training of the pair and seed, that of the most epochs; None if there is none that finished.
+
+    A network of fewer epochs than plain training's is a weak rival, and never stands for the full one that is not there.
+    """
+    networks = list(networks)
+    plain = plain_training(networks, pair, seed)
+    found = [n for n in _finished(networks, pair, seed, "pgd-at") if n.steps == FULL_STEPS and plain and n.epochs >= plain.epochs]
+    return _longest(found, f"PGD-{FULL_STEPS} training")
+
+
+def _but(one: UnderProtocol, what: str) -> dict:
+    """The configuration without its number of epochs (`what` "epochs") or steps of attack ("steps"): what a weak rival shares."""
+    options = {name: value for name, value in one.config["options"].items() if name != "attack_steps"}
+    kept = {name: value for name, value in one.config.items() if name != "epochs"}
+    return kept | {"options": options} | ({"steps": one.steps} if what == "epochs" else {"epochs": one.epochs})
 
 
 def weak_rival(networks: Iterable[UnderProtocol], pair: tuple[str, str], seed: int, how: str) -> UnderProtocol | None:
-    """Adversarial training of two steps, or of a tenth of the epochs (`how`: a key of `WEAK`); None if there is none that finished."""
+    """Adversarial training of two steps, or of a tenth of the epochs (`how`: a key of `WEAK`); None if there is none that finished.
+
+    In all else, its loss too, it is the full rival: two mistakes at once would be none alone.
+    """
     networks = list(networks)
     whole = full_rival(networks, pair, seed)
-    mine = [n for n in networks if n.pair == pair and n.seed == seed and n.defence == "pgd-at" and n.finished]
-    if how == "steps":
-        return next((n for n in mine if n.steps == 2), None)
-    return next((n for n in mine if whole is not None and n.steps == whole.steps and 10 * n.epochs <= whole.epochs), None)
+    if whole is None:
+        return None
+    mine = [n for n in _finished(networks, pair, seed, "pgd-at") if _but(n, how) == _but(whole, how)]
+    weak = [n for n in mine if (n.steps == 2 if how == "steps" else 10 * n.epochs <= whole.epochs)]
+    return _longest(weak, f"adversarial training of {WEAK[how]}")
 
 
 def trios(networks: Iterable[UnderProtocol], chosen: Iterable[UnderProtocol], weak: str | None = None) -> dict[int, Trio]:
@@ -117,8 +150,7 @@ def trios(networks: Iterable[UnderProtocol], chosen: Iterable[UnderProtocol], we
     networks, found = list(networks), {}
     for one in chosen:
         rival = weak_rival(networks, one.pair, one.seed, weak) if weak else full_rival(networks, one.pair, one.seed)
-        same = (n for n in networks if n.pair == one.pair and n.seed == one.seed and n.defence == "standard" and n.finished)
-        plain = max(same, key=lambda n: n.epochs, default=None)
+        plain = plain_training(networks, one.pair, one.seed)
         if rival is not None and plain is not None:
             if one.seed in found:
                 raise ValueError(f"one network a seed is compared; got {found[one.seed].ours.record['name']} and {one.record['name']}")
@@ -127,10 +159,10 @@ def trios(networks: Iterable[UnderProtocol], chosen: Iterable[UnderProtocol], we
 
 
 def groups(networks: Iterable[UnderProtocol], kind: Callable[[UnderProtocol], bool]) -> dict[tuple[tuple[str, str], str, str], list]:
-    """{(pair, variant, setting): GFA networks of which `kind` says yes, one a seed}."""
+    """{(pair, variant, setting): GFA networks of which `kind` says yes, one a seed}; those of the search's seeds are no headline runs."""
     found: dict = {}
     for one in networks:
-        if one.defence in VARIANTS and kind(one):
+        if one.defence in VARIANTS and one.seed not in scope.SEARCH_SEEDS and kind(one):
             found.setdefault((one.pair, one.defence, one.setting), []).append(one)
     return found
 
@@ -184,9 +216,12 @@ class BestGap:
 
 
 def best_gap(found: Trios, attack: str, claimed: float, condition: str = "", choices: int = 1) -> BestGap | None:
-    """None where there is no power: fewer than 30 common images in a seed, or no eps at which so large a gap could be seen."""
-    readable = {}
-    for level in levels(found, attack):
+    """None where there is no power: fewer than 30 common images in a seed, or no eps at which so large a gap could be seen.
+
+    The eps are the plan's, up to 16/255, for Fashion-MNIST up to 0.2, whatever others a network was attacked at.
+    """
+    readable, planned = {}, {level for trio in found.values() for level in scope.levels(trio.ours.pair[0])}
+    for level in [one for one in levels(found, attack) if one in planned]:
         one = ceiling(found, attack, level, condition)
         if one is not None and one.reaches(claimed):
             readable[level] = one
@@ -198,19 +233,23 @@ def best_gap(found: Trios, attack: str, claimed: float, condition: str = "", cho
     return BestGap(level, intervals.of_points(samples[level], choices=choices), readable[level])
 
 
-def distance_ratio(found: Trios, attack: str, condition: str = "", choices: int = 1) -> tuple[Estimate, tuple[int, ...]] | None:
-    """Mean distance over that of plain training on the common images, as the attack returned them: (estimate, images of each seed).
+def distance_ratio(
+    found: Trios, attack: str, condition: str = "", choices: int = 1, *, failures: bool = True
+) -> tuple[Estimate, tuple[int, ...]] | None:
+    """Mean distance over that of plain training on the common images: (estimate, images of each seed).
 
-    A failure counts with the way that the attack went. None without power (fewer than 30 images in a seed), or without a distance.
+    failures: a failure counts with the way that the attack went, as torchattacks returns it; else images on which the attack failed for
+    either network are left out. None without power (fewer than 30 images in a seed), or without a distance.
     """
     rows = [], []
     for trio in found.values():
-        both = [net.column(attack, "l2", condition) for net in (trio.ours, trio.plain)]
-        if any(values is None for values in both):
-            return None
-        mask = trio.common()
-        both = [values[: len(mask)] for values in both]
-        mask &= np.all([np.isfinite(values) for values in both], axis=0)
+        mask, both = trio.common(), []
+        for net in (trio.ours, trio.plain):
+            values, fooled = (net.column(attack, what, condition) for what in ("l2", "found"))
+            if values is None or (fooled is None and not failures):
+                return None
+            both.append(values[: len(mask)])
+            mask &= np.isfinite(both[-1]) & (failures or fooled[: len(mask)] == 1)
         for side, values in zip(rows, both, strict=True):
             side.append((np.nan_to_num(values), mask))
     if not rows[0]:

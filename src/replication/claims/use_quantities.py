@@ -11,10 +11,10 @@ from .. import intervals
 from ..estimates import Estimate
 from ..intervals import Samples
 from ..networks import Network
-from ..scope import CNN, DEFENCE_NAMES
+from ..scope import CNN, DEFENCE_NAMES, SEARCH_SEEDS, VARIANTS
 from . import quantities
 
-READS = ("paper", "better_use")  # folders of data/results/, for the workflow
+READS = ("better_use", "paper")  # folders of data/results/, for the workflow; what lies in both is read from the headline's
 COST = 0.01  # of clean accuracy, that an improvement of adversarial training may take
 INSTEAD = ("tangential GNR", "GFA, fixed scale", "form −a")  # candidates of E3
 BESIDE = ("PGD-7 + GFA-FIRST", "PGD-7 + tangential GNR")  # candidates of E4
@@ -24,29 +24,38 @@ def read(root: Path | None = None) -> list[Network]:
     """The CNNs on CIFAR-10 in data/results/paper and better_use that the plan does not keep for the search (seeds 0 and 10)."""
     root = root or paths.results_root()
     found = [Network(files.read_json(path), root / name) for name in READS for path in sorted((root / name).glob("*.json"))]
-    found = [n for n in found if n.record.get("kind") == "training" and n.pair == CNN and n.seed not in (0, 10)]
+    found = [n for n in found if n.record.get("kind") == "training" and n.pair == CNN and n.seed not in SEARCH_SEEDS]
     return list({n.name: n for n in found}.values())
 
 
-def kind(network: Network) -> str | None:
-    """The candidate of E3 or E4 that a network is; None if it is none."""
-    options, defence = network.record["config"]["options"], network.defence
+def kind_of(config: Mapping) -> str | None:
+    """The candidate of E3 or E4 that a configuration is; None if it is none."""
+    defence = config["objective"]
     if defence == "tangential-gnr":
         return INSTEAD[0]
     if defence.endswith("-fixed-scale"):
         return INSTEAD[1]
-    if defence in ("gfa-first", "gfa-deep") and options.get("form") == "negative":
+    if defence in VARIANTS and config["options"].get("form") == "negative":
         return INSTEAD[2]
     return {"pgd-at-gfa-first": BESIDE[0], "pgd-at-tangential": BESIDE[1]}.get(defence)
 
 
+def kind(network: Network) -> str | None:
+    """The candidate of E3 or E4 that a network is; None if it is none."""
+    return kind_of(network.config)
+
+
+def name_of(config: Mapping) -> str:
+    """A defence as readers see it, the form −a told apart."""
+    return f"{DEFENCE_NAMES[config['objective']]}{', form −a' if kind_of(config) == INSTEAD[2] else ''}"
+
+
 def setting(network: Network) -> str:
     """A candidate in all that distinguishes it but the seed, as readers see it."""
-    config = network.record["config"]
+    config = network.config
     target = config["options"].get("target")
     how = f"target {target:g}" if target else f"λ {config['lam']:g}" if config["lam"] else ""
-    name = f"{DEFENCE_NAMES[network.defence]}{', form −a' if kind(network) == INSTEAD[2] else ''}"
-    return f"{name}, {how}" if how else name
+    return f"{name_of(config)}, {how}" if how else name_of(config)
 
 
 def candidates(networks: Iterable[Network], kinds: Iterable[str]) -> dict[str, dict[int, Network]]:
@@ -116,8 +125,28 @@ def over_gnr(candidate: Mapping[int, Network], gnr: Mapping[int, list[Network]],
     return _points(rows, choices)
 
 
+# Of adversarial training, with the defaults of options that are not given: what a candidate shares with what it is held against.
+SHARED_OPTIONS = {"loss": "mse", "eps": 8 / 255, "alpha": 2 / 255, "attack_steps": 7}
+SHARED = ("epochs", "width", "train_size", "ema")
+
+
+def _adversarial(network: Network) -> tuple:
+    """All that tells one adversarial training from another, whatever is added to it."""
+    config = network.config
+    return *(config["options"].get(name, default) for name, default in SHARED_OPTIONS.items()), *(config.get(name) for name in SHARED)
+
+
 def over_training(candidate: Mapping[int, Network], rival: Mapping[int, list[Network]], choices: int) -> tuple[Estimate, float] | None:
-    """E4: the worst case of a candidate minus that of PGD-7 training alone, and what it costs of clean accuracy, both in points."""
-    both = [(one, rival[seed][-1]) for seed, one in sorted(candidate.items()) if rival.get(seed)]
+    """E4: the worst case of a candidate minus that of PGD-7 training alone, and what it costs of clean accuracy, both in points.
+
+    Held against the one that is like it in all else, its loss too; None without such a one.
+    """
+    both = []
+    for seed, one in sorted(candidate.items()):
+        alike = [n for n in rival.get(seed, []) if _adversarial(n) == _adversarial(one)]
+        if len(alike) > 1:
+            raise ValueError(f"one PGD-7 training a seed is compared; got {', '.join(n.name for n in alike)}")
+        both += [(one, n) for n in alike]
     found = _points([tuple(quantities.worst_case(n).astype(float) for n in pair) for pair in both], choices)
-    return found and (found, 100 * float(np.mean([theirs.clean - ours.clean for ours, theirs in both])))
+    cost = 100 * float(np.mean([theirs.clean - ours.clean for ours, theirs in both] or [0.0]))
+    return found and (found, round(cost, 4))  # accuracies are means in float32, and one point is one point

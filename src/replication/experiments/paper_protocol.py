@@ -2,14 +2,15 @@
 
 Here the attacks are called as a user of torchattacks calls them, on purpose: with its own defaults (ten steps of APGD, APGDT, FAB), and
 with the defects that `deepdefense.attacks.paper` mends. Every image of the first test images that the network gets right is attacked; which
-of them all compared networks get right is for the reader of the records to say (`replication.claims.extra_measured`), so each network is
-attacked once, whatever it is compared with. Three conditions:
+of them all compared networks get right is for the reader of the records to say (`replication.claims.protocol_quantities`), so each network
+is attacked once, whatever it is compared with. Three conditions:
 
 - "" : images in [0, 1], the network in eval mode;
 - "clamped": the same images in [-1, 1], handed to attacks that clamp to [0, 1], and the network that takes them so;
 - "train": attacks in train mode (only where that changes anything: a network with dropout or batch normalisation);
 
-and "together": the last two at once. Columns of the table are "attack/level" (kept: right before and after), level = 255 eps, and
+and "together": the last two at once. "APGD-100" is APGD with the 100 steps of the paper's protocol: what another mistake than that of ten
+steps does is measured beside it. Columns of the table are "attack/level" (kept: right before and after), level = 255 eps, and
 "attack/l2" (the distance, as returned, whether or not the image is fooled) with "attack/found"; a condition goes before a colon,
 "clamped:FGSM/8". Null: not attacked.
 """
@@ -39,7 +40,8 @@ BATCH = 100  # EADEN's test for stopping sums over its batch, so a result depend
 SWEPT = ("FGSM", "APGD")  # at every level
 MISTAKEN = (*SWEPT, "FAB")  # under every condition
 AT_EIGHT = ("PGD", "APGDT")  # at 8/255 alone
-SLOW = ("Square", "DeepFool", "EADEN")  # on fewer images
+PATIENT, PATIENT_STEPS = "APGD-100", 100  # beside each mistake but that of ten steps
+SLOW = (PATIENT, "Square", "DeepFool", "EADEN")  # on fewer images
 DISTANCES = ("DeepFool", "EADEN")
 CONDITIONS = ("", "clamped", "train", "together")
 MODAL = (nn.modules.batchnorm._NormBase, nn.modules.dropout._DropoutNd)
@@ -110,6 +112,8 @@ def make_attack(name: str, model: nn.Module, eps: float | None, protocol: Protoc
         given["n_queries"] = protocol.queries
     if name == "EADEN":
         given["binary_search_steps"] = protocol.search_steps
+    if name == PATIENT:
+        name, given["steps"] = "APGD", PATIENT_STEPS
     attack = getattr(library("torchattacks"), name)(model, **given)
     if condition in ("train", "together"):
         attack.set_model_training_mode(model_training=True, batchnorm_training=True, dropout_training=True)
@@ -120,11 +124,13 @@ def attacked(model: nn.Module, x: Tensor, y: Tensor, name: str, level: int | Non
     """{"right", "kept", "l2": (N,)}: right before; right after too; length of what the attack did, 0 where it was not called.
 
     Lengths are in image units also where the images were handed over in [-1, 1]. A network that gives NaN for an image does not
-    classify it. x (N, C, H, W) in [0, 1]
+    classify it. An attack that hands back NaN, as DeepFool does where there is no gradient, has found nothing; its length is NaN.
+    What is judged is the network as it was trained, whatever an attack in train mode did to its statistics. x (N, C, H, W) in [0, 1]
     """
     mine, handed = handed_over(model, x, condition)
+    judged, _ = handed_over(model, x[:1], condition)
     unit = float(model.scale.mean()) if handed is not x else 1.0
-    right = predict(mine, handed, BATCH) == y
+    right = predict(judged, handed, BATCH) == y
     kept, length = right.clone(), torch.zeros(len(y))
     for number, index in enumerate(right.nonzero().squeeze(1).split(BATCH)):
         if not len(index):  # nothing is right: there is nothing to attack, and torchattacks' DeepFool fails on no image
@@ -134,8 +140,9 @@ def attacked(model: nn.Module, x: Tensor, y: Tensor, name: str, level: int | Non
             found = make_attack(name, mine, None if level is None else level / 255, protocol, condition)(given, labels).detach()
         mine.eval()
         mine.zero_grad(set_to_none=True)
-        kept[index] = predict(mine, found, BATCH) == labels
-        length[index.cpu()] = (found - given).flatten(1).norm(dim=1).cpu() * unit
+        nothing = ~found.flatten(1).isfinite().all(1)
+        kept[index] = nothing | (predict(judged, found, BATCH) == labels)
+        length[index.cpu()] = (found - given).flatten(1).norm(dim=1).masked_fill(nothing, torch.nan).cpu() * unit
     return {"right": right.cpu(), "kept": kept.cpu(), "l2": length}
 
 
@@ -143,7 +150,8 @@ def plan_of(protocol: Protocol, conditions: Sequence[str]) -> list[tuple[str, st
     """(condition, attack, level or None) of everything that is computed."""
     jobs = []
     for condition in conditions:
-        jobs += [(condition, name, level) for name in MISTAKEN for level in protocol.levels]
+        names = MISTAKEN if condition == "together" else (*MISTAKEN, PATIENT)
+        jobs += [(condition, name, level) for name in names for level in protocol.levels]
         if not condition:
             jobs += [(condition, name, 8) for name in (*AT_EIGHT, "Square")]
         jobs += [(condition, name, None) for name in DISTANCES]
@@ -153,11 +161,14 @@ def plan_of(protocol: Protocol, conditions: Sequence[str]) -> list[tuple[str, st
 def under_protocol(model: nn.Module, x: Tensor, y: Tensor, protocol: Protocol, folder: str | Path | None = None, say: Callable = print):
     """{column: (N,)} of `model` on its first images, with NaN where an image was not attacked; kept piece by piece in `folder`."""
     x, y = x[: protocol.images], y[: protocol.images]
+    wanted = [name for name in conditions_of(model) if name in protocol.conditions]
+    for condition in wanted:
+        handed_over(model, x[:1], condition)  # a network whose images nobody would hand over so is refused before any work
     settings = {"protocol": "paper", **{k: v for k, v in vars(protocol).items() if k not in ("levels", "conditions")}}
     settings |= {"model": resumable.model_fingerprint(model), "images_are": resumable.fingerprint(x, y)}
     pieces = resumable.Pieces(folder, settings)
-    found: dict[str, np.ndarray] = {"label": y.cpu().numpy(), "prediction": predict(model, x).cpu().numpy()}
-    jobs = plan_of(protocol, [name for name in conditions_of(model) if name in protocol.conditions])
+    found: dict[str, np.ndarray] = {"label": y.cpu().numpy(), "prediction": predict(model, x, BATCH).cpu().numpy()}
+    jobs = plan_of(protocol, wanted)
     for number, (condition, name, level) in enumerate(jobs, 1):
         n = min(protocol.slow_images if name in SLOW else protocol.images, len(y))
 
@@ -187,6 +198,23 @@ def classes_answered(prediction: np.ndarray, least: float = 0.01) -> int:
     return int((counted >= max(1, least * len(prediction))).sum())
 
 
+def as_record(protocol: Protocol) -> dict:
+    """The protocol as it stands in a record."""
+    return {key: list(value) if isinstance(value, tuple) else value for key, value in vars(protocol).items()}
+
+
+def is_there(name: str, protocol: Protocol) -> bool:
+    """Is the record of the run `name` there? A ValueError says in what another protocol's differs: it is not what is asked for."""
+    path = records.protocol_folder(name) / PROTOCOL_JSON
+    if not path.is_file():
+        return False
+    before, now = files.read_json(path)["protocol"], as_record(protocol)
+    other = [f"{key} = {before.get(key)!r}, not {now[key]!r}" for key in now if before.get(key) != now[key]]
+    if other:
+        raise ValueError(f"the record of {name} is there with {', '.join(other)}; ask for that, or delete its folder in {records.PROTOCOL}")
+    return True
+
+
 def protocol_run(run: Run, split: Split, protocol: Protocol, *, out: Path | None = None, say: Callable = print) -> dict:
     """The record of the trained `run` on the first images of `split`; written to data/results/paper_protocol/NAME/ unless `out` is given.
 
@@ -201,7 +229,7 @@ def protocol_run(run: Run, split: Split, protocol: Protocol, *, out: Path | None
         "name": run.name,
         "n": len(some),
         "levels": list(protocol.levels),
-        "protocol": {key: list(value) if isinstance(value, tuple) else value for key, value in vars(protocol).items()},
+        "protocol": as_record(protocol),
         "training": {key: run.record[key] for key in TRAINING_FACTS},
         "clean": run.record["metrics"]["last"]["test_accuracy"] if run.record["metrics"]["last"] else None,
         "classes_answered": classes_answered(found["prediction"]),
