@@ -11,17 +11,17 @@ from matplotlib.figure import Figure
 from deepdefense.storage import paths
 
 from .. import records
-from ..claims import extra, quantities, use_quantities
+from ..claims import quantities, use_quantities
+from ..figures import COLUMN
 from ..networks import Network
 from ..scope import CNN, DEFENCE_NAMES
 from ..wording import NOTHING, number
-from .style import PALETTE
+from .style import MARKERS, PALETTE
 
 READS = ("better_use", "full_search")  # folders of data/results/, for the workflow
 BESIDE = ("pgd-at", "trades", "gnr", "standard")
 SEARCH_SEEDS = (0, 10)
 WANTED = 5  # candidates, three for E3 and two for E4
-MARKERS = {"pgd-at": "s", "trades": "D", "gnr": "^", "standard": "o"}
 
 
 def name_of(network: Network) -> str:
@@ -61,30 +61,40 @@ def _last(network: Network) -> tuple[float, float]:
     return 100 * row["val_accuracy"], 100 * row["val_robust_accuracy"]
 
 
-def validation_figure(networks: Sequence[Network], attack: str) -> Figure:
-    """Clean against robust accuracy on validation images, one mark a network that finished; attack: what "robust" means, in words."""
-    points = [(one, *_last(one)) for one in networks if one.record["status"] == "finished"]
-    return _plane(points, f"under {attack}, validation images (%)", "clean accuracy, validation images (%)")
+Point = tuple[Network, float, float]  # a network, its clean accuracy, its robust one; in %
 
 
-def worst_case_figure(networks: Sequence[Network]) -> Figure:
-    """Clean accuracy on the whole test set against the worst case over AutoAttack and the adaptive attacks, one mark a network."""
-    points = [
-        (one, 100 * one.clean, 100 * float(quantities.worst_case(one).mean())) for one in shown(networks) if use_quantities.judged(one)
-    ]
-    return _plane(points, "worst case at 8/255 (%)", "clean accuracy (%)")
+def validation_points(networks: Sequence[Network]) -> list[Point]:
+    """Clean and robust accuracy on validation images of every network that finished."""
+    return [(one, *_last(one)) for one in networks if one.record["status"] == "finished"]
 
 
-def _plane(points: Sequence[tuple[Network, float, float]], above: str, along: str) -> Figure:
-    fig, ax = plt.subplots(figsize=(7, 4.6))
+def worst_case_points(networks: Sequence[Network]) -> list[Point]:
+    """Clean accuracy on the whole test set and the worst case over AutoAttack and the adaptive attacks of every network with both."""
+    judged = [one for one in shown(networks) if use_quantities.judged(one)]
+    return [(one, 100 * one.clean, 100 * float(quantities.worst_case(one).mean())) for one in judged]
+
+
+def points_words(points: Sequence[Point]) -> str:
+    """The most robust network of each defence, in a sentence."""
+    best: dict[str, tuple[float, float]] = {}
+    for one, clean, robust in points:
+        best[name_of(one)] = max(best.get(name_of(one), (-1.0, 0.0)), (robust, clean))
+    said = [f"{name} {number(robust)} at {number(clean)} clean" for name, (robust, clean) in best.items()]
+    return f"Most robust network of each (%): {', '.join(said)}."
+
+
+def plane(points: Sequence[Point], above: str, along: str) -> Figure:
+    """Clean against robust accuracy, one mark a network; above, along: what the axes say."""
+    fig, ax = plt.subplots(figsize=(COLUMN, 4.8))
     for name in dict.fromkeys(name_of(one) for one, _, _ in points):
         group = [(one, x, y) for one, x, y in points if name_of(one) == name]
-        defence, candidate = group[0][0].defence, use_quantities.kind(group[0][0]) is not None
+        defence = group[0][0].defence
         xs, ys = np.array([x for _, x, _ in group]), np.array([y for _, _, y in group])
-        marker = "P" if name.endswith("−a") else "X" if candidate else MARKERS[defence]
+        marker = "P" if name.endswith("−a") else MARKERS[defence]
         ax.scatter(xs, ys, marker=marker, color=PALETTE[defence], s=60, edgecolor="white", linewidth=0.6, label=name, zorder=3)
     ax.set(xlabel=along, ylabel=above, ylim=(-2, None))
-    fig.legend(loc="outside lower center", ncols=2, fontsize=9, frameon=False)
+    fig.legend(loc="outside lower center", ncols=3, frameon=False)
     return fig
 
 
@@ -101,25 +111,28 @@ def search_table(search: Sequence[Network]) -> pd.DataFrame:
     for (name, _), group in settings.items():
         good = len(group) >= 2 and all(one.record["status"] == "finished" for one in group)
         clean, robust = np.mean([_last(one) for one in group], axis=0) if good else (np.nan, np.nan)
-        rows.append({"defence": name, "setting": _settings(group[0]), "seeds": len(group), "clean": clean, "robust": robust, "good": good})
+        rows.append(
+            {"defence": name, "setting": _settings(group[0]), "seeds": len(group), "clean (%)": clean, "robust (%)": robust, "good": good}
+        )
     bar = _taken([row for row in rows if row["defence"] == DEFENCE_NAMES["pgd-at"]], None)
     taken = [bar] if bar else []
     if bar:
         kinds = dict.fromkeys(row["defence"] for row in rows if row is not bar and row["defence"] != bar["defence"])
-        taken += [_taken([row for row in rows if row["defence"] == kind], bar["clean"]) for kind in kinds]
+        taken += [_taken([row for row in rows if row["defence"] == kind], bar["clean (%)"]) for kind in kinds]
     for row in rows:
         row["taken"] = "yes" if any(row is one for one in taken) else ""
-        row["clean"], row["robust"] = (NOTHING if np.isnan(row[key]) else number(row[key]) for key in ("clean", "robust"))
+        for key in ("clean (%)", "robust (%)"):
+            row[key] = NOTHING if np.isnan(row[key]) else number(row[key])
         del row["good"]
     return pd.DataFrame(rows).set_index(["defence", "setting"]) if rows else pd.DataFrame()
 
 
 def _taken(rows: Sequence[dict], bar: float | None) -> dict | None:
     good = [row for row in rows if row["good"]]
-    over = [row for row in good if bar is None or row["clean"] >= bar]
+    over = [row for row in good if bar is None or row["clean (%)"] >= bar]
     if over:
-        return max(over, key=lambda row: row["robust"])
-    return max(good, key=lambda row: row["clean"] + row["robust"], default=None)
+        return max(over, key=lambda row: row["robust (%)"])
+    return max(good, key=lambda row: row["clean (%)"] + row["robust (%)"], default=None)
 
 
 def _settings(network: Network) -> str:
@@ -140,9 +153,3 @@ def smoke_table(networks: Sequence[Network]) -> pd.DataFrame:
             {"defence": name_of(one), "clean (%)": number(clean), "robust (%)": number(robust), "alignment": number(aligned, 2, sign=True)}
         )
     return pd.DataFrame(rows).set_index("defence")
-
-
-def verdict_lines(networks: Sequence[Network]) -> str:
-    """E3 and E4, as on the front page."""
-    found = (extra.e3(networks), extra.e4(networks))
-    return "\n".join(f"{one.claim.id}: {one.verdict}. {one.paper_protocol.replace('<br>', '; ')} ({one.strict})." for one in found)

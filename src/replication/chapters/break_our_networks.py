@@ -25,7 +25,8 @@ def survivors_words(networks: Sequence[Network]) -> str:
     most = attacked[counts.index(max(counts))]
     return (
         f"{sum(counts):,} images of {len(counts)} networks survive every attack of their reports, most of them, {max(counts)} of "
-        f"{len(most.reports['linf'].label)}, on {PAIR_NAMES[most.pair]}, {DEFENCE_NAMES[most.defence]}: each that you break counts against us."
+        f"{len(most.reports['linf'].label)}, on {PAIR_NAMES[most.pair]}, {DEFENCE_NAMES[most.defence]}: each that you break counts "
+        "against us."
     )
 
 
