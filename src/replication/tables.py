@@ -18,7 +18,7 @@ from scipy.stats import t
 
 from . import provenance
 from .estimates import mean_sd
-from .exhibits import Exhibit, paragraphs
+from .exhibits import Exhibit, folded, paragraphs
 from .wording import NOTHING, number
 
 LONG = 34  # characters of a text from which its column may wrap
@@ -222,14 +222,15 @@ def text(table: pd.DataFrame, *, decimals: Mapping[str, int] | None = None, best
 
 def show(
     table: pd.DataFrame, *, caption: str, name: str, decimals: Mapping[str, int] | None = None, best: Mapping[str, str] | None = None,
-    links: Mapping[str, str] | None = None, runs: Sequence[str] = (), code: str | None = None, command: str | None = None,
+    links: Mapping[str, str] | None = None, fold: str | None = None,
+    runs: Sequence[str] = (), code: str | None = None, command: str | None = None,
 ) -> None:  # fmt: skip
     """Show a table with its caption, the links to what is behind it and its numbers as a CSV file.
 
     caption: what it says and of what; a paragraph a line; name: of the file, without its ending
     decimals: {column: how many}, where the digits that `decimals_of` gives are not wanted
     best: {column: "high" or "low"}: there a cell is bold whose 95 % interval over seeds lies beyond those of all others of its group
-    links: {text of a cell: address that it leads to}
+    links: {text of a cell: address that it leads to}; fold: the title behind which it is folded; None: it stands open
     runs, code, command: see `provenance.links`
     """
     if not caption.strip():
@@ -243,4 +244,4 @@ def show(
     behind = provenance.links(runs, code, command) or '<div class="behind"></div>'
     behind = behind.replace('<div class="behind">', f'<div class="behind">{link}', 1)
     page = f'<figure class="exhibit"><figcaption>{paragraphs(caption)}</figcaption>{box}</figure>{behind}'
-    display(Exhibit(page, f"[table] {caption}\n{text(table, decimals=decimals, best=best)}"))
+    display(Exhibit(folded(page, fold), f"[table] {caption}\n{text(table, decimals=decimals, best=best)}"))
