@@ -4,7 +4,7 @@ import matplotlib.pyplot as plt
 import numpy as np
 import pytest
 
-from replication import search
+from replication import figures, search
 from replication.chapters import alignment, alignment_records
 from replication.experiments import scale
 from replication.scope import CNN, MLP
@@ -121,7 +121,7 @@ def test_figures_and_tables_are_made_from_the_records_alone():
     louder = {r["name"]: r["louder"] for r in SCALE}
     assert "more than" in alignment.louder_words(louder, kinds)
     assert len(alignment.louder_table(louder)) == len(SCALE) and len(alignment.edges_table(SCALE)) == 2 * len(SCALE)
-    assert alignment.edges_table([]).empty and "no GFA run" in alignment_records.seen_words([])
+    assert alignment.edges_table([]).empty and alignment_records.seen_table([]).empty
     plain = {r["name"]: r for r in alignment_records.of(FULL, CNN, "standard")}
     for figure in (
         alignment.louder_figure(louder, kinds),
@@ -131,8 +131,22 @@ def test_figures_and_tables_are_made_from_the_records_alone():
         alignment_records.weighted_against_mean(FULL),
     ):
         assert figure is not None
+        figures.check_size(figure)
         plt.close(figure)
     assert alignment_records.seen_and_unseen([]) is None
+    seen = alignment_records.seen_table(FULL)
+    assert len(seen) == sum(
+        r["config"]["objective"].startswith("gfa") and r["status"] == "finished" for r in FULL if r["config"]["augment"] != "none"
+    )
+
+
+def test_the_answer_counts_in_the_records_and_says_nothing_without_them():
+    said = alignment_records.answer_words(SCALE, FULL)
+    rows = sum(len(part) for r in SCALE for part in r["identity"].values())
+    assert len(said) == 5 and f"at {rows} of {rows} layers" in said[1] and "no measure of robustness" in said[4]
+    assert len(alignment_records.answer_words([], [])) == 1
+    assert "at most" in alignment_records.left_words(FULL) and alignment_records.there([]) == "none yet"
+    assert "(sum " in alignment.balance_words({r["name"]: r["balance"] for r in SCALE})
 
 
 def test_the_command_refuses_what_is_no_run(tmp_path, monkeypatch):

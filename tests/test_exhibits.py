@@ -124,3 +124,20 @@ def test_an_answer_needs_a_sentence(monkeypatch):
         exhibits.answer([""])
     one = shown(monkeypatch, exhibits, lambda: exhibits.answer(["a < b in `x`"]))
     assert "<li>a &lt; b in <code>x</code></li>" in one.html
+
+
+def test_what_is_folded_is_behind_its_title_and_reads_the_same_as_text(monkeypatch, spreads):
+    shown = []
+    monkeypatch.setattr(tables, "display", shown.append)
+    for fold in (None, "In `numbers`, -1"):
+        tables.show(spreads, caption="x", name="x", fold=fold)
+    opened, closed = shown
+    assert closed.html == f'<details class="fold"><summary>In <code>numbers</code>, −1</summary>{opened.html}</details>'
+    assert repr(closed) == repr(opened)
+
+
+def test_a_cell_leads_where_its_text_is_linked():
+    html = tables.html(
+        pd.DataFrame({"page": ["a & b", "c"]}, index=pd.Index(["x", "y"], name="row")), label="t", links={"a & b": "a.html?x&y"}
+    )
+    assert '<td class=""><a href="a.html?x&amp;y">a &amp; b</a></td>' in html and html.count("<a ") == 1

@@ -185,10 +185,10 @@ def test_tables_of_a_report(report):
     table = your_own.report_table(summary)
     assert list(table["attack"]) == ["FGSM", "idle", "steepest"] and list(table["images"]) == [11] * 3
     assert list(table["broken"]) == [row["succeeded"] for row in summary["attacks"].values()] and table["broken"][1] == 0
-    assert [int(passes) for passes in table["forward passes"][:2]] == [1, 0] and table["median distance"][0] == ""
+    assert [int(passes) for passes in table["forward passes"][:2]] == [1, 0] and table["median distance"][0] == "–"
     assert float(table["median distance"][2]) == pytest.approx(np.sort(report.distance("near/steepest"))[5], rel=1e-2)
     suites = your_own.suites_table(summary)
-    assert list(suites[""]) == ["clean", "own", "near", "worst case over all"]
+    assert list(suites["suite"]) == ["clean", "own", "near", "worst case over all"]
     assert len(your_own.warnings_table(summary)) == 0
     bench = your_own.robustbench_table(summary).set_index("field")["value"]
     assert bench["clean_acc"] == "91.67" and bench["name"] == "small" and "reported" not in bench
@@ -208,3 +208,8 @@ def test_figures_of_a_report(report):
     assert (np.diff(y) <= 0).all() and y[0] > y[-1]
     bounded = replace(report, outcomes={key: o for key, o in report.outcomes.items() if o.bounded})
     assert your_own.distance_curves(bounded) is None
+    broke = np.sum([o.attacked & o.success for o in report.outcomes.values()], axis=0)[report.clean]
+    said = your_own.silent_words(report)
+    assert f"Of 11 images that are right from the start, {(broke == 0).sum()} survive" in said and f"{(broke == 1).sum()} fall" in said
+    median = np.median(report.distance("near/steepest"))
+    assert your_own.distances_words(report).endswith(f"{median:.3f}." if np.isfinite(median) else "∞.")

@@ -9,6 +9,7 @@ from pathlib import Path
 import matplotlib
 import nbformat
 import pytest
+import yaml
 
 from deepdefense.storage import paths
 from deepdefense.storage.files import read_json
@@ -122,3 +123,45 @@ def test_scoreboard_follows_from_the_records():
     assert {name: (BOOK / name).read_text(encoding="utf-8") for name in made} == made, "run tools/write_scoreboard.py"
     readme = (paths.root() / "README.md").read_text(encoding="utf-8")
     assert front.with_readme_part(readme, front.readme_part()) == readme, "run tools/write_scoreboard.py"
+
+
+def test_the_front_page_has_its_doors_between_the_answer_and_the_figure():
+    """index.md includes the front page's made parts twice, cut at a line: above it the sentences, from it on the figure."""
+    index = (BOOK / "index.md").read_text(encoding="utf-8")
+    (above,), (below,) = re.findall(r":end-line: (\d+)", index), re.findall(r":start-line: (\d+)", index)
+    lines = front.text().splitlines()
+    assert above == below and lines[int(above)].startswith("```{raw} html")
+    assert not [line for line in lines[: int(above)] if line.startswith(("`", "<", "#"))]
+    assert index.index(":end-line:") < index.index("Read the evidence") < index.index(":start-line:")
+
+
+def parts_of_the_book() -> dict[str, list[str]]:
+    toc = yaml.safe_load((BOOK / "_toc.yml").read_text(encoding="utf-8"))
+    return {part["caption"]: [chapter["file"] for chapter in part["chapters"]] for part in toc["parts"]}
+
+
+def words_of(page: str) -> str:
+    """The prose of a page: its text, or its cells of text."""
+    path = BOOK / f"{page}.md"
+    if path.is_file():
+        return path.read_text(encoding="utf-8")
+    cells = nbformat.read(BOOK / f"{page}.ipynb", as_version=4).cells
+    return "\n".join(cell.source for cell in cells if cell.cell_type == "markdown")
+
+
+@pytest.mark.parametrize("page", [page for part in ("Evidence", "Reasons") for page in parts_of_the_book()[part]])
+def test_a_page_links_its_terms_to_the_glossary_once_each(page):
+    """The build itself refuses a term that the glossary does not have."""
+    linked = re.findall(r"\{term\}`(?:[^`<]*<)?([^`<>]+)>?`", words_of(page))
+    assert linked and sorted(set(linked)) == sorted(linked)
+
+
+@pytest.mark.parametrize("path", NOTEBOOKS, ids=lambda path: path.stem)
+def test_a_page_prints_nothing_raw_and_shows_no_bare_table_or_picture(path):
+    """What a page shows comes by the helpers, with a caption and words for those who do not see it."""
+    for cell in code_cells(path):
+        for output in cell.outputs:
+            told = output.get("name") == "stderr" or "text/html" in output.get("data", {})
+            assert told, (cell.id, output.output_type)
+            said = "".join(output.get("data", {}).get("text/html", output.get("text", "")))
+            assert 'class="dataframe"' not in said and "/tmp/" not in said, cell.id

@@ -9,7 +9,7 @@ import pytest
 
 from deepdefense.storage import paths
 from deepdefense.training.config import TrainConfig
-from replication import full_search, networks, profiles, search, timings
+from replication import full_search, networks, profiles, search, tables, timings
 from replication.chapters import reviewers, rivals
 from replication.full_search import OneSeed, Setting
 from replication.scope import CNN, MLP
@@ -39,7 +39,7 @@ def test_gnr_is_read_between_its_lambdas_and_nowhere_else():
 def test_a_collapsed_rival_is_named_and_not_numbered():
     made = [setting("standard", 0.8, 0.0), setting("gnr", 0.4, 0.25, lam=10.0)]
     table = rivals.rivals_table([setting("cure", 0.1, 0.1, lam=4.0, h=1.5, status="collapsed"), setting("mart", 0.6, 0.3)], made)
-    assert table.loc[("CNN, CIFAR-10", "CURE", "λ 4, h 1.5"), "clean (%)"] == "collapsed"
+    assert list(table.loc[("CNN, CIFAR-10", "CURE", "λ 4, h 1.5"), ["ended", "clean (%)"]]) == ["collapsed", "–"]
     assert table.loc[("CNN, CIFAR-10", "MART", "as it is"), "GNR's at that clean (%)"] == "12.5"
     assert rivals.rivals_table([], []).empty
     assert rivals.missing([setting("mart", 0.6, 0.3)]).splitlines() == [f"{n}: not run yet" for n in ("GradAlign", "CURE", "TRADES")]
@@ -50,8 +50,11 @@ def test_every_question_has_an_answer_and_a_page_that_is_there():
     assert len(found) >= 14 and len({row.question for row in found}) == len(found)
     pages = {path.stem for path in (paths.root() / "book").glob("*.ipynb")}
     assert all(row.page in pages and len(row.answer) > 20 and "nan" not in row.answer.split() for row in found)
-    made = reviewers.table([*found, reviewers.Row("a < b?", "x & y", "06_cost")]).data
-    assert made.count("<tr>") == len(found) + 2 and "a &lt; b?" in made and 'href="06_cost.html"' in made
+    more = [*found, reviewers.Row("a < b?", "x & y", "06_cost")]
+    made = tables.html(reviewers.table(more), label="asked", links=reviewers.pages(more))
+    assert made.count("<tr>") == len(found) + 2 and "a &lt; b?" in made and '<a href="06_cost.html">06_cost</a>' in made
+    said = reviewers.answer_words(found)
+    assert len(said) == 1 + len(reviewers.SHORT) and f"of {len(found)} questions" in said[0]
 
 
 def test_without_records_nothing_is_made_up():
@@ -91,4 +94,14 @@ def test_the_figure_has_a_panel_a_pair():
     figure = rivals.tradeoff(SETTINGS, rivals.rival_settings())
     assert len(figure.axes) == len({s.pair for s in SETTINGS})
     plt.close(figure)
-    assert "points" in rivals.leads_words(SETTINGS, MLP)
+    table = rivals.leads_table(SETTINGS)
+    gaps = [rivals.lead(SETTINGS, s) for s in full_search.pick(SETTINGS, MLP, *full_search.VARIANTS)]
+    wanted = [f"{100 * gap:+.1f}".replace("-", "−") for gap in gaps if gap is not None]
+    assert list(table.loc["MLP, Fashion-MNIST", "GNR minus GFA (points)"]) == wanted
+    assert f"of {len(wanted)} settings of MLP" in rivals.ahead_words(SETTINGS) and rivals.leads_table([]).empty
+    assert "can be compared" in rivals.ahead_words([])
+
+
+def test_what_the_rivals_cost_is_said_beside_plain_training():
+    table = rivals.cost_table({"mart": 2.0}, {"standard": 3, "mart": 27})
+    assert list(table.loc["MART"]) == [27, 9, 2]

@@ -159,6 +159,20 @@ def test_every_public_name_is_on_the_page_of_the_api(parsed):
     assert not [name for name in public_names() if not {name, *other_names(name)} & there]
 
 
+def test_no_folded_code_stands_above_what_a_page_answers(site):
+    """Every page of the book that is a notebook: something is read before the first box of code."""
+    pages = [site / f"{path.stem}.html" for path in sorted((ROOT / "book").glob("*.ipynb"))]
+    answered = 0
+    for path in pages:
+        article = path.read_text(encoding="utf-8").partition("</h1>")[2]
+        before, fold, _ = article.partition('<details class="admonition hide')
+        assert fold and len(re.sub(r"<[^>]*>|\s+", " ", before).split()) > 10, path.name
+        if '<div class="answer">' in article:
+            answered += 1
+            assert '<div class="answer">' in before, f"{path.name}: code stands above the answer"
+    assert answered >= 15
+
+
 @pytest.mark.slow
 def test_pages_in_a_browser(site, parsed, browser):
     """Every page of the book and a few of the records, wide and narrow, light and dark, with scripts and without: see browse_site."""

@@ -37,6 +37,13 @@ def note(text: str) -> None:
     display(Exhibit('<div class="note">' + "".join(f"<p>{marked(line)}</p>" for line in lines) + "</div>", text.strip()))
 
 
+def folded(html: str, title: str | None) -> str:
+    """`html` behind its title, to be opened by those who want it, scripts or none; as it is where the title is None."""
+    if title is None:
+        return html
+    return f'<details class="fold"><summary>{marked(title)}</summary>{html}</details>'
+
+
 def marked(text: str) -> str:
     """`text` as HTML: what stands in `backticks` as code, true minus signs in the rest."""
     parts = escape(text, quote=False).split("`")

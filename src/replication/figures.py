@@ -18,7 +18,7 @@ from matplotlib.figure import Figure
 from matplotlib.text import Text
 
 from . import provenance
-from .exhibits import Exhibit, paragraphs
+from .exhibits import Exhibit, folded, paragraphs
 
 COLUMN = 7.3  # inches: 700 pixels on the site
 SMALLEST = 7.5  # points
@@ -30,13 +30,14 @@ FONT = "DejaVu Sans,Verdana,sans-serif"
 
 
 def show(
-    figure: Figure, *, alt: str, caption: str, points: Mapping[str, str] | None = None,
+    figure: Figure, *, alt: str, caption: str, points: Mapping[str, str] | None = None, fold: str | None = None,
     runs: Sequence[str] = (), code: str | None = None, command: str | None = None,
 ) -> None:  # fmt: skip
     """Show a figure with its caption and the links to what is behind it, and close it.
 
     alt: what is seen, for those who do not see it; caption: what it says, with n, seeds, attack and eps; a paragraph a line
     points: {gid of an artist: its words}; those who point at it see them, and where scripts run, below the figure too
+    fold: the title behind which it is folded; None: it stands open
     runs, code, command: see `provenance.links`. A ValueError if alt or caption is empty, the figure too wide or its text too small.
     """
     if not alt.strip() or not caption.strip():
@@ -47,7 +48,7 @@ def show(
     box = f'<div class="exhibit-box" tabindex="0" role="group" aria-label="Picture: {escape(_title(caption))}">{picture}</div>'
     told = '<p class="told">Point at a mark to read what it is.</p>' if points else ""
     html = f'<figure class="exhibit{" turn" if points else ""}">{box}{told}<figcaption>{paragraphs(caption)}</figcaption></figure>'
-    display(Exhibit(html + provenance.links(runs, code, command), f"[figure] {alt}\n{caption}"))
+    display(Exhibit(folded(html + provenance.links(runs, code, command), fold), f"[figure] {alt}\n{caption}"))
 
 
 def _title(caption: str) -> str:

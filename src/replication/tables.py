@@ -18,7 +18,7 @@ from scipy.stats import t
 
 from . import provenance
 from .estimates import mean_sd
-from .exhibits import Exhibit, paragraphs
+from .exhibits import Exhibit, folded, paragraphs
 from .wording import NOTHING, number
 
 LONG = 34  # characters of a text from which its column may wrap
@@ -155,7 +155,10 @@ def csv(table: pd.DataFrame) -> str:
     return pd.DataFrame(columns, index=table.index).to_csv()
 
 
-def html(table: pd.DataFrame, *, label: str, decimals: Mapping[str, int] | None = None, best: Mapping[str, str] | None = None) -> str:
+def html(
+    table: pd.DataFrame, *, label: str, decimals: Mapping[str, int] | None = None, best: Mapping[str, str] | None = None,
+    links: Mapping[str, str] | None = None,
+) -> str:  # fmt: skip
     """A table in a box of its own, which scrolls and takes the keyboard's focus; label: what readers of the screen hear it called."""
     names, rows, bold = _laid_out(table, decimals or {}, best or {})
     levels = table.index.nlevels
@@ -178,6 +181,7 @@ def html(table: pd.DataFrame, *, label: str, decimals: Mapping[str, int] | None 
                 f'<span class="nil">{escape(ends[column])}</span>' if aligned and not tail and ends[column] else ""
             )
             shown = f"<strong>{shown}</strong>" if (index, column) in bold else shown
+            shown = f'<a href="{escape(links[text])}">{shown}</a>' if links and text in links else shown
             cells.append(f'<td class="{kinds[column]}">{shown}</td>')
         body.append(f"<tr>{''.join(cells)}</tr>")
     return (
@@ -218,6 +222,7 @@ def text(table: pd.DataFrame, *, decimals: Mapping[str, int] | None = None, best
 
 def show(
     table: pd.DataFrame, *, caption: str, name: str, decimals: Mapping[str, int] | None = None, best: Mapping[str, str] | None = None,
+    links: Mapping[str, str] | None = None, fold: str | None = None,
     runs: Sequence[str] = (), code: str | None = None, command: str | None = None,
 ) -> None:  # fmt: skip
     """Show a table with its caption, the links to what is behind it and its numbers as a CSV file.
@@ -225,6 +230,7 @@ def show(
     caption: what it says and of what; a paragraph a line; name: of the file, without its ending
     decimals: {column: how many}, where the digits that `decimals_of` gives are not wanted
     best: {column: "high" or "low"}: there a cell is bold whose 95 % interval over seeds lies beyond those of all others of its group
+    links: {text of a cell: address that it leads to}; fold: the title behind which it is folded; None: it stands open
     runs, code, command: see `provenance.links`
     """
     if not caption.strip():
@@ -234,8 +240,8 @@ def show(
         caption = f"{caption.rstrip()} Bold: beyond the 95 % intervals over seeds of all the others."
     content = base64.b64encode(csv(table).encode()).decode()
     link = f'<a class="behind-csv" download="{escape(name)}.csv" href="data:text/csv;base64,{content}">CSV</a>'
-    box = html(table, label=label, decimals=decimals, best=best)
+    box = html(table, label=label, decimals=decimals, best=best, links=links)
     behind = provenance.links(runs, code, command) or '<div class="behind"></div>'
     behind = behind.replace('<div class="behind">', f'<div class="behind">{link}', 1)
     page = f'<figure class="exhibit"><figcaption>{paragraphs(caption)}</figcaption>{box}</figure>{behind}'
-    display(Exhibit(page, f"[table] {caption}\n{text(table, decimals=decimals, best=best)}"))
+    display(Exhibit(folded(page, fold), f"[table] {caption}\n{text(table, decimals=decimals, best=best)}"))

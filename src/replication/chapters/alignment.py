@@ -9,6 +9,7 @@ from matplotlib.figure import Figure
 
 from deepdefense.storage import files, paths
 
+from ..figures import COLUMN
 from ..scope import DEFENCE_NAMES, PAIRS
 from ..wording import number
 from .style import COLOURS, PALETTE, label
@@ -58,10 +59,10 @@ def sides_table(taps: Mapping[str, Mapping[str, float]], names: Sequence[str]) -
     return pd.DataFrame.from_dict(rows, orient="index").rename_axis("layer")
 
 
-def _axes(count: int, width: float = 2.9, height: float = 3.0, **options):
+def _axes(count: int, height: float = 2.6, **options):
     columns = 2 if count == 4 else min(count, 3)
     rows = -(-count // columns)
-    fig, axes = plt.subplots(rows, columns, figsize=(width * columns, height * rows), squeeze=False, **options)
+    fig, axes = plt.subplots(rows, columns, figsize=(COLUMN, height * rows + 0.3), squeeze=False, **options)
     for ax in axes.flat[count:]:
         ax.axis("off")
     return fig, axes.flat
@@ -76,11 +77,21 @@ def balance_bars(balances: Mapping[str, Mapping[str, Mapping[str, float]]]) -> F
             ax.bar(place + shift, [row[key] / row["length"] for row in rows.values()], 0.38, color=colour, label=words)
         ax.plot(place, [row["objective"] / row["length"] for row in rows.values()], "kD", ms=4, label="sum")
         ax.axhline(0, color="grey", lw=1)
-        ax.set_xticks(place, [layer(name) for name in rows], rotation=40, ha="right", fontsize=9)
-        ax.set_title(name, fontsize=10)
+        ax.set_xticks(place, [layer(name) for name in rows], rotation=40, ha="right")
+        ax.set_title(name)
     axes[0].set_ylabel("pull on the scale, share of length")
-    axes[0].legend(fontsize=9)
+    fig.legend(*axes[0].get_legend_handles_labels(), loc="outside lower center", ncols=3, frameon=False)
     return fig
+
+
+def balance_words(balances: Mapping[str, Mapping[str, Mapping[str, float]]]) -> str:
+    """The task loss's pull at the first layer of each network, which is its weighted alignment there, and what is left of both pulls."""
+    said = []
+    for name, taps in balances.items():
+        first = next(iter(taps.values()))
+        task, left = (number(first[key] / first["length"], 3, sign=True) for key in ("task", "objective"))
+        said.append(f"{name} {task} (sum {left})")
+    return f"Task loss's pull at the first layer: {', '.join(said)}."
 
 
 def balance_table(balances: Mapping[str, Mapping[str, Mapping[str, float]]]) -> pd.DataFrame:
@@ -98,7 +109,7 @@ def louder_figure(networks: Mapping[str, Sequence[Mapping]], defences: Mapping[s
 
     defences: {network: its objective}. The robust accuracy, which no factor changes, stands in the legend.
     """
-    fig, axes = plt.subplots(1, 2, figsize=(7.8, 3.9), sharex=True)
+    fig, axes = plt.subplots(1, 2, figsize=(COLUMN, 4.0), sharex=True)
     top = max(row["input"] for name, rows in networks.items() for row in rows if row["c"] == 1 and defences[name].startswith("gfa"))
     for ax, key, words in ((axes[0], "input", "at the input"), (axes[1], "last", "at the last layer")):
         for (name, rows), marker in zip(networks.items(), MARKERS, strict=False):
@@ -111,9 +122,9 @@ def louder_figure(networks: Mapping[str, Sequence[Mapping]], defences: Mapping[s
         ax.axvline(1, color="grey", lw=1, ls=":")
         ax.set(xscale="log", xlabel="logits times c", title=words)
     axes[0].axhline(top, color="black", lw=1, ls="--")
-    axes[0].annotate("GFA as trained, at most", (0.1, top), xytext=(0, 3), textcoords="offset points", fontsize=9)
+    axes[0].annotate("GFA as trained, at most", (0.1, top), xytext=(0, 3), textcoords="offset points")
     axes[0].set_ylabel("mean alignment")
-    fig.legend(*axes[0].get_legend_handles_labels(), loc="outside lower center", ncols=2, fontsize=9)
+    fig.legend(*axes[0].get_legend_handles_labels(), loc="outside lower center", ncols=2, frameon=False)
     return fig
 
 
@@ -125,7 +136,7 @@ def louder_table(networks: Mapping[str, Sequence[Mapping]]) -> pd.DataFrame:
         rows[name] = {
             "clean (%)": _same([100 * row["clean"] for row in ends]),
             "robust (%)": _same([100 * row["robust"] for row in ends]),
-            "answers that change": f"{100 * (1 - min(row['answers'] for row in ends)):.1f} %",
+            "answers that change (%)": f"{100 * (1 - min(row['answers'] for row in ends)):.1f}",
             **{f"alignment, c = {row['c']:g}": number(row["input"], 2, sign=True) for row in ends if row["c"] in (0.1, 1, 20)},
         }
     return pd.DataFrame.from_dict(rows, orient="index").rename_axis("network")
@@ -170,7 +181,7 @@ def inherited_table(networks: Mapping[str, Mapping[str, Mapping]]) -> pd.DataFra
         for tap, row in taps.items():
             rows[name, layer(tap)] = {
                 "⟨h, g⟩, mean": number(float(row["inner"].mean()), 4, sign=True),
-                "same at all layers": spread < ROUNDING,
+                "same at all layers": "yes" if spread < ROUNDING else "no",
                 "alignment": number(float(row["alignment"].mean()), 3, sign=True),
                 "ρ, median": number(float(row["rho"].median()), 2),
                 "|a| ρ, median": number(float(row["bound"].median()), 3),

@@ -11,9 +11,11 @@ from matplotlib.figure import Figure
 from deepdefense.storage import files, paths
 
 from .. import search
+from ..figures import COLUMN
 from ..scope import DEFENCE_NAMES, PAIRS
 from ..wording import NOTHING, number
-from .alignment import MARKERS, layer
+from . import style
+from .alignment import MARKERS, ROUNDING
 from .style import COLOURS, PALETTE, label
 
 READS = ("full_search", "search", "refine")  # folders of data/results/, for the workflow
@@ -34,14 +36,14 @@ def of(records: Sequence[Mapping], pair: tuple[str, str], *defences: str) -> lis
 
 
 def there(records: Sequence[Mapping]) -> str:
-    """A line a pair: which runs the figures are made of."""
+    """Which runs at full size the figures are made of, pair by pair."""
     lines = []
     for pair, title in PAIRS.items():
         mine = of(records, pair)
         if mine:
             counted = {name: sum(r["config"]["objective"] == name for r in mine) for name in DEFENCE_NAMES}
             lines.append(f"{title}: " + ", ".join(f"{DEFENCE_NAMES[name]} {n}" for name, n in counted.items() if n))
-    return "\n".join(lines) or "no run at full size has been recorded yet"
+    return "; ".join(lines) or "none yet"
 
 
 def along_training(records: Mapping[str, Mapping], start: Mapping[str, Mapping[str, Mapping]] | None = None) -> Figure:
@@ -49,17 +51,24 @@ def along_training(records: Mapping[str, Mapping], start: Mapping[str, Mapping[s
 
     start: {title: alignments of the taps before the first step}, where they are known.
     """
-    fig, axes = plt.subplots(1, len(records), figsize=(3.9 * len(records), 3.3), squeeze=False)
+    fig, axes = plt.subplots(1, len(records), figsize=(COLUMN, 3.3), squeeze=False)
     for ax, (title, record) in zip(axes.flat, records.items(), strict=True):
         rows = [row["train_subset_alignment_taps"] for row in record["history"]]
         first = (start or {}).get(title)
         rows, epochs = ([first, *rows], range(len(rows) + 1)) if first else (rows, range(1, len(rows) + 1))
-        for tap, marker, colour in zip(rows[0], MARKERS, COLOURS, strict=False):
-            ax.plot(list(epochs), [row[tap]["weighted"] for row in rows], marker=marker, ms=4, color=colour, label=layer(tap))
+        for depth, (tap, marker, colour) in enumerate(zip(rows[0], MARKERS, COLOURS, strict=False), 1):
+            ax.plot(list(epochs), [row[tap]["weighted"] for row in rows], marker=marker, ms=4, color=colour, label=f"layer {depth}")
         ax.axhline(0, color="grey", lw=1)
-        ax.set(title=title, xlabel="epoch", ylabel="weighted alignment")
-        ax.legend(fontsize=9, ncols=2)
+        ax.set(title=title, xlabel="epoch")
+    axes[0, 0].set_ylabel("weighted alignment")
+    _one_legend(fig, ncols=6)
     return fig
+
+
+def _one_legend(fig: Figure, ncols: int) -> None:
+    """Below all panels, what any of them has a name for."""
+    named = {name: handle for ax in fig.axes for handle, name in zip(*ax.get_legend_handles_labels(), strict=True)}
+    fig.legend(named.values(), named, loc="outside lower center", ncols=ncols, frameon=False)
 
 
 def largest_weighted(record: Mapping) -> float:
@@ -81,7 +90,7 @@ def sign_table(records: Sequence[Mapping]) -> pd.DataFrame:
             f"{words}, {'weighted' if kind else 'mean'}": _mean([row[f"{part}_alignment{kind}"] for row in ends])
             for part, words in PARTS.items()
             for kind in ("_weighted", "")
-        } | {"runs": len(ends)}
+        } | {"seeds": len(ends)}
     index = pd.MultiIndex.from_tuples(list(made), names=["networks", "defence"]) if made else None
     return pd.DataFrame(list(made.values()), index=index)
 
@@ -94,9 +103,9 @@ def _mean(values: Sequence[float | None]) -> str:
 def weighted_against_mean(records: Sequence[Mapping]) -> Figure:
     """Every run at full size: its mean alignment at the input (what GFA maximises) against the weighted one (what the identity rules)."""
     pairs = [pair for pair in PAIRS if of(records, pair)]
-    fig, axes = plt.subplots(1, len(pairs), figsize=(3.9 * len(pairs), 3.6), squeeze=False)
+    fig, axes = plt.subplots(1, len(pairs), figsize=(min(COLUMN, 3.65 * len(pairs)), 3.9), squeeze=False)
     for ax, pair in zip(axes.flat, pairs, strict=True):
-        for name, marker in zip(DEFENCE_NAMES, "osD^vPX*<>hdp8H", strict=False):
+        for name, marker in style.MARKERS.items():
             mine = [record["history"][-1] for record in of(records, pair, name)]
             if mine:
                 x, y = ([row[f"train_subset_alignment{kind}"] for row in mine] for kind in ("", "_weighted"))
@@ -104,9 +113,23 @@ def weighted_against_mean(records: Sequence[Mapping]) -> Figure:
         ends = ax.get_xlim()
         ax.plot(ends, ends, color="grey", lw=1, ls="--")
         ax.axhline(0, color="grey", lw=1)
-        ax.set(title=PAIRS[pair], xlabel="mean alignment", ylabel="weighted by lengths")
-        ax.legend(fontsize=9)
+        ax.set(title=PAIRS[pair], xlabel="mean alignment")
+    axes[0, 0].set_ylabel("weighted by lengths")
+    _one_legend(fig, ncols=4)
     return fig
+
+
+def left_words(records: Sequence[Mapping]) -> str:
+    """What is left of GFA's mean alignment when it is weighted by lengths: the most of any run in a closed loop, pair by pair."""
+    said = []
+    for pair, title in PAIRS.items():
+        aimed = [r["history"][-1] for r in of(records, pair, "gfa-first", "gfa-deep") if r["config"]["options"].get("target")]
+        shares = [
+            row["train_subset_alignment_weighted"] / row["train_subset_alignment"] for row in aimed if row["train_subset_alignment"] > 0.1
+        ]
+        if shares:
+            said.append(f"{title} at most {100 * max(shares):.0f} % ({len(shares)} runs)")
+    return f"Left of GFA's mean alignment in a closed loop, weighted by lengths: {', '.join(said) or NOTHING}."
 
 
 def seen_and_unseen(records: Sequence[Mapping]) -> Figure | None:
@@ -118,7 +141,7 @@ def seen_and_unseen(records: Sequence[Mapping]) -> Figure | None:
             chosen[title] = max(aimed, key=lambda r: (r["config"]["options"]["target"], -r["config"]["seed"]))
     if not chosen:
         return None
-    fig, axes = plt.subplots(1, len(chosen), figsize=(3.9 * len(chosen), 3.4), squeeze=False)
+    fig, axes = plt.subplots(1, len(chosen), figsize=(min(COLUMN, 3.65 * len(chosen)), 3.4), squeeze=False)
     shown = {"train_alignment": "batches, as training has them", **{f"{part}_alignment": words for part, words in PARTS.items()}}
     for ax, (title, record) in zip(axes.flat, chosen.items(), strict=True):
         epochs = [row["epoch"] for row in record["history"]]
@@ -127,25 +150,22 @@ def seen_and_unseen(records: Sequence[Mapping]) -> Figure | None:
         ax.plot(epochs, [row["goal"] for row in record["history"]], color="black", lw=1, ls=":", label="goal")
         ax.axhline(0, color="grey", lw=1)
         shown_as = "as they are" if record["config"]["augment"] == "none" else f"augmented, {record['config']['augment']}"
-        ax.set_title(f"{title}\n{label(record)}; batches {shown_as}", fontsize=10)
-        ax.set(xlabel="epoch", ylabel="mean alignment")
-    handles = axes.flat[0].get_legend_handles_labels()
-    fig.legend(*handles, loc="outside lower center", ncols=2, fontsize=9)
+        ax.set(title=f"{title}\n{label(record)}; batches {shown_as}", xlabel="epoch")
+    axes[0, 0].set_ylabel("mean alignment")
+    _one_legend(fig, ncols=4)
     return fig
 
 
-def seen_words(records: Sequence[Mapping]) -> str:
-    """A line a GFA run with augmentation: what the batches reached and what the same images have without it."""
-    lines = []
+def seen_table(records: Sequence[Mapping]) -> pd.DataFrame:
+    """A row a GFA run with augmentation: what the batches reached, and what the same images have without it, and unseen ones."""
+    rows = []
     for record in records:
         config, last = record["config"], record["history"][-1]
         if config["objective"].startswith("gfa") and config["augment"] != "none" and record["status"] == "finished":
             values = [number(last[key], 3, sign=True) for key in ("train_alignment", "train_subset_alignment", "val_alignment")]
-            lines.append(
-                f"{PAIRS[config['data'], config['model']]}, {label(record)}, seed {config['seed']}: batches {values[0]}, "
-                f"training images as they are {values[1]}, unseen {values[2]}"
-            )
-    return "\n".join(lines) or "no GFA run with augmentation has been recorded yet"
+            rows.append([PAIRS[config["data"], config["model"]], label(record), config["seed"], *values])
+    columns = ["networks", "defence", "seed", "batches", PARTS["train_subset"], PARTS["val"]]
+    return pd.DataFrame(rows, columns=columns).set_index(columns[:2])
 
 
 def ridge(runs: Sequence[search.Trial], pair: tuple[str, str], level: float, classes: int = 10) -> Figure:
@@ -153,7 +173,7 @@ def ridge(runs: Sequence[search.Trial], pair: tuple[str, str], level: float, cla
 
     The line is at λ = (1 − 1/classes − level)/layers, beyond which a network that says nothing costs less than plain training's does.
     """
-    fig, axes = plt.subplots(1, 2, figsize=(7.8, 3.3), sharey=True)
+    fig, axes = plt.subplots(1, 2, figsize=(COLUMN, 3.3), sharey=True)
     for ax, name in zip(axes, ("gfa-first", "gfa-deep"), strict=True):
         mine = [run for run in search.pick(runs, pair, name) if run.warmup == 1 and not run.varied]
         for status, marker in (("finished", "o"), ("collapsed", "x")):
@@ -161,7 +181,7 @@ def ridge(runs: Sequence[search.Trial], pair: tuple[str, str], level: float, cla
             ax.plot([r.lam for r in some], [r.alignment for r in some], marker, ms=7, color=PALETTE[name], mew=1.6, label=status)
         ax.axvline(trade(level, classes, LAYERS[name, pair[1]]), color="black", lw=1, ls="--", label="saying nothing costs as little")
         ax.set(title=f"{PAIRS[pair]}, {DEFENCE_NAMES[name]}", xlabel="λ", xlim=(0, None))
-    fig.legend(*axes[0].get_legend_handles_labels(), loc="outside lower center", ncols=3, fontsize=9)
+    _one_legend(fig, ncols=3)
     axes[0].set_ylabel("mean alignment at the input")
     return fig
 
@@ -189,3 +209,29 @@ def plain_level(runs: Sequence[search.Trial], pair: tuple[str, str]) -> float:
     name = search.plain(runs, pair).name
     (path,) = [path for folder in search.READS for path in (paths.results_root() / folder).glob(f"{name}.json")]
     return files.read_json(path)["history"][-1]["train_task"]
+
+
+def answer_words(scales: Sequence[Mapping], records: Sequence[Mapping]) -> list[str]:
+    """What the page found, from the measures of `replication.experiments.scale` and the histories of training at full size."""
+    errors = [row["error"] for one in scales for part in one["identity"].values() for row in part.values()]
+    plain = [largest_weighted(r) for pair in PAIRS for r in of(records, pair, "standard")]
+    quiet = [r["history"][-1]["train_subset_alignment_weighted"] for pair in PAIRS for r in of(records, pair, "pgd-at", "gnr")]
+    said = ["Alignment, weighted by lengths, is the rate at which the loss grows when the weights of a layer are scaled up."]
+    if errors:
+        equal = sum(error < ROUNDING for error in errors)
+        said.append(
+            f"Measured on {len(scales)} networks trained on images: both sides equal to rounding at {equal} of {len(errors)} layers."
+        )
+    if plain:
+        said.append(f"Plain training ends where it is 0: at most {max(plain):.3f} at any layer of {len(plain)} networks at full size.")
+    if quiet:
+        below = sum(value < 0 for value in quiet)
+        said.append(
+            f"What quietens a network makes it negative: in {below} of {len(quiet)} runs of adversarial training and GNR at full size."
+        )
+    same = [one for one in scales if one["status"] == "finished" and {row["answers"] for row in one["louder"]} == {1.0}]
+    if same:
+        ends = [(label(one), *(number(one["louder"][k]["input"], 2, sign=True) for k in (0, -1))) for one in same]
+        moved = ", ".join(f"{name} from {low} to {high}" for name, low, high in ends)
+        said.append(f"Louder logits move the mean alignment at the input and change no answer: {moved}. So it is no measure of robustness.")
+    return said

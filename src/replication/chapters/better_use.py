@@ -11,17 +11,17 @@ from matplotlib.figure import Figure
 from deepdefense.storage import paths
 
 from .. import full_search, records
-from ..claims import extra, quantities, use_quantities
+from ..claims import quantities, use_quantities
+from ..figures import COLUMN
 from ..full_search import Setting
 from ..networks import Network
 from ..scope import CNN, DEFENCE_NAMES
 from ..wording import NOTHING, number
-from .style import PALETTE
+from .style import MARKERS, PALETTE
 
 READS = ("better_use", "full_search")  # folders of data/results/, for the workflow
 BESIDE = ("pgd-at", "trades", "gnr", "standard")
 WANTED = 5  # candidates, three for E3 and two for E4
-MARKERS = {"pgd-at": "s", "trades": "D", "gnr": "^", "standard": "o"}
 
 
 def shown(networks: Sequence[Network]) -> list[Network]:
@@ -56,30 +56,40 @@ def _last(network: Network) -> tuple[float, float]:
     return 100 * row["val_accuracy"], 100 * row["val_robust_accuracy"]
 
 
-def validation_figure(networks: Sequence[Network], attack: str) -> Figure:
-    """Clean against robust accuracy on validation images, one mark a network that finished; attack: what "robust" means, in words."""
-    points = [(one, *_last(one)) for one in networks if one.record["status"] == "finished"]
-    return _plane(points, f"under {attack}, validation images (%)", "clean accuracy, validation images (%)")
+Point = tuple[Network, float, float]  # a network, its clean accuracy, its robust one; in %
 
 
-def worst_case_figure(networks: Sequence[Network]) -> Figure:
-    """Clean accuracy on the whole test set against the worst case over AutoAttack and the adaptive attacks, one mark a network."""
-    points = [
-        (one, 100 * one.clean, 100 * float(quantities.worst_case(one).mean())) for one in shown(networks) if use_quantities.judged(one)
-    ]
-    return _plane(points, "worst case at 8/255 (%)", "clean accuracy (%)")
+def validation_points(networks: Sequence[Network]) -> list[Point]:
+    """Clean and robust accuracy on validation images of every network that finished."""
+    return [(one, *_last(one)) for one in networks if one.record["status"] == "finished"]
 
 
-def _plane(points: Sequence[tuple[Network, float, float]], above: str, along: str) -> Figure:
-    fig, ax = plt.subplots(figsize=(7, 4.6))
+def worst_case_points(networks: Sequence[Network]) -> list[Point]:
+    """Clean accuracy on the whole test set and the worst case over AutoAttack and the adaptive attacks of every network with both."""
+    judged = [one for one in shown(networks) if use_quantities.judged(one)]
+    return [(one, 100 * one.clean, 100 * float(quantities.worst_case(one).mean())) for one in judged]
+
+
+def points_words(points: Sequence[Point]) -> str:
+    """The most robust network of each defence, in a sentence."""
+    best: dict[str, tuple[float, float]] = {}
+    for one, clean, robust in points:
+        best[use_quantities.name_of(one.config)] = max(best.get(use_quantities.name_of(one.config), (-1.0, 0.0)), (robust, clean))
+    said = [f"{name} {number(robust)} at {number(clean)} clean" for name, (robust, clean) in best.items()]
+    return f"Most robust network of each (%): {', '.join(said)}."
+
+
+def plane(points: Sequence[Point], above: str, along: str) -> Figure:
+    """Clean against robust accuracy, one mark a network; above, along: what the axes say."""
+    fig, ax = plt.subplots(figsize=(COLUMN, 4.8))
     for name in dict.fromkeys(use_quantities.name_of(one.config) for one, _, _ in points):
         group = [(one, x, y) for one, x, y in points if use_quantities.name_of(one.config) == name]
-        defence, candidate = group[0][0].defence, use_quantities.kind(group[0][0]) is not None
+        defence = group[0][0].defence
         xs, ys = np.array([x for _, x, _ in group]), np.array([y for _, _, y in group])
-        marker = "P" if name.endswith("−a") else "X" if candidate else MARKERS[defence]
+        marker = "P" if name.endswith("−a") else MARKERS[defence]
         ax.scatter(xs, ys, marker=marker, color=PALETTE[defence], s=60, edgecolor="white", linewidth=0.6, label=name, zorder=3)
     ax.set(xlabel=along, ylabel=above, ylim=(-2, None))
-    fig.legend(loc="outside lower center", ncols=2, fontsize=9, frameon=False)
+    fig.legend(loc="outside lower center", ncols=3, frameon=False)
     return fig
 
 
@@ -99,8 +109,8 @@ def search_table(search: Sequence[Network]) -> pd.DataFrame:
             "defence": name,
             "setting": _settings(setting),
             "seeds": len(setting.trials),
-            "clean": number(100 * setting.clean) if setting.candidate else NOTHING,
-            "robust": number(100 * setting.robust) if setting.candidate else NOTHING,
+            "clean (%)": number(100 * setting.clean) if setting.candidate else NOTHING,
+            "robust (%)": number(100 * setting.robust) if setting.candidate else NOTHING,
             "taken": "yes" if setting is taken.get(name) else "",
         }
         for name, some in kinds.items()
@@ -132,9 +142,3 @@ def smoke_table(networks: Sequence[Network]) -> pd.DataFrame:
             }
         )
     return pd.DataFrame(rows).set_index("defence")
-
-
-def verdict_lines(networks: Sequence[Network]) -> str:
-    """E3 and E4, as on the front page."""
-    found = (extra.e3(networks), extra.e4(networks))
-    return "\n".join(f"{one.claim.id}: {one.verdict}. {one.paper_protocol.replace('<br>', '; ')} ({one.strict})." for one in found)

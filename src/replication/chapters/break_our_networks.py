@@ -6,7 +6,28 @@ import pandas as pd
 
 from ..networks import Network
 from ..scope import DEFENCE_NAMES, PAIR_NAMES
-from ..wording import percent
+from ..wording import NOTHING, number, percent
+
+
+def published_words(networks: Sequence[Network]) -> str:
+    """How many networks' weights are there to attack."""
+    if not networks:
+        return "No weights are committed yet: they follow with the runs at full size."
+    return f"The weights of {len(networks)} network{'s' * (len(networks) > 1)} are committed, and `networks.load` loads them by name."
+
+
+def survivors_words(networks: Sequence[Network]) -> str:
+    """How many images wait to be broken: the sum over the networks that were attacked, and the network that has most."""
+    attacked = [network for network in networks if "linf" in network.reports]
+    counts = [int(network.reports["linf"].robust().sum()) for network in attacked]
+    if not counts:
+        return "No network has been attacked yet, so there is no list of survivors."
+    most = attacked[counts.index(max(counts))]
+    return (
+        f"{sum(counts):,} images of {len(counts)} networks survive every attack of their reports, most of them, {max(counts)} of "
+        f"{len(most.reports['linf'].label)}, on {PAIR_NAMES[most.pair]}, {DEFENCE_NAMES[most.defence]}: each that you break counts "
+        "against us."
+    )
 
 
 def published_table(networks: Sequence[Network]) -> pd.DataFrame:
@@ -19,24 +40,31 @@ def published_table(networks: Sequence[Network]) -> pd.DataFrame:
             "networks": PAIR_NAMES[network.pair],
             "defence": DEFENCE_NAMES[network.defence],
             "size": "reduced" if network.reduced else "full",
-            "clean, whole test set (%)": f"{100 * network.clean:.1f}",
+            "clean, whole test set (%)": number(100 * network.clean),
             "worst case (%)": percent(report.robust().mean(), len(report.label)) if report else "not attacked",
-            "survivors": f"{int(report.robust().sum())} of {len(report.label)}" if report else "–",
+            "survivors": int(report.robust().sum()) if report else NOTHING,
+            "n": len(report.label) if report else NOTHING,
+            "L∞ eps (1/255)": f"{255 * report.about['eps']:g}" if report else NOTHING,
         })  # fmt: skip
-    columns = ["name", "networks", "defence", "size", "clean, whole test set (%)", "worst case (%)", "survivors"]
+    columns = ["name", "networks", "defence", "size", "clean, whole test set (%)", "worst case (%)", "survivors", "n", "L∞ eps (1/255)"]
     return pd.DataFrame(rows, columns=columns).set_index("name")
 
 
 def survivors_table(networks: Sequence[Network]) -> pd.DataFrame:
     """One row a network that was attacked: the test images, by index, that every attack of its report failed on."""
-    rows = [
-        {
-            "networks": PAIR_NAMES[network.pair],
-            "defence": DEFENCE_NAMES[network.defence],
-            "seed": network.seed,
-            "survivors": " ".join(map(str, network.reports["linf"].robust().nonzero()[0])) or "none",
-        }
-        for network in networks
-        if "linf" in network.reports
-    ]
-    return pd.DataFrame(rows, columns=["networks", "defence", "seed", "survivors"]).set_index(["networks", "defence", "seed"])
+    rows = []
+    for network in networks:
+        if "linf" in network.reports:
+            report = network.reports["linf"]
+            robust = report.robust()
+            rows.append({
+                "networks": PAIR_NAMES[network.pair],
+                "defence": DEFENCE_NAMES[network.defence],
+                "seed": network.seed,
+                "survivors": int(robust.sum()),
+                "n": len(robust),
+                "L∞ eps (1/255)": f"{255 * report.about['eps']:g}",
+                "indices": " ".join(map(str, robust.nonzero()[0])) or "none",
+            })  # fmt: skip
+    columns = ["networks", "defence", "seed", "survivors", "n", "L∞ eps (1/255)", "indices"]
+    return pd.DataFrame(rows, columns=columns).set_index(["networks", "defence"])

@@ -6,6 +6,7 @@ import pandas as pd
 
 from .. import scope, wording
 from ..claims import quantities, scoreboard, verdicts
+from ..claims.findings import Finding
 from ..networks import Network, Page, of, present
 from ..records import FULL, REDUCED
 from ..scope import DEFENCE_NAMES, DEFENCES, PAIRS
@@ -89,6 +90,21 @@ def verdict_sentences(networks: Sequence[Network], timing: Mapping | None, *clai
         f"{marks[one.claim.id]} {one.claim.id}, {one.claim.text} (the paper: {one.claim.paper}): {one.verdict}. Strictly: {one.strict}."
         for one in found
     ]
+
+
+EXTRA_MARKS = {"supported": "✓", "not supported": "✗", "partly": "◐", "inconclusive": "?"}
+
+
+def extra_sentences(findings: Sequence[Finding]) -> list[str]:
+    """The findings on claims of ours, a sentence each: what was asked, the word, what it rests on."""
+    said = []
+    for one in findings:
+        mark = next((mark for word, mark in EXTRA_MARKS.items() if one.verdict.startswith(word)), "•")
+        asked, measured = one.claim.text, one.paper_protocol.replace("<br>", "; ")
+        said.append(
+            f"{mark} {one.claim.id}, {asked[0].lower()}{asked[1:]}: {one.verdict}. {measured[0].upper()}{measured[1:]} ({one.strict})."
+        )
+    return said
 
 
 def stacked(make: Callable, networks: Sequence[Network], pairs: Sequence[tuple[str, str]]) -> pd.DataFrame:

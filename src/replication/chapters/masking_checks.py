@@ -14,10 +14,10 @@ from matplotlib.figure import Figure
 
 from deepdefense.masking.check import Check, MaskingReport
 
-BLUE, ORANGE, GREEN, RED, *_ = sns.color_palette("colorblind")
+from ..figures import COLUMN
+
+BLUE, ORANGE, GREEN, *_ = sns.color_palette("colorblind")
 GREY = (0.6, 0.6, 0.6)
-DPI = 72  # nine figures of 9 inches: as wide as a page, and light
-VERDICT_COLOURS = {"pass": BLUE, "fail": RED, "no power": ORANGE, "not applicable": GREY}
 VERDICT_MARKS = {"pass": "✓", "fail": "✗", "no power": "○", "not applicable": "–"}  # so that colour is not all there is
 
 
@@ -53,17 +53,15 @@ def _bars(ax: Axes, values: Mapping[str, float], colours: Sequence, xlabel: str)
             xytext=(3, 0),
             textcoords="offset points",
             va="center",
-            fontsize=8,
         )
     ax.invert_yaxis()
-    ax.set(xlim=(0, 1.18), xticks=np.linspace(0, 1, 6), xlabel=xlabel)
-    ax.tick_params(axis="y", labelsize=8)
+    ax.set(xlim=(0, 1.3), xticks=np.linspace(0, 1, 3), xlabel=xlabel)
 
 
 def strength(check) -> Figure:
     """Check 1: accuracy against eps; accuracy left by one step, PGD, twice the steps, restarts."""
     data = _record(check)["data"]
-    fig, (left, right) = plt.subplots(1, 2, figsize=(9, 3.2), width_ratios=[1.2, 1], dpi=DPI)
+    fig, (left, right) = plt.subplots(1, 2, figsize=(COLUMN, 2.7), width_ratios=[1, 1])
     left.plot(data["eps"], data["accuracy"], marker="o", color=BLUE)
     left.axhline(0, color="black", lw=0.8)
     left.set(xlabel="eps", ylabel="accuracy (PGD, ce)", ylim=(-0.03, 1.03), xlim=(0, 0.52))
@@ -74,13 +72,13 @@ def strength(check) -> Figure:
 def invariance(check) -> Figure:
     """Check 2: accuracy against the scale of the logits; by loss; histogram of the gradient norms, zeros at left."""
     data = _record(check)["data"]
-    fig, (left, middle, right) = plt.subplots(1, 3, figsize=(9, 2.8), dpi=DPI)
+    fig, (left, middle, right) = plt.subplots(1, 3, figsize=(COLUMN, 2.6))
     left.semilogx(data["scale"], data["scale accuracy"], marker="o", color=BLUE, label="float32")
     if data["float64 accuracy"] is not None:
         left.plot([1], [data["float64 accuracy"]], marker="D", ms=9, mfc="none", ls="", color=ORANGE, label="float64")
     left.axhline(data["white-box accuracy"], color="black", ls="--", lw=1, label="all white-box attacks")
     left.set(xlabel="logits × this factor", ylabel="accuracy (PGD, ce)", ylim=(-0.03, 1.03))
-    left.legend(fontsize=8)
+    left.legend()
     _bars(middle, data["loss accuracy"], [BLUE] * len(data["loss accuracy"]), "accuracy under PGD, by loss")
     _norms(right, data["gradient norms"])
     return fig
@@ -100,23 +98,22 @@ def _norms(ax: Axes, by_loss: Mapping[str, Sequence[float | None]]) -> None:
         if zeros[loss]:
             ax.bar(bins[0] - 1, zeros[loss], width=0.4, alpha=0.6, color=colour)
     if any(zeros.values()):
-        ax.annotate("exactly 0", (bins[0] - 1, 0), xytext=(0, 4), textcoords="offset points", ha="center", fontsize=8)
+        ax.annotate("exactly 0", (bins[0] - 1, 0), xytext=(0, 4), textcoords="offset points", ha="center")
     ax.set(xlabel="log10 of ‖input gradient‖", ylabel="images")
-    ax.legend(fontsize=8)
+    ax.legend()
 
 
 def comparison(check) -> Figure:
     """Checks 3, 5, 8: accuracy under the white-box attacks and their rivals; images that a rival alone breaks."""
     data = _record(check)["data"]
     accuracy, only = data["accuracy"], data["only"]
-    fig, (left, right) = plt.subplots(1, 2, figsize=(9, 0.35 * len(accuracy) + 1.6), dpi=DPI)
+    fig, (left, right) = plt.subplots(1, 2, figsize=(COLUMN, 0.28 * len(accuracy) + 1.2))
     shades = [BLUE if name in data["white-box"] else ORANGE for name in accuracy]
     _bars(left, accuracy, shades, "accuracy left (blue: white-box)")
     right.barh(list(only), list(only.values()), color=ORANGE, height=0.65)
     for row, count in enumerate(only.values()):
-        right.annotate(str(count), (count, row), xytext=(3, 0), textcoords="offset points", va="center", fontsize=8)
+        right.annotate(str(count), (count, row), xytext=(3, 0), textcoords="offset points", va="center")
     right.invert_yaxis()
-    right.tick_params(axis="y", labelsize=8)
     right.set(xlim=(0, max(5, 1.15 * max(only.values()))), xlabel="images that only this attack breaks")
     return fig
 
@@ -125,11 +122,11 @@ def random_points(check) -> Figure:
     """Check 4: share of the random points that are mistakes, image by image, largest first."""
     data = _record(check)["data"]
     share = np.sort(np.array(data["wrong points"]) / data["draws"])[::-1]
-    fig, ax = plt.subplots(figsize=(5.4, 3.2), dpi=DPI)
+    fig, ax = plt.subplots(figsize=(5.0, 2.6))
     ax.plot(np.arange(1, len(share) + 1), share, marker=".", color=ORANGE)
     (name,) = data["only"]
     ax.set(xlabel="image, by rank", ylabel="share of random points", ylim=(-0.03, 1.03))
-    ax.set_title(f"mistakes among {data['draws']} random points; {data['only'][name]} images only so", fontsize=10)
+    ax.set_title(f"mistakes among {data['draws']} random points; {data['only'][name]} images only so")
     return fig
 
 
@@ -138,7 +135,7 @@ def convergence(check) -> Figure:
     data = _record(check)["data"]
     low, middle, high = (np.array(row, dtype=float) for row in data["loss quartiles"])
     steps = np.arange(len(middle))
-    fig, (left, right) = plt.subplots(1, 2, figsize=(9, 3.2), dpi=DPI)
+    fig, (left, right) = plt.subplots(1, 2, figsize=(COLUMN, 2.7))
     left.plot(steps, middle, color=BLUE)
     left.fill_between(steps, low, high, color=BLUE, alpha=0.2, lw=0)
     left.set(xlabel="step of PGD", ylabel="cross-entropy")
@@ -146,14 +143,14 @@ def convergence(check) -> Figure:
     right.plot(steps, data["fooled share"], color=BLUE, ls="--", label="fooled at this step")
     right.axhline(1 - data["accuracy"]["multi-targeted"], color=GREEN, ls=":", label="multi-targeted, with restarts")
     right.set(xlabel="step of PGD", ylabel="share of images", ylim=(-0.03, 1.03))
-    right.legend(fontsize=8)
+    right.legend()
     return fig
 
 
 def binarisation(check) -> Figure:
     """Check 7: share of the readouts that each attack solves, beside guessing and the share wanted."""
     data = _record(check)["data"]
-    fig, ax = plt.subplots(figsize=(6, 0.4 * len(data["success"]) + 1.4), dpi=DPI)
+    fig, ax = plt.subplots(figsize=(5.6, 0.3 * len(data["success"]) + 1.1))
     colours = [GREY if name == "random guessing" else BLUE for name in data["success"]]
     _bars(ax, data["success"], colours, "share of readouts solved")
     ax.axvline(data["wanted"], color="black", ls="--", lw=1)
@@ -163,9 +160,9 @@ def binarisation(check) -> Figure:
 def autoattack_warnings(check) -> Figure:
     """Check 9: what AutoAttack warned of, in its own words."""
     texts = _record(check)["data"]["texts"]
-    fig, ax = plt.subplots(figsize=(9, 0.5 * max(1, len(texts)) + 0.3), dpi=DPI)
+    fig, ax = plt.subplots(figsize=(COLUMN, 0.5 * max(1, len(texts)) + 0.4))
     ax.axis("off")
-    ax.text(0, 1, "\n".join(f"• {text}" for text in texts) or "no warning", va="top", wrap=True, fontsize=9)
+    ax.text(0, 1, "\n".join(f"• {text}" for text in texts) or "no warning", va="top", wrap=True)
     return fig
 
 
@@ -189,33 +186,36 @@ def figure(check) -> Figure:
         raise ValueError(f"check {record['number']} was not made, so there is nothing to draw: {record['reason']}")
     fig = DRAWINGS[record["number"]](record)
     n = record["numbers"].get("n", record["numbers"].get("readouts"))
-    fig.suptitle(
-        f"{record['number']}. {record['title']}: {record['verdict']}" + (f" (n = {n})" if n else ""),
-        fontsize=11,
-        color=VERDICT_COLOURS[record["verdict"]],
-    )
+    fig.suptitle(f"{record['number']}. {record['title']}: {record['verdict']}" + (f" (n = {n})" if n else ""))
     fig.set_layout_engine("constrained")
     return fig
 
 
-def verdicts(report) -> Figure:
-    """All nine verdicts of a report (or its JSON form) on one page, one row each."""
-    record = _record(report)
-    checks = [Check.from_record(check, record.get("attacked")) for check in record["checks"]]
-    fig, ax = plt.subplots(figsize=(7.5, 0.34 * len(checks) + 0.3), dpi=DPI)
-    for row, check in enumerate(checks):
-        colour = VERDICT_COLOURS[check.verdict]
-        ax.text(0.0, row, verdict_words(check), color=colour, weight="bold", va="center", fontsize=10)
-        ax.text(0.25, row, f"{check.number}. {check.title}", va="center", fontsize=10)
-    ax.set(xlim=(0, 1), ylim=(len(checks) - 0.5, -0.5))
-    ax.axis("off")
-    return fig
+SEEN = {  # what is drawn, check by check, and what must hold
+    1: "Curve of the accuracy against eps and bars of what is left by one step, PGD, twice the steps, restarts: it must fall to 0.",
+    2: "Accuracy against the scale of the logits, by loss, and a histogram of gradient norms: nothing may lie below the dashed line of all "
+    "white-box attacks, and no gradient may be exactly 0.",
+    3: "Bars of accuracy and of images that one attack alone breaks: orange bars (rivals) must not be shorter than the shortest blue one.",
+    4: "Share of random points that are mistakes, image by image, largest first.",
+    6: "Loss and share of images fooled against the step of PGD: the loss must level off, and the dashed line must meet the full one.",
+    7: "Bars of the readouts that each attack solves: they must reach the dashed line, and guessing must not.",
+    9: "What AutoAttack said.",
+}
+SEEN |= {5: SEEN[3], 8: SEEN[3]}
+
+
+def words(check) -> tuple[str, str]:
+    """(caption, alternative text) of `figure`: the verdict with its reason, and what is drawn."""
+    record = Check.from_record(_record(check)).to_dict()
+    said = f"{record['number']}. {record['title']}: {verdict_words(check)}. {record['reason']}"
+    return f"{said}\n{SEEN[record['number']]}", f"{SEEN[record['number']]} {said}"
 
 
 def checks_table(report) -> pd.DataFrame:
     """One row a check of a masking report: what it asks, the verdict, the images that could have counted, the reason."""
     rows = [
-        {"check": c.number, "question": c.title, "verdict": c.verdict, "power": power_words(c), "reason": c.reason} for c in report.checks
+        {"check": c.number, "question": c.title, "verdict": verdict_words(c), "power": power_words(c), "reason": c.reason}
+        for c in report.checks
     ]
     return pd.DataFrame(rows).set_index("check")
 

@@ -4,11 +4,15 @@ from collections.abc import Sequence
 
 import pandas as pd
 
-from ..networks import Network
+from ..networks import Network, of
 from ..scope import DEFENCE_NAMES, PROBES
-from ..wording import NOTHING
+from ..wording import NOTHING, number
 
 READS = ("gpu", "probes", "quick")  # folders of data/results/, for the workflow; the fullest first
+COLUMNS = (
+    "networks", "defence", "seed", "size", "width", "training images", "epochs", "ended", "clean (%)",
+    "kept in the worst case (images)", "n", "L∞ eps (1/255)", "suites",
+)  # fmt: skip
 
 
 def probes_table(networks: Sequence[Network]) -> pd.DataFrame:
@@ -16,19 +20,44 @@ def probes_table(networks: Sequence[Network]) -> pd.DataFrame:
     rows = []
     for network in networks:
         config, report = network.record["config"], network.reports.get("linf")
-        rows.append({
-            "networks": PROBES[network.pair],
-            "defence": DEFENCE_NAMES[network.defence],
-            "seed": network.seed,
-            "size": f"{'reduced' if network.reduced else 'full'}: width {config['width']:g}, {network.record['data']['train']} images, "
-            f"{config['epochs']} epochs",
-            "ended": network.record["status"],
-            "clean (%)": f"{100 * network.clean:.1f}" if network.record["metrics"]["last"] else NOTHING,
-            "kept, of images attacked": f"{int(report.robust().sum())} of {len(report.label)}" if report else NOTHING,
-            "suites": ", ".join(report.suites) if report else NOTHING,
-        })  # fmt: skip
-    columns = ["networks", "defence", "seed", "size", "ended", "clean (%)", "kept, of images attacked", "suites"]
-    return pd.DataFrame(rows, columns=columns).set_index(["networks", "defence", "seed"])
+        rows.append([
+            PROBES[network.pair],
+            DEFENCE_NAMES[network.defence],
+            network.seed,
+            "reduced" if network.reduced else "full",
+            f"{config['width']:g}",
+            f"{network.record['data']['train']:,}",
+            config["epochs"],
+            network.record["status"],
+            number(100 * network.clean) if network.record["metrics"]["last"] else NOTHING,
+            int(report.robust().sum()) if report else NOTHING,
+            len(report.label) if report else NOTHING,
+            f"{255 * report.about['eps']:g}" if report else NOTHING,
+            ", ".join(report.suites) if report else NOTHING,
+        ])  # fmt: skip
+    return pd.DataFrame(rows, columns=list(COLUMNS)).set_index(["networks", "defence"])
+
+
+def kept_words(networks: Sequence[Network]) -> list[str]:
+    """A sentence an architecture: images that each defence keeps in the worst case, seed by seed; then which have no record."""
+    said = []
+    for pair, title in PROBES.items():
+        attacked = [one for one in of(networks, pair) if "linf" in one.reports]
+        for reduced in (False, True):
+            mine = [one for one in attacked if one.reduced == reduced]
+            kept = {name: [one for one in mine if one.defence == name] for name in dict.fromkeys(one.defence for one in mine)}
+            parts = [f"{DEFENCE_NAMES[name]} {' and '.join(map(_kept, some))}" for name, some in kept.items()]
+            if parts:
+                seeds = len({one.seed for one in mine})
+                size = "at reduced scale" if reduced else "at full size"
+                counted = f"{seeds} seed{'s' * (seeds > 1)}"
+                said.append(f"{title}, {size}, images kept in the worst case: {', '.join(parts)} ({counted}).")
+    return [*said, missing(networks)]
+
+
+def _kept(network: Network) -> str:
+    report = network.reports["linf"]
+    return f"{int(report.robust().sum())} of {len(report.label)}"
 
 
 def missing(networks: Sequence[Network]) -> str:

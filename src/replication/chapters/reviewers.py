@@ -2,12 +2,10 @@
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from html import escape
 from pathlib import Path
 
 import numpy as np
 import pandas as pd
-from IPython.display import HTML
 
 from .. import full_search, search
 from ..claims import quantities
@@ -30,15 +28,26 @@ class Row:
     page: str
 
 
-def table(rows: Sequence[Row]) -> HTML:
-    """The rows as a table whose last column leads to their pages; in the site a page lies beside this one, as .html."""
-    lines = [
-        f'<tr><td><b>{escape(row.question)}</b></td><td style="white-space: normal">{escape(row.answer)}</td>'
-        f'<td><a href="{row.page}.html">{row.page}</a></td></tr>'
-        for row in rows
-    ]
-    head = "<tr><th>asked</th><th>measured</th><th>page</th></tr>"
-    return HTML(f'<table class="dataframe"><thead>{head}</thead><tbody>{"".join(lines)}</tbody></table>')
+def table(rows: Sequence[Row]) -> pd.DataFrame:
+    """The rows as a table; `pages` has the address that each text of its last column leads to."""
+    columns = {"measured": [row.answer for row in rows], "page": [row.page for row in rows]}
+    return pd.DataFrame(columns, index=pd.Index([row.question for row in rows], name="asked"))
+
+
+def pages(rows: Sequence[Row]) -> dict[str, str]:
+    """{page: its address}; in the site a page lies beside this one, as .html."""
+    return {row.page: f"{row.page}.html" for row in rows}
+
+
+SHORT = ("Where is the clean accuracy?", "An attack that knows the defence?")  # what a reader wants to know first
+
+
+def answer_words(rows: Sequence[Row]) -> list[str]:
+    """How many of the questions the records answer, which they leave open, and the answers to the first of them."""
+    open_ones = [row.question for row in rows if NOT_YET in row.answer]
+    count = f"The records answer {len(rows) - len(open_ones)} of {len(rows)} questions in full"
+    left = f"; runs are still to come for: {' '.join(open_ones)}" if open_ones else "."
+    return [count + left, *(f"{row.question} {row.answer[0].upper()}{row.answer[1:]}." for row in rows if row.question in SHORT)]
 
 
 def _percent(values: Sequence[float]) -> str:
@@ -87,7 +96,8 @@ def adaptive_words(networks: Sequence[Network]) -> str:
             beyond.append(int((report.robust(*report.in_suite("standard")) & ~mask).sum()))
     if not beyond:
         return NOT_YET
-    return f"worst case of both, {_pairs(networks, worst)}; beyond AutoAttack at most {max(beyond)} images in any of {len(beyond)} networks"
+    most = f"at most {max(beyond)} image{'s' * (max(beyond) != 1)} in any of {len(beyond)} networks"
+    return f"worst case of both, {_pairs(networks, worst)}; beyond AutoAttack {most}"
 
 
 def masking_words(networks: Sequence[Network], folder: Path | None = None) -> str:

@@ -11,10 +11,11 @@ from matplotlib.figure import Figure
 from deepdefense.storage import files, paths
 
 from .. import full_search
+from ..figures import COLUMN
 from ..full_search import Setting
 from ..scope import DEFENCE_NAMES, PAIRS, VARIANTS
 from ..wording import NOTHING, number
-from .style import PALETTE
+from .style import MARKERS, PALETTE
 
 READS = ("rivals", "full_search")  # folders of data/results/, for the workflow
 RIVALS = ("gradalign", "cure", "trades", "mart")
@@ -65,14 +66,16 @@ def compared(settings: Sequence[Setting]) -> list[tuple[str, str]]:
     return [pair for pair, names in kinds.items() if "gnr" in names and names & set(VARIANTS)]
 
 
-def leads_words(settings: Sequence[Setting], pair: tuple[str, str]) -> str:
-    """GNR minus GFA at GFA's clean accuracy, for each setting of GFA within GNR's range."""
-    lines = []
-    for setting in full_search.pick(settings, pair, *VARIANTS):
-        gap = lead(settings, setting)
-        if gap is not None:
-            lines.append(f"  {DEFENCE_NAMES[setting.defence]}, {setting.words}: GNR {number(100 * gap, sign=True)} points")
-    return "\n".join([f"{PAIRS[pair]}, robust accuracy of GNR at the same clean accuracy:", *(lines or ["  none lies within GNR's range"])])
+def leads_table(settings: Sequence[Setting]) -> pd.DataFrame:
+    """GNR minus GFA in robust accuracy at GFA's clean accuracy, a row a setting of GFA within GNR's range."""
+    rows = []
+    for pair in compared(settings):
+        for setting in full_search.pick(settings, pair, *VARIANTS):
+            gap = lead(settings, setting)
+            if gap is not None:
+                rows.append([PAIRS[pair], DEFENCE_NAMES[setting.defence], setting.words, len(setting.trials), number(100 * gap, sign=True)])
+    columns = ["networks", "defence", "setting", "seeds", "GNR minus GFA (points)"]
+    return pd.DataFrame(rows, columns=columns).set_index(columns[:2])
 
 
 def setting_words(setting: Setting) -> str:
@@ -96,7 +99,8 @@ def rivals_table(rivals: Sequence[Setting], settings: Sequence[Setting]) -> pd.D
                 "defence": DEFENCE_NAMES[setting.defence],
                 "setting": setting_words(setting),
                 "seeds": len(setting.trials),
-                "clean (%)": number(100 * setting.clean) if not ended else ended,
+                "ended": ended or "finished",
+                "clean (%)": number(100 * setting.clean) if not ended else NOTHING,
                 "robust (%)": number(100 * setting.robust) if not ended else NOTHING,
                 "GNR's at that clean (%)": NOTHING if gnr is None or not full_search.pick(settings, pair, "gnr") else number(100 * gnr),
             })  # fmt: skip
@@ -106,25 +110,47 @@ def rivals_table(rivals: Sequence[Setting], settings: Sequence[Setting]) -> pd.D
 def tradeoff(settings: Sequence[Setting], rivals: Sequence[Setting]) -> Figure:
     """Clean against robust accuracy of every finished setting at full size, a panel a pair, with the line of GNR."""
     pairs = [pair for pair in PAIRS if full_search.pick(settings, pair)]
-    fig, axes = plt.subplots(1, len(pairs), figsize=(3.9 * len(pairs), 3.8), squeeze=False)
+    fig, axes = plt.subplots(1, len(pairs), figsize=(min(COLUMN, 3.65 * len(pairs)), 4.2), squeeze=False)
+    handles = {}
     for ax, pair in zip(axes.flat, pairs, strict=True):
         mine = {s.config.name(): s for s in (*full_search.pick(settings, pair), *rivals) if s.pair == pair and not s.lost}
         line = curve(settings, pair, "gnr")
         ax.plot([100 * c for c, _ in line], [100 * r for _, r in line], color=PALETTE["gnr"], lw=1)
-        for name, marker in zip(DEFENCE_NAMES, "osDv^PX*<>hdp8H", strict=False):
+        for name in DEFENCE_NAMES:
             some = [s for s in mine.values() if s.defence == name]
             if some:
                 x, y = [100 * s.clean for s in some], [100 * s.robust for s in some]
-                ax.plot(x, y, marker, ms=6, color=PALETTE[name], mec="white", mew=0.5, label=DEFENCE_NAMES[name])
-        ax.set(title=PAIRS[pair], xlabel="clean accuracy (%)", ylabel="robust accuracy (%)")
-        ax.legend(fontsize=9)
+                (handles[DEFENCE_NAMES[name]],) = ax.plot(x, y, MARKERS[name], ms=6, color=PALETTE[name], mec="white", mew=0.5)
+        ax.set(title=PAIRS[pair], xlabel="clean accuracy (%)")
+    axes[0, 0].set_ylabel("robust accuracy (%)")
+    fig.legend(handles.values(), handles, loc="outside lower center", ncols=4, frameon=False)
     return fig
+
+
+def ahead_words(settings: Sequence[Setting]) -> str:
+    """In how many settings of GFA GNR keeps more at equal clean accuracy, pair by pair, and by how much."""
+    said = []
+    for pair in compared(settings):
+        gaps = [gap for s in full_search.pick(settings, pair, *VARIANTS) if (gap := lead(settings, s)) is not None]
+        if gaps:
+            ends = f"GNR minus GFA {number(100 * min(gaps), sign=True)} to {number(100 * max(gaps), sign=True)} points"
+            said.append(f"in {sum(gap > 0 for gap in gaps)} of {len(gaps)} settings of {PAIRS[pair]} ({ends})")
+    if not said:
+        return "No setting of GFA can be compared with GNR at equal clean accuracy yet."
+    return f"At equal clean accuracy GNR keeps more images than GFA {', '.join(said)}."
 
 
 def planned(grid: Path | None = None) -> pd.DataFrame:
     """The runs of workflow/grids/rivals.csv, a row a setting: objective, where it starts, how many seeds."""
     table = pd.read_csv(grid or paths.root() / "workflow" / "grids" / "rivals.csv", dtype=str)
     return table.assign(seeds=table["seed"].str.split().map(len))[["objective", "start", "seeds"]]
+
+
+def cost_table(hours: Mapping[str, float], passes: Mapping[str, float]) -> pd.DataFrame:
+    """A row a rival: what a step costs, beside plain training's, and the hours of one core that its planned runs take."""
+    rows = [[DEFENCE_NAMES[name], passes[name], passes[name] / passes["standard"], spent] for name, spent in hours.items()]
+    columns = ["rival", "forward passes a step", "times plain training's", "core-hours, all planned seeds"]
+    return pd.DataFrame(rows, columns=columns).set_index("rival")
 
 
 def core_hours(runs: pd.DataFrame, passes: Mapping[str, float], epochs: int) -> dict[str, float]:

@@ -10,6 +10,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
 
+from ..exhibits import note
 from .style import colour, label
 
 PARTS = {"train_subset": ("training", "-"), "val": ("validation", "--")}  # how a history calls images, readers do, and a line
@@ -35,16 +36,16 @@ def show_status(record: Mapping) -> None:
     """Say in a sentence if the run `record` collapsed, diverged, was stopped, or was at chance after warm-up."""
     fallen = ", ".join(map(str, record["collapse_epochs"]))
     if record["status"] == "diverged":
-        print(f"This run DIVERGED: its loss became infinite or NaN, and training {_stopped(record) or 'stopped there'}.")
+        note(f"This run DIVERGED: its loss became infinite or NaN, and training {_stopped(record) or 'stopped there'}.")
     elif record["status"] == "collapsed":
         if stopped := _stopped(record):
-            print(f"This run COLLAPSED: it {stopped}.")
+            note(f"This run COLLAPSED: it {stopped}.")
         else:
-            print("This run COLLAPSED: at the end its validation accuracy is no better than always naming one class.")
+            note("This run COLLAPSED: at the end its validation accuracy is no better than always naming one class.")
     elif fallen:
-        print(f"This run was at chance level after epoch(s) {fallen}, and recovered.")
+        note(f"This run was at chance level after epoch(s) {fallen}, and recovered.")
     else:
-        print("This run ended normally: finite loss, accuracy above chance.")
+        note("This run ended normally: finite loss, accuracy above chance.")
 
 
 def _stopped(record: Mapping) -> str:

@@ -1,7 +1,7 @@
 """Pictures and tables of one evaluation report, and of several side by side. They read reports and never run a
 model."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 
 import matplotlib.pyplot as plt
 import numpy as np
@@ -12,7 +12,9 @@ from matplotlib.figure import Figure
 from deepdefense.evaluation.report import Report
 from deepdefense.masking.check import MaskingReport
 
+from ..figures import COLUMN
 from ..scope import NORM_NAMES
+from ..wording import NOTHING, number
 
 
 def _percent(entry: Mapping) -> str:
@@ -35,7 +37,7 @@ def two_lines(summary: Mapping) -> str:
 def suites_table(summary: Mapping) -> pd.DataFrame:
     """Accuracy in % with 95 % intervals: clean, worst case within each suite, worst case over all."""
     rows = {"clean": summary["clean"], **summary["suites"], "worst case over all": summary["worst_case"]}
-    return pd.DataFrame({"": rows.keys(), "accuracy (%) [95 %]": map(_percent, rows.values())})
+    return pd.DataFrame({"suite": rows.keys(), "accuracy (%) [95 %]": map(_percent, rows.values())})
 
 
 def examples_table(examples: Mapping[str, tuple[Report, MaskingReport | None]]) -> pd.DataFrame:
@@ -84,13 +86,29 @@ def report_table(summary: Mapping) -> pd.DataFrame:
                 "images": given,
                 "broken": row["succeeded"],
                 "accuracy (%) [95 %]": _percent(row),
-                "median distance": "" if row["bounded"] else "∞" if median is None else f"{median:.3g}",
+                "median distance": NOTHING if row["bounded"] else "∞" if median is None else f"{median:.3g}",
                 "seconds": round(row["seconds_per_image"], 3) if given else "",
                 "forward passes": round(row["forward_passes_per_image"], 1) if given else "",
                 "backward passes": round(row["backward_passes_per_image"], 1) if given else "",
             }
         )
     return pd.DataFrame(rows)
+
+
+def silent_words(report: Report) -> str:
+    """How many images each kind of attack alone breaks, in a sentence; what `broken_by` shows image by image."""
+    right = np.flatnonzero(report.clean)
+    broke = {key: outcome.attacked[right] & outcome.success[right] for key, outcome in report.outcomes.items()}
+    times = np.sum(list(broke.values()), axis=0)
+    never, once = int((times == 0).sum()), int((times == 1).sum())
+    return f"Of {len(right)} images that are right from the start, {never} survive every attack and {once} fall to a single one."
+
+
+def distances_words(report: Report) -> str:
+    """The median distance to the nearest wrong image over all images that are right, as found by all minimum-norm attacks together."""
+    least = np.min([report.distance(key) for key, outcome in report.outcomes.items() if not outcome.bounded], axis=0)
+    found = float(np.median(least)) if len(least) else np.nan
+    return f"Median distance to the nearest wrong image, of those that are right: {number(found, 3) if np.isfinite(found) else '∞'}."
 
 
 def warnings_table(summary: Mapping) -> pd.DataFrame:
@@ -110,7 +128,7 @@ def report_bars(summary: Mapping) -> Figure:
     shades = dict(zip(summary["suites"], sns.color_palette("colorblind"), strict=False))
     value = np.array([100 * row["accuracy"] for row in rows.values()])
     low, high = (np.array([100 * row[side] for row in rows.values()]) for side in ("low", "high"))
-    fig, ax = plt.subplots(figsize=(7, 0.32 * len(rows) + 1), dpi=80)
+    fig, ax = plt.subplots(figsize=(COLUMN, 0.23 * len(rows) + 0.8))
     colours = [shades.get(key.split("/")[0], "dimgrey") for key in rows]
     error = np.stack([value - low, high - value]).clip(0)
     ax.barh(range(len(rows)), value, color=colours, xerr=error, error_kw={"lw": 1})
@@ -126,11 +144,11 @@ def broken_by(report: Report) -> Figure:
     right = np.flatnonzero(report.clean)
     broke = np.array([np.where(o.attacked, o.success, np.nan)[right] for o in report.outcomes.values()], dtype=float)
     order = np.argsort(-np.nansum(broke, 0), kind="stable")
-    fig, ax = plt.subplots(figsize=(7, 0.28 * len(broke) + 1), dpi=80)
+    fig, ax = plt.subplots(figsize=(COLUMN, 0.22 * len(broke) + 0.8))
     shades = plt.matplotlib.colors.ListedColormap(["#d9d9d9", "#b2182b"])
     ax.imshow(np.ma.masked_invalid(broke[:, order]), aspect="auto", interpolation="nearest", cmap=shades, vmin=0, vmax=1)
     ax.set_yticks(range(len(broke)), [key.replace("/", ": ") for key in report.outcomes])
-    ax.set(xlabel=f"images right from the start ({len(right)}); red: broken, grey: not, white: not tried")
+    ax.set(xlabel=f"images right from the start ({len(right)}); red: broken, grey: not, blank: not tried")
     ax.grid(False)
     return fig
 
@@ -145,7 +163,7 @@ def distance_curves(report: Report) -> Figure | None:
     curves["minimum over all"] = np.min(list(curves.values()), axis=0)
     finite = np.concatenate([d[np.isfinite(d)] for d in curves.values()])
     radii = np.linspace(0, max(finite.max() if len(finite) else 0, report.about["eps"]) * 1.05, 200)
-    fig, ax = plt.subplots(figsize=(6, 3.4))
+    fig, ax = plt.subplots(figsize=(COLUMN, 3.4))
     for name, distance in curves.items():
         thick = name == "minimum over all"
         right = [100 * (distance > radius).sum() / len(report.label) for radius in radii]
@@ -153,5 +171,10 @@ def distance_curves(report: Report) -> Figure | None:
     ax.axvline(report.about["eps"], color="grey", ls="--", lw=1)
     norm = NORM_NAMES[report.about["norm"]]
     ax.set(xlabel=f"{norm} distance (image units)", ylabel=f"accuracy (%), n = {len(report.label)}", ylim=(0, 100))
-    ax.legend(fontsize=8)
+    ax.legend()
     return fig
+
+
+def refused_table(refused: Sequence[tuple[str, str, int, str]]) -> pd.DataFrame:
+    """One row a mistake: (what, command, exit status, what is said to it)."""
+    return pd.DataFrame(refused, columns=["mistake", "command", "exit status", "what is said"]).set_index("mistake")

@@ -6,7 +6,7 @@ from pathlib import Path
 from deepdefense.storage import files, paths
 
 from .. import provenance
-from . import code_pages, mends, records, run_list, run_page
+from . import code_pages, mends, reading_order, records, run_list, run_page
 
 MATHJAX = "mathjax/startup.js"  # loads the parts that _config.yml names, and not the megabyte of all of them
 STYLE = Path("_static", "records.css")  # not in book/_static, of which every style sheet is loaded by every page of the book
@@ -41,5 +41,6 @@ def finish(app, error) -> None:
 def setup(app) -> dict:
     """Called by Sphinx."""
     app.connect("build-finished", finish)
+    app.add_post_transform(reading_order.CodeBelow)
     app.config.mathjax_path = MATHJAX
     return {"parallel_read_safe": True, "parallel_write_safe": True}
