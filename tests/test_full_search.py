@@ -174,7 +174,7 @@ def test_the_table_of_other_uses_takes_what_the_rule_takes(tmp_path):
     assert set(taken.index) == {
         ("plain", "as it is"), ("PGD-7 training", "loss ce"), ("tangential GNR", "λ 4"), ("GFA-FIRST, form −a", "target 0.2"),
     }  # fmt: skip
-    assert shown.loc[("tangential GNR", "λ 1"), "clean"] == "–"
+    assert shown.loc[("tangential GNR", "λ 1"), "clean (%)"] == "–"
 
 
 def test_beyond_the_ridge_each_pair_and_variant_has_three_seeds_to_collapse_and_three_to_half_collapse():
