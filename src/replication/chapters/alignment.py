@@ -75,7 +75,7 @@ def balance_bars(balances: Mapping[str, Mapping[str, Mapping[str, float]]]) -> F
         place = np.arange(len(rows))
         for shift, key, words, colour in ((-0.2, "task", "task loss", COLOURS[0]), (0.2, "rest", "the rest", COLOURS[1])):
             ax.bar(place + shift, [row[key] / row["length"] for row in rows.values()], 0.38, color=colour, label=words)
-        ax.plot(place, [row["objective"] / row["length"] for row in rows.values()], "kD", ms=4, label="sum")
+        ax.plot(place, [row["objective"] / row["length"] for row in rows.values()], "D", color="black", ms=4, label="sum")
         ax.axhline(0, color="grey", lw=1)
         ax.set_xticks(place, [layer(name) for name in rows], rotation=40, ha="right")
         ax.set_title(name)
@@ -122,7 +122,7 @@ def louder_figure(networks: Mapping[str, Sequence[Mapping]], defences: Mapping[s
         ax.axvline(1, color="grey", lw=1, ls=":")
         ax.set(xscale="log", xlabel="logits times c", title=words)
     axes[0].axhline(top, color="black", lw=1, ls="--")
-    axes[0].annotate("GFA as trained, at most", (0.1, top), xytext=(0, 3), textcoords="offset points")
+    axes[0].annotate("GFA as trained", (0.1, top), xytext=(0, 3), textcoords="offset points")
     axes[0].set_ylabel("mean alignment")
     fig.legend(*axes[0].get_legend_handles_labels(), loc="outside lower center", ncols=2, frameon=False)
     return fig
