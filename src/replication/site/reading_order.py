@@ -50,7 +50,6 @@ class CodeBelow(SphinxPostTransform):
     """`code_below`, once MyST-NB has folded the code."""
 
     default_priority = HideInputCells.default_priority + 1
-    formats = ("html",)
 
     def run(self, **kwargs) -> None:
         code_below(self.document)
