@@ -176,5 +176,6 @@ def distance_curves(report: Report) -> Figure | None:
 
 
 def refused_table(refused: Sequence[tuple[str, str, int, str]]) -> pd.DataFrame:
-    """One row a mistake: (what, command, exit status, what is said to it)."""
-    return pd.DataFrame(refused, columns=["mistake", "command", "exit status", "what is said"]).set_index("mistake")
+    """One row a mistake: (what, command, exit status, what is said to it); what and command in one column, which may wrap."""
+    rows = [(f"{what}: {command}", status, said) for what, command, status, said in refused]
+    return pd.DataFrame(rows, columns=["mistake", "status", "what is said"]).set_index("mistake")

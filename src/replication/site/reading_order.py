@@ -50,8 +50,6 @@ class CodeBelow(SphinxPostTransform):
     """`code_below`, once MyST-NB has folded the code."""
 
     default_priority = HideInputCells.default_priority + 1
-    formats = ("html",)
 
     def run(self, **kwargs) -> None:
-        if self.app.builder.format in self.formats:
-            code_below(self.document)
+        code_below(self.document)
