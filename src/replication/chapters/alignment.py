@@ -12,7 +12,7 @@ from deepdefense.storage import files, paths
 from ..figures import COLUMN
 from ..scope import DEFENCE_NAMES, PAIRS
 from ..wording import number
-from .style import COLOURS, PALETTE, label
+from .style import COLOURS, PALETTE, label, legend_below
 
 READS = ("scale",)  # folders of data/results/, for the workflow
 ROUNDING = 1e-9  # what float64 leaves of an identity, relative to the lengths in it
@@ -80,7 +80,7 @@ def balance_bars(balances: Mapping[str, Mapping[str, Mapping[str, float]]]) -> F
         ax.set_xticks(place, [layer(name) for name in rows], rotation=40, ha="right")
         ax.set_title(name)
     axes[0].set_ylabel("pull on the scale, share of length")
-    fig.legend(*axes[0].get_legend_handles_labels(), loc="outside lower center", ncols=3, frameon=False)
+    legend_below(fig, ncols=3)
     return fig
 
 
@@ -124,7 +124,7 @@ def louder_figure(networks: Mapping[str, Sequence[Mapping]], defences: Mapping[s
     axes[0].axhline(top, color="black", lw=1, ls="--")
     axes[0].annotate("GFA as trained, at most", (0.1, top), xytext=(0, 3), textcoords="offset points")
     axes[0].set_ylabel("mean alignment")
-    fig.legend(*axes[0].get_legend_handles_labels(), loc="outside lower center", ncols=2, frameon=False)
+    legend_below(fig, ncols=2)
     return fig
 
 

@@ -61,14 +61,8 @@ def along_training(records: Mapping[str, Mapping], start: Mapping[str, Mapping[s
         ax.axhline(0, color="grey", lw=1)
         ax.set(title=title, xlabel="epoch")
     axes[0, 0].set_ylabel("weighted alignment")
-    _one_legend(fig, ncols=6)
+    style.legend_below(fig, ncols=6)
     return fig
-
-
-def _one_legend(fig: Figure, ncols: int) -> None:
-    """Below all panels, what any of them has a name for."""
-    named = {name: handle for ax in fig.axes for handle, name in zip(*ax.get_legend_handles_labels(), strict=True)}
-    fig.legend(named.values(), named, loc="outside lower center", ncols=ncols, frameon=False)
 
 
 def largest_weighted(record: Mapping) -> float:
@@ -115,7 +109,7 @@ def weighted_against_mean(records: Sequence[Mapping]) -> Figure:
         ax.axhline(0, color="grey", lw=1)
         ax.set(title=PAIRS[pair], xlabel="mean alignment")
     axes[0, 0].set_ylabel("weighted by lengths")
-    _one_legend(fig, ncols=4)
+    style.legend_below(fig, ncols=4)
     return fig
 
 
@@ -152,7 +146,7 @@ def seen_and_unseen(records: Sequence[Mapping]) -> Figure | None:
         shown_as = "as they are" if record["config"]["augment"] == "none" else f"augmented, {record['config']['augment']}"
         ax.set(title=f"{title}\n{label(record)}; batches {shown_as}", xlabel="epoch")
     axes[0, 0].set_ylabel("mean alignment")
-    _one_legend(fig, ncols=4)
+    style.legend_below(fig, ncols=4)
     return fig
 
 
@@ -181,7 +175,7 @@ def ridge(runs: Sequence[search.Trial], pair: tuple[str, str], level: float, cla
             ax.plot([r.lam for r in some], [r.alignment for r in some], marker, ms=7, color=PALETTE[name], mew=1.6, label=status)
         ax.axvline(trade(level, classes, LAYERS[name, pair[1]]), color="black", lw=1, ls="--", label="saying nothing costs as little")
         ax.set(title=f"{PAIRS[pair]}, {DEFENCE_NAMES[name]}", xlabel="λ", xlim=(0, None))
-    _one_legend(fig, ncols=3)
+    style.legend_below(fig, ncols=3)
     axes[0].set_ylabel("mean alignment at the input")
     return fig
 

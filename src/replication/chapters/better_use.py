@@ -17,7 +17,7 @@ from ..full_search import Setting
 from ..networks import Network
 from ..scope import CNN, DEFENCE_NAMES
 from ..wording import NOTHING, number
-from .style import MARKERS, PALETTE
+from .style import MARKERS, PALETTE, legend_below
 
 READS = ("better_use", "full_search")  # folders of data/results/, for the workflow
 BESIDE = ("pgd-at", "trades", "gnr", "standard")
@@ -89,7 +89,7 @@ def plane(points: Sequence[Point], above: str, along: str) -> Figure:
         marker = "P" if name.endswith("−a") else MARKERS[defence]
         ax.scatter(xs, ys, marker=marker, color=PALETTE[defence], s=60, edgecolor="white", linewidth=0.6, label=name, zorder=3)
     ax.set(xlabel=along, ylabel=above, ylim=(-2, None))
-    fig.legend(loc="outside lower center", ncols=3, frameon=False)
+    legend_below(fig, ncols=3)
     return fig
 
 

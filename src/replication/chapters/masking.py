@@ -88,13 +88,13 @@ def other_losses_table(networks: Sequence[Network], suite: str = "adaptive") -> 
     for pair in present(networks):
         row = {}
         for defence in DEFENCES:
-            points = []
-            for network in of(networks, pair, defence):
+            group, points = of(networks, pair, defence), []
+            for network in group:
                 loss = network.loss
                 report, keys = network.singly, [f"{suite}/PGD {loss}", f"{suite}/{TARGETS}"]
                 if report is not None and set(keys) <= set(report.outcomes):
                     points.append(100 * float(report.robust(keys[0]).mean() - report.robust(keys[1]).mean()))
-            if of(networks, pair, defence):
+            if group:
                 row[DEFENCE_NAMES[defence]] = spread(points)
         rows[PAIRS[pair]] = row
     return pd.DataFrame.from_dict(rows, orient="index").rename_axis("networks")

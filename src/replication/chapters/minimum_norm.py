@@ -12,7 +12,7 @@ from ..claims import quantities, scoreboard, verdicts
 from ..networks import Network, by_seed, of, present
 from ..scope import DEFENCE_NAMES, DEFENCES, PAIRS
 from ..wording import NOTHING, spread
-from .style import MARKERS, PALETTE
+from .style import MARKERS, PALETTE, legend_below
 
 TITLES = {"paper/DeepFool": "DeepFool", "paper/EADEN": "EADEN", "paper/EADL1": "EADL1", "paper/CW": "DDN"}
 """The attacks as readers see them; what torchattacks calls CW is DDN here, of the same norm."""
@@ -120,8 +120,7 @@ def distance_curves(networks: Sequence[Network]) -> Figure:
         title = f"{PAIRS[pair]}\nfirst {' and '.join(map(str, n))} test images"
         ax.set(title=title, xlabel="L2 length (image units)", xlim=(0, None), ylim=(0, 101))
     axes[0, 0].set_ylabel("not yet wrong (% of those right)")
-    keys = {label: handle for ax in axes[0] for handle, label in zip(*ax.get_legend_handles_labels(), strict=True)}
-    fig.legend(keys.values(), keys.keys(), loc="outside lower center", ncols=len(DEFENCES))
+    legend_below(fig, ncols=len(DEFENCES))
     return fig
 
 

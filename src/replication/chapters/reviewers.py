@@ -239,6 +239,5 @@ def rows(networks: Sequence[Network], trials: Sequence[search.Trial], settings: 
 
 def probes_words(networks: Sequence[Network]) -> str:
     """The worst case of each other architecture, in one seed."""
-    return ". ".join(
-        f"{name}: {_each(networks, pair, worst)}{' % in the worst case' * bool(of(networks, pair))}" for pair, name in PROBES.items()
-    )
+    kept = {name: _each(networks, pair, worst) for pair, name in PROBES.items()}
+    return ". ".join(f"{name}: {said}{'' if said == NOT_YET else ' % in the worst case'}" for name, said in kept.items())

@@ -15,7 +15,7 @@ from ..figures import COLUMN
 from ..full_search import Setting
 from ..scope import DEFENCE_NAMES, PAIRS, VARIANTS
 from ..wording import NOTHING, number
-from .style import MARKERS, PALETTE
+from .style import MARKERS, PALETTE, legend_below
 
 READS = ("rivals", "full_search")  # folders of data/results/, for the workflow
 RIVALS = ("gradalign", "cure", "trades", "mart")
@@ -111,7 +111,6 @@ def tradeoff(settings: Sequence[Setting], rivals: Sequence[Setting]) -> Figure:
     """Clean against robust accuracy of every finished setting at full size, a panel a pair, with the line of GNR."""
     pairs = [pair for pair in PAIRS if full_search.pick(settings, pair)]
     fig, axes = plt.subplots(1, len(pairs), figsize=(min(COLUMN, 3.65 * len(pairs)), 4.2), squeeze=False)
-    handles = {}
     for ax, pair in zip(axes.flat, pairs, strict=True):
         mine = {s.config.name(): s for s in (*full_search.pick(settings, pair), *rivals) if s.pair == pair and not s.lost}
         line = curve(settings, pair, "gnr")
@@ -120,10 +119,10 @@ def tradeoff(settings: Sequence[Setting], rivals: Sequence[Setting]) -> Figure:
             some = [s for s in mine.values() if s.defence == name]
             if some:
                 x, y = [100 * s.clean for s in some], [100 * s.robust for s in some]
-                (handles[DEFENCE_NAMES[name]],) = ax.plot(x, y, MARKERS[name], ms=6, color=PALETTE[name], mec="white", mew=0.5)
+                ax.plot(x, y, MARKERS[name], ms=6, color=PALETTE[name], mec="white", mew=0.5, label=DEFENCE_NAMES[name])
         ax.set(title=PAIRS[pair], xlabel="clean accuracy (%)")
     axes[0, 0].set_ylabel("robust accuracy (%)")
-    fig.legend(handles.values(), handles, loc="outside lower center", ncols=4, frameon=False)
+    legend_below(fig, ncols=4)
     return fig
 
 

@@ -5,6 +5,7 @@ from collections.abc import Mapping
 import matplotlib.pyplot as plt
 import pandas as pd
 import seaborn as sns
+from matplotlib.figure import Figure
 
 from ..scope import DEFENCE_NAMES
 
@@ -37,6 +38,12 @@ def style(dpi: int | None = None) -> None:
     })  # fmt: skip
     if dpi is not None:
         plt.rcParams.update({"figure.dpi": dpi, "axes.facecolor": "white", "figure.facecolor": "white"})
+
+
+def legend_below(figure: Figure, ncols: int) -> None:
+    """One legend below all panels, with each name that any of them has."""
+    named = {name: handle for ax in figure.axes for handle, name in zip(*ax.get_legend_handles_labels(), strict=True)}
+    figure.legend(named.values(), named, loc="outside lower center", ncols=ncols, frameon=False)
 
 
 def label(record: Mapping) -> str:
