@@ -3,13 +3,15 @@
     python workflow/train_grid.py [workflow/grids/search.csv] [--profile quick] [--cores N] [--out FOLDER]
 
 For hundreds of runs of half a minute, each of which would spend a good part of it on the start of a notebook of its own: the same
-runs under the same names as `workflow/reproduce.py` would make, without checkpoints, attacks and figures. A run whose record is
-there is not repeated; to repeat it, delete the record. A run that fails does not stop the others.
+runs under the same names as `workflow/reproduce.py` would make, without attacks, figures and weights to keep. A run whose record is
+there is not repeated; to repeat it, delete the record. A run that fails does not stop the others, and one that is killed goes on from
+its last whole epoch, which data/runs/unfinished/ holds until its record is there.
 """
 
 import argparse
 import multiprocessing
 import os
+import shutil
 import sys
 import time
 from concurrent.futures import ProcessPoolExecutor, as_completed
@@ -26,6 +28,7 @@ from deepdefense.storage import files, paths
 from replication import profiles
 
 ROOT = Path(__file__).resolve().parents[1]
+UNFINISHED = "unfinished"
 
 load = lru_cache(maxsize=2)(data.load)
 
@@ -38,8 +41,11 @@ def begin() -> None:
 
 def train_one(run: training.TrainConfig, path: Path) -> dict:
     """The record of `run`, which is written to `path`."""
-    record = training.fit(run, dataset=load(run.data), device="auto", progress=False).record
+    folder = paths.runs_root() / UNFINISHED / run.name()
+    record = training.fit(run, folder=folder, dataset=load(run.data), device="auto", progress=False).record
+    record = record | {"checkpoints": {"last": None, "best": None}}  # they go with the folder
     files.write_json(path, record)
+    shutil.rmtree(folder)
     return record
 
 
