@@ -1,6 +1,5 @@
 """From files of networks to the quantities of the claims and the front page, on made-up networks whose answers are known."""
 
-import json
 import shutil
 from dataclasses import replace
 from pathlib import Path
@@ -285,11 +284,12 @@ def test_no_networks_at_all_is_inconclusive_and_says_so(tmp_path):
 
 def test_full_results_take_the_place_of_reduced_ones(folder):
     root = folder.parent
-    (root / "search").mkdir()
-    (root / "search" / "a.json").write_text(json.dumps({"kind": "training", "wall_time_s": 7200, "environment": {"device": "gpu"}}))
+    for name, hours in (("search", 2), ("full_search", 3)):
+        record = {"kind": "training", "wall_time_s": hours * 3600, "environment": {"device": "gpu"}}
+        files.write_json(root / name / "a.json", record)
     text = scoreboard.text(root)
     assert "(reduced scale)" in text and "| **inconclusive** | in words | *paper's protocol:* no record" in text, "C7 has no times yet"
-    assert "1 runs of the search (2.0 h of training), 15 headline runs" in text
+    assert "1 runs of the first search (2.0 h of training), 1 runs of the search at full size (3.0 h of training), 15 headline runs" in text
     timing = {"kind": "benchmark", "name": "training", "environment": {"device": "cpu (x86_64)"}, "rows": []}
     files.write_json(root / "benchmarks" / "training.json", timing)
     assert "| **inconclusive (CPU)** | in words |" in scoreboard.text(root)

@@ -21,6 +21,7 @@ from .bars import ALIGNMENT, DISTANCE, GAP, PLAIN, Bar
 from .findings import Claim, Finding
 from .quantities import ALIGNMENTS
 
+SEARCHES = {"the first search": SEARCH_FOLDERS, "the search at full size": ("full_search",)}
 CLAIMED = {"APGD-100": 15.2, "FGSM": 24.7}  # points above adversarial training, by attack of the sweep
 
 
@@ -36,7 +37,7 @@ class Results:
 
     findings: list[Finding]
     networks: list[Network]
-    searched: list[dict]  # records of the search
+    searched: dict[str, list[dict]]  # records of the searches, by what each is called
     timing: dict | None  # record of the training times
     own: list[Finding] = field(default_factory=list)  # our own claims, E1 to E4; none before their first run
 
@@ -46,7 +47,10 @@ def results(root: Path | None = None) -> Results:
     root = root or paths.results_root()
     networks = headline(root) if any((root / name).is_dir() for name in (FULL, REDUCED)) else []
     timings = [record for record in load_records(root, "benchmark") if record["name"] == "training"]
-    searched = [record for name in SEARCH_FOLDERS if (root / name).is_dir() for record in load_records(root / name, "training")]
+    searched = {
+        words: [record for name in folders if (root / name).is_dir() for record in load_records(root / name, "training")]
+        for words, folders in SEARCHES.items()
+    }
     found = judge(networks, timings[0] if timings else None)
     labels = {one.claim.id: " (reduced scale)" if reduced(networks, _pairs(one.claim)) else "" for one in found}
     labels["C7"] = _measured_on(timings[0]) if timings else ""  # a time knows no scale of training, but a machine
@@ -306,15 +310,15 @@ def markdown(findings: Sequence[Finding]) -> str:
     return "\n".join(lines) + "\n"
 
 
-def spent(networks: Sequence[Network], searched: Sequence[Mapping]) -> str:
-    """How much was computed, in a sentence: runs and hours, of the headline and of the search."""
+def spent(networks: Sequence[Network], searched: Mapping[str, Sequence[Mapping]]) -> str:
+    """How much was computed, in a sentence: runs and hours, of the headline and of each search."""
 
     def hours(records) -> float:
         return sum(record["wall_time_s"] for record in records) / 3600
 
     attacks = sum(one.cost["seconds"] for n in networks for report in n.reports.values() for one in report.outcomes.values())
-    devices = sorted({record["environment"]["device"] for record in [*(n.record for n in networks), *searched]})
-    return (
-        f"{len(searched)} runs of the search ({hours(searched):.1f} h of training), {len(networks)} headline runs "
-        f"({hours([n.record for n in networks]):.1f} h of training, {attacks / 3600:.1f} h of attacks), on {', '.join(devices)}."
-    )
+    every = [*(n.record for n in networks), *(record for records in searched.values() for record in records)]
+    devices = sorted({record["environment"]["device"] for record in every})
+    looked = [f"{len(found)} runs of {words} ({hours(found):.1f} h of training)" for words, found in searched.items() if found]
+    ran = f"{len(networks)} headline runs ({hours([n.record for n in networks]):.1f} h of training, {attacks / 3600:.1f} h of attacks)"
+    return f"{', '.join([*looked, ran])}, on {', '.join(devices)}."
