@@ -40,8 +40,8 @@ document.addEventListener("DOMContentLoaded", () => {
       });
       const lines = maps.rows.map(([quantity, grids]) =>
         `${quantity}: ${Object.entries(grids).map(([name, grid]) => `${name} ${number(grid[place.up][place.across])}`).join(", ")}`);
-      const where = `${number(maps.axis[place.up])} ${maps.up}, ${number(maps.axis[place.across])} ${maps.across}`;
-      told.textContent = [`At ${where}`, ...lines].join("\n");
+      const where = `Moved by ${number(maps.axis[place.up])} ${maps.up}, by ${number(maps.axis[place.across])} ${maps.across}`;
+      told.textContent = [`${where}.`, ...lines].join("\n");
     };
     const limit = (value) => Math.max(0, Math.min(most, value));
     const point = (event) => {

@@ -52,7 +52,8 @@ def show(
     if maps is not None:
         told = '<p class="told" aria-live="polite"></p>'
         data = f' data-maps="{escape(maps.packed())}"'
-    html = f'<figure class="exhibit{" turn" if points else " maps" if maps is not None else ""}"{data}>{box}{told}<figcaption>{paragraphs(caption)}</figcaption></figure>'
+    kind = " turn" if points else " maps" if maps is not None else ""
+    html = f'<figure class="exhibit{kind}"{data}>{box}{told}<figcaption>{paragraphs(caption)}</figcaption></figure>'
     display(Exhibit(folded(html + provenance.links(runs, code, command), fold), f"[figure] {alt}\n{caption}"))
 
 

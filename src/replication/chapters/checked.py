@@ -84,7 +84,8 @@ def agreement_words(models: Sequence[Checked]) -> list[str]:
         auto = one.agreement["autoattack"]
         last = list(auto["accuracy"].values())[-1]
         said.append(
-            f"{'AutoAttack' if len(auto['parts']) == 4 else ' and '.join(auto['parts'])} on {one.title}: our suite and its authors' code give the same image for {auto['identical images']} of {one.agreement['n']}, and leave "
+            f"{'AutoAttack' if len(auto['parts']) == 4 else ' and '.join(auto['parts'])} on {one.title}: our suite and its authors' code "
+            f"give the same image for {auto['identical images']} of {one.agreement['n']}, and leave "
             f"{_percent(last['ours'])} % and {_percent(last['authors'])} % right."
         )
     return said
