@@ -28,13 +28,14 @@ document.addEventListener("DOMContentLoaded", () => {
       const ring = document.createElementNS("http://www.w3.org/2000/svg", "circle");
       ring.setAttribute("r", 4);
       ring.setAttribute("class", "place");
-      return svg.appendChild(ring);
+      return ring;
     });
     const place = { up: middle, across: middle };
     const number = (value) => String(value).replace("-", "−");
     const show = () => {
       panels.forEach((panel, index) => {
         const box = panel.getBBox();
+        svg.append(rings[index]);
         rings[index].setAttribute("cx", box.x + ((place.across + 0.5) / (most + 1)) * box.width);
         rings[index].setAttribute("cy", box.y + box.height - ((place.up + 0.5) / (most + 1)) * box.height);
       });
