@@ -40,7 +40,7 @@ document.addEventListener("DOMContentLoaded", () => {
         rings[index].setAttribute("cy", box.y + box.height - ((place.up + 0.5) / (most + 1)) * box.height);
       });
       const lines = maps.rows.map(([quantity, grids]) =>
-        `${quantity}: ${Object.entries(grids).map(([name, grid]) => `${name} ${number(grid[place.up][place.across])}`).join(", ")}`);
+        `${quantity}: ${Object.entries(grids).map(([name, grid]) => `${name} ${number(grid[place.up][place.across].toPrecision(3))}`).join(", ")}`);
       const where = `Moved by ${number(maps.axis[place.up])} ${maps.up}, by ${number(maps.axis[place.across])} ${maps.across}`;
       told.textContent = [`${where}.`, ...lines].join("\n");
     };

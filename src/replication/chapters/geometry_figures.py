@@ -223,7 +223,7 @@ def landscapes(records: Sequence[Mapping], loss: str = "mse") -> Figure:
             if accuracy.min() < chance < accuracy.max():
                 line = ax.contour(axis, axis, accuracy, levels=[chance], colors="white", linewidths=1.4)
                 line.set_path_effects([withStroke(linewidth=3, foreground="black")])
-            ax.plot(0, 0, "+", color="white", ms=8)
+            ax.plot(0, 0, "+", color="white", ms=8, path_effects=[withStroke(linewidth=3, foreground="black")])
             ax.patch.set_gid(PANEL)
             ax.grid(False)
             ax.set_aspect("equal")
