@@ -1,7 +1,10 @@
 """Figures and tables of the geometry, and the quantities of C5 and C8, from records of known numbers; several seeds or one."""
 
 import copy
+import json
 import math
+import re
+from html import unescape
 
 import matplotlib
 import numpy as np
@@ -12,9 +15,11 @@ from matplotlib.colors import LogNorm
 from matplotlib.contour import ContourSet
 from measured import record
 
+from replication import figures
 from replication.chapters import geometry_figures, geometry_tables
 from replication.chapters.style import PALETTE
 from replication.claims import measured
+from replication.maps import Maps
 from replication.scope import DEFENCE_NAMES
 from replication.tables import Spread
 
@@ -228,3 +233,18 @@ def test_all_pairs_at_a_glance_are_the_numbers_of_the_pages_tables(records):
     assert row["tangential rise over plain's, margin"] == ratios.loc["margin", "tangential"] and row["seeds"] == 2
     changes = geometry_tables.change_table(altered).loc[("GFA-FIRST", "signed, at the input"), "minus plain"]
     assert row["alignment minus plain's"] == changes and len(table) == len(OBJECTIVES) - 1
+
+
+def test_a_map_that_is_walked_over_has_the_values_and_the_panels_of_its_picture(records, monkeypatch):
+    walked, shown = geometry_figures.landscape_maps(records, "ce"), []
+    monkeypatch.setattr(figures, "display", shown.append)
+    figures.show(geometry_figures.landscapes(records, "ce"), alt="x", caption="x", maps=walked)
+    data = json.loads(unescape(re.search('data-maps="([^"]*)"', shown[0].html)[1]))
+    drawn = geometry_figures.landscapes(records, "ce").axes[: 2 * len(OBJECTIVES)]
+    meshes = [ax.collections[0].get_array() for ax in drawn]
+    held = [grid for _, panels in data["rows"] for grid in panels.values()]
+    assert len(held) == len(meshes) == shown[0].html.count('class="map"')
+    assert all(np.allclose(grid, mesh.reshape(np.shape(grid)), rtol=5e-3) for grid, mesh in zip(held, meshes, strict=True))
+    assert [list(panels) for _, panels in data["rows"]] == [[DEFENCE_NAMES[name] for name in geometry_figures.groups(records)]] * 2
+    with pytest.raises(ValueError, match="the map 'a' of 'loss' must be 2 × 2, as its axis is long; got \\(2, 3\\)"):
+        Maps("up", "across", [0, 1], {"loss": {"a": np.zeros((2, 3))}})

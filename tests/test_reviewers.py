@@ -6,6 +6,7 @@ from dataclasses import replace
 import grid
 import matplotlib.pyplot as plt
 import pytest
+import yaml
 
 from deepdefense.storage import paths
 from deepdefense.training.config import TrainConfig
@@ -50,9 +51,17 @@ def test_every_question_has_an_answer_and_a_page_that_is_there():
     assert len(found) >= 14 and len({row.question for row in found}) == len(found)
     pages = {path.stem for path in (paths.root() / "book").glob("*.ipynb")}
     assert all(row.page in pages and len(row.answer) > 20 and "nan" not in row.answer.split() for row in found)
+    titles = {
+        chapter["file"]: chapter["title"]
+        for part in yaml.safe_load((paths.root() / "book" / "_toc.yml").read_text())["parts"]
+        for chapter in part["chapters"]
+    }
+    assert {row.page for row in found} - reviewers.TITLES.keys() == {"17_reviewers"}, "what stands on the page itself has no link"
+    assert reviewers.TITLES.items() <= titles.items()
     more = [*found, reviewers.Row("a < b?", "x & y", "06_cost")]
     made = tables.html(reviewers.table(more), label="asked", links=reviewers.pages(more))
-    assert made.count("<tr>") == len(found) + 2 and "a &lt; b?" in made and '<a href="06_cost.html">06_cost</a>' in made
+    assert made.count("<tr>") == len(found) + 2 and "a &lt; b?" in made
+    assert '<a href="06_cost.html">Cost (C7)</a>' in made and "17_reviewers" not in made
     said = reviewers.answer_words(found)
     assert len(said) == 1 + len(reviewers.SHORT) and f"of {len(found)} questions" in said[0]
 

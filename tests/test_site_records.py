@@ -11,6 +11,7 @@ import pytest
 from deepdefense.storage import files, paths
 from replication import profiles, provenance
 from replication.site import code_pages, commands, curves, extension, mends, records, run_list, run_page
+from replication.site.html import value
 
 
 class Tables(HTMLParser):
@@ -123,6 +124,19 @@ def test_the_site_gets_pages_files_and_code(tmp_path, monkeypatch):
     code = (site / "code" / "src" / "replication" / "scope.py.html").read_text()
     assert 'id="L-1"' in code and 'href="../../../_static/records.css"' in code
     assert code_pages.DARK not in code and ".highlight" in (site / "_static" / "records.css").read_text()
+
+
+def test_a_number_is_not_broken_from_its_unit_or_uncertainty_and_code_stays():
+    kept = "<pre>5 % 2 ± 1</pre><code class='x'>3 % 2</code><script>a = 7 % 3</script><p title=\"1 % 2\">"
+    said = f"{kept}28.1 % of 0.80 ± 0.10, 5 seeds; % alone ± x</p>"
+    assert mends.mended(said) == f"{kept}28.1\u00a0% of 0.80\u00a0±\u00a00.10, 5 seeds; % alone ± x</p>"
+    assert mends.mended(mends.mended(said)) == mends.mended(said)
+
+
+def test_numbers_of_a_record_are_shown_in_full_or_to_six_digits():
+    shown = {9.77203e6: "9,772,030", 156074: "156,074", 5.86721234: "5.86721", -0.001: "−0.001", 99999.5: "99999.5", 2.5e5: "250,000"}
+    assert {number: value(number) for number in shown} == shown
+    assert value(1e30) == "1e+30"
 
 
 def test_pages_of_the_theme_are_mended(tmp_path):

@@ -19,6 +19,7 @@ from matplotlib.text import Text
 
 from . import provenance
 from .exhibits import Exhibit, folded, paragraphs
+from .maps import PANEL, Maps
 
 COLUMN = 7.3  # inches: 700 pixels on the site
 SMALLEST = 7.5  # points
@@ -30,13 +31,14 @@ FONT = "DejaVu Sans,Verdana,sans-serif"
 
 
 def show(
-    figure: Figure, *, alt: str, caption: str, points: Mapping[str, str] | None = None, fold: str | None = None,
-    runs: Sequence[str] = (), code: str | None = None, command: str | None = None,
+    figure: Figure, *, alt: str, caption: str, points: Mapping[str, str] | None = None, maps: Maps | None = None,
+    fold: str | None = None, runs: Sequence[str] = (), code: str | None = None, command: str | None = None,
 ) -> None:  # fmt: skip
     """Show a figure with its caption and the links to what is behind it, and close it.
 
     alt: what is seen, for those who do not see it; caption: what it says, with n, seeds, attack and eps; a paragraph a line
     points: {gid of an artist: its words}; those who point at it see them, and where scripts run, below the figure too
+    maps: the values behind panels whose patches have the gid `maps.PANEL`; scripts show them, for the pointer and for the arrow keys
     fold: the title behind which it is folded; None: it stands open
     runs, code, command: see `provenance.links`. A ValueError if alt or caption is empty, the figure too wide or its text too small.
     """
@@ -46,8 +48,12 @@ def show(
     picture = svg(figure, alt, points or {})
     plt.close(figure)
     box = f'<div class="exhibit-box" tabindex="0" role="group" aria-label="Picture: {escape(_title(caption))}">{picture}</div>'
-    told = '<p class="told">Point at a mark to read what it is.</p>' if points else ""
-    html = f'<figure class="exhibit{" turn" if points else ""}">{box}{told}<figcaption>{paragraphs(caption)}</figcaption></figure>'
+    told, data = '<p class="told">Point at a mark to read what it is.</p>' if points else "", ""
+    if maps is not None:
+        told = '<p class="told" aria-live="polite"></p>'
+        data = f' data-maps="{escape(maps.packed())}"'
+    kind = " turn" if points else " maps" if maps is not None else ""
+    html = f'<figure class="exhibit{kind}"{data}>{box}{told}<figcaption>{paragraphs(caption)}</figcaption></figure>'
     display(Exhibit(folded(html + provenance.links(runs, code, command), fold), f"[figure] {alt}\n{caption}"))
 
 
@@ -81,6 +87,8 @@ def svg(figure: Figure, alt: str, points: Mapping[str, str] | None = None) -> st
     root = ElementTree.fromstring(stream.getvalue())
     width, height = (float(root.get(side).removesuffix("pt")) for side in ("width", "height"))
     for element in list(root.iter()):
+        if element.get("id") == PANEL:
+            element.attrib = {"class": PANEL}
         words = (points or {}).get(element.get("id", ""))
         if words:
             element.attrib = {"class": "point"}

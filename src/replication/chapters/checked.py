@@ -16,6 +16,7 @@ from deepdefense.masking.check import JSON_NAME as MASKING_NAME
 from deepdefense.masking.check import MaskingReport
 from deepdefense.storage import files, paths
 
+from .. import intervals
 from ..records import AGREEMENT_JSON, AGREEMENT_PARQUET
 from ..scope import DEFENCE_NAMES, NORM_NAMES
 from . import masking_checks
@@ -69,7 +70,7 @@ def scale_table(models: Sequence[Checked]) -> pd.DataFrame:
         report, spent = one.report, one.masking and one.masking.settings
         training = report["training"] and report["training"]["config"]
         row = {"model": one.title, "n": report["n"], "at a time": report["chunk"], "suites": ", ".join(report["suites_run"])}
-        row |= {"training": f"{training['train_size']} images, {training['epochs']} epochs" if training else "not trained here"}
+        row |= {"training": f"{training['train_size']:,} images, {training['epochs']} epochs" if training else "not trained here"}
         row |= {"authors' code ran": ", ".join(one.agreement["autoattack"]["parts"])}
         row |= {f"{name}, masking": spent[name] if spent else "–" for name in ("steps", "draws", "queries")}
         rows.append(row | {"device": report["environment"]["device"], "commit": report["environment"]["commit"]})
@@ -83,8 +84,9 @@ def agreement_words(models: Sequence[Checked]) -> list[str]:
         auto = one.agreement["autoattack"]
         last = list(auto["accuracy"].values())[-1]
         said.append(
-            f"{one.title}: {auto['identical images']} of {one.agreement['n']} images come back the same from both; accuracy left "
-            f"{_percent(last['ours'])} % by our suite, {_percent(last['authors'])} % by its authors' code."
+            f"{'AutoAttack' if len(auto['parts']) == 4 else ' and '.join(auto['parts'])} on {one.title}: our suite and its authors' code "
+            f"give the same image for {auto['identical images']} of {one.agreement['n']}, and leave "
+            f"{_percent(last['ours'])} % and {_percent(last['authors'])} % right."
         )
     return said
 
@@ -186,6 +188,8 @@ def deepfool_ratios(models: Sequence[Checked]) -> Figure:
         for one, colour in zip(models, sns.color_palette("colorblind"), strict=False):
             ratio = one.deepfool[f"{norm} ours"] / one.deepfool[f"{norm} foolbox"]
             ratio = np.sort(ratio[np.isfinite(ratio)])
+            if len(ratio) < intervals.FEW:
+                continue
             share = (np.arange(len(ratio)) + 0.5) / len(ratio)
             ax.plot(share, ratio, color=colour, label=f"{one.title}, n = {len(ratio)}")
         ax.axhspan(0.95, 1.05, color="grey", alpha=0.15, lw=0)

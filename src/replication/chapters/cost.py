@@ -9,6 +9,8 @@ import seaborn as sns
 from matplotlib.figure import Figure
 from matplotlib.ticker import NullLocator
 
+from .style import legend_below
+
 COLOURS = dict(zip(("FIRST", "DEEP", "taps"), sns.color_palette("colorblind"), strict=False))
 MARKERS = {"FIRST": "o", "DEEP": "s", "taps": "^"}
 TITLES = {
@@ -79,7 +81,7 @@ def step_ratios(records: Sequence[Mapping], floors: Mapping[str, float]) -> Figu
     """Gradients of a GFA step over those of a plain one: naive and ours, a panel a model, the model's own floor as a line."""
     rows = [row for record in records for row in record["rows"] if row["what"] == "gradients"]
     names = sorted({row["model"] for row in rows})
-    ways = {"naive": "naive", "torch's layers": "written-out\nalignment", "plain alignment": "our layers", "ours": "both"}
+    ways = {"naive": "naive", "torch's layers": "our\nalignment", "plain alignment": "our\nlayers", "ours": "both"}
     fig, axes = plt.subplots(1, len(names), figsize=(min(7.2, 2.4 * len(names)), 3), sharey=True, squeeze=False)
     for ax, name in zip(axes.flat, names, strict=True):
         for layers, shift in (("FIRST", -0.12), ("DEEP", 0.12)):
@@ -94,7 +96,7 @@ def step_ratios(records: Sequence[Mapping], floors: Mapping[str, float]) -> Figu
         n = _pick(rows, model=name, contestant="FIRST, ours")["ratio"]["n"]
         ax.set_title(f"{name}, n = {n} turns")
     axes.flat[0].set(ylabel="time relative to a plain step", ylim=(1, None))
-    axes.flat[0].legend(fontsize=8)
+    legend_below(fig, 3)
     return fig
 
 
@@ -110,16 +112,16 @@ def growth_curves(record: Mapping) -> Figure:
             mine = [row for row in rows if row["contestant"] == who]
             at, ratio = [row["value"] for row in mine], [row["ratio"] for row in mine]
             error = [[r["median"] - r["q25"] for r in ratio], [r["q75"] - r["median"] for r in ratio]]
-            name = "first taps" if who == "taps" else who
+            name = "first layers alone, as many as named" if who == "taps" else who
             ax.errorbar(at, [r["median"] for r in ratio], error, marker=MARKERS[who], ms=5, capsize=3, color=COLOURS[who], label=name)
         values = sorted({row["value"] for row in rows})
         ax.set_xscale("log", base=2)
         ax.set_xticks(values, [f"{value:g}" for value in values])
         ax.xaxis.set_minor_locator(NullLocator())
         ax.set_xlabel(TITLES[axis])
-        ax.legend(fontsize=8)
     for ax in panels[:, 0]:
         ax.set(ylabel=f"relative to plain, n = {rows[0]['ratio']['n']} turns", ylim=(1, None))
+    legend_below(fig, 3)
     return fig
 
 
@@ -135,7 +137,7 @@ def defences(record: Mapping, floors: Mapping[str, float]) -> Figure:
     ax.plot([], [], color="black", lw=2, label="floor (operations)")
     ax.set_xticks(at, [row["contestant"] for row in rows])
     ax.set(ylabel=f"relative to plain, n = {rows[0]['ratio']['n']} turns")
-    ax.legend(fontsize=9)
+    legend_below(fig, 2)
     return fig
 
 

@@ -17,6 +17,7 @@ from matplotlib.ticker import FuncFormatter, LogLocator, NullFormatter
 
 from .. import estimates
 from ..claims import measured
+from ..maps import PANEL, Maps
 from ..scope import DEFENCE_NAMES, DIRECTIONS, LOSS_NAMES, LOSSES, WITHIN
 from .style import HATCHES, MARKERS, PALETTE
 
@@ -222,7 +223,8 @@ def landscapes(records: Sequence[Mapping], loss: str = "mse") -> Figure:
             if accuracy.min() < chance < accuracy.max():
                 line = ax.contour(axis, axis, accuracy, levels=[chance], colors="white", linewidths=1.4)
                 line.set_path_effects([withStroke(linewidth=3, foreground="black")])
-            ax.plot(0, 0, "+", color="white", ms=8)
+            ax.plot(0, 0, "+", color="white", ms=8, path_effects=[withStroke(linewidth=3, foreground="black")])
+            ax.patch.set_gid(PANEL)
             ax.grid(False)
             ax.set_aspect("equal")
             ax.tick_params(labelsize=8)
@@ -238,6 +240,16 @@ def landscapes(records: Sequence[Mapping], loss: str = "mse") -> Figure:
         f"along the tangential gradient (L2, image units), n = {look_up(records[0], 'landscape', 'n')} images{count}", fontsize=8.5
     )
     return fig
+
+
+def landscape_maps(records: Sequence[Mapping], loss: str = "mse") -> Maps:
+    """What `landscapes` draws, as numbers to walk over."""
+    found = groups(records)
+    rows = {
+        title: {DEFENCE_NAMES[name]: _mean_grid(members, key) for name, members in found.items()}
+        for title, key in ((LOSS_NAMES[loss], loss), ("accuracy", "accuracy"))
+    }
+    return Maps("along the image", "along the tangential gradient", look_up(records[0], "landscape", "axis"), rows)
 
 
 def attack_parts(records: Sequence[Mapping]) -> Figure:

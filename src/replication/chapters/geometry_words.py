@@ -63,7 +63,7 @@ def _landscapes(records: Records, title: str, loss: str) -> tuple[str, str]:
     n = f"n = {look_up(records[0], 'landscape', 'n')} images, {seeds(records)} seed{'s' * (seeds(records) > 1)}"
     caption = (
         f"{title}. {said} Mean loss (top) and accuracy (below) in the plane of radius and tangential gradient, one colour scale a row; "
-        f"the cross is the image, the white line, where there is one, the fall to chance level. {n}."
+        f"the cross is the image, the line, where there is one, the fall to chance level. {n}."
     )
     return caption, f"{title}: maps of loss and accuracy around an image, a column a defence. {said}"
 

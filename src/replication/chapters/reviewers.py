@@ -19,6 +19,17 @@ from .rivals import NOT_YET, lead, missing, rival_settings
 READS = ("full_search", "masking", "rivals")  # folders of data/results/, for the workflow
 
 
+TITLES = {  # of the pages that hold the answers, as in the table of contents
+    "01b_alignment": "What alignment is",
+    "04_attacks": "Under attack",
+    "06_cost": "Cost (C7)",
+    "08_search": "The search for λ",
+    "10_gradient_attacks": "Gradient attacks (C1, C2, C6)",
+    "13_masking": "Is the gain real?",
+    "16_other_architectures": "Other architectures",
+}
+
+
 @dataclass(frozen=True)
 class Row:
     """A question in our short words, what the records answer, and the page that has the rest."""
@@ -30,13 +41,13 @@ class Row:
 
 def table(rows: Sequence[Row]) -> pd.DataFrame:
     """The rows as a table; `pages` has the address that each text of its last column leads to."""
-    columns = {"measured": [row.answer for row in rows], "page": [row.page for row in rows]}
+    columns = {"measured": [row.answer for row in rows], "page": [TITLES.get(row.page, "below") for row in rows]}
     return pd.DataFrame(columns, index=pd.Index([row.question for row in rows], name="asked"))
 
 
 def pages(rows: Sequence[Row]) -> dict[str, str]:
-    """{page: its address}; in the site a page lies beside this one, as .html."""
-    return {row.page: f"{row.page}.html" for row in rows}
+    """{title of a page: its address}; in the site a page lies beside this one, as .html. What stands on this page needs no link."""
+    return {TITLES[row.page]: f"{row.page}.html" for row in rows if row.page in TITLES}
 
 
 SHORT = ("Where is the clean accuracy?", "An attack that knows the defence?")  # what a reader wants to know first

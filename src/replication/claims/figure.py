@@ -23,6 +23,7 @@ LEGEND = (
     ("claimed", "claimed by the paper"),
     ("asked", "the plan's rule, where the paper uses words"),
     ("most", "the most that could have been seen"),
+    ("zero", "no difference"),
 )
 # Colours of a drawing that stands alone, as in the README; on the site they come from book.css.
 ALONE = """<style>
@@ -109,6 +110,8 @@ def _mark(kind: str, x: float, y: float) -> str:
         return f'<path class="claimed" d="M{x:.1f} {y - 6} l5 6 l-5 6 l-5 -6 Z"/>'
     if kind == "asked":
         return f'<rect class="asked" x="{x - 10:.1f}" y="{y - 6}" width="20" height="12"/>'
+    if kind == "zero":
+        return f'<path class="zero" d="M{x:.1f} {y - 8} v16"/>'
     if kind == "most":
         return f'<path class="most" d="M{x:.1f} {y - 8} v16"/>'
     return f'<path class="measured" d="M{x - 10:.1f} {y} h20"/><circle class="measured" cx="{x:.1f}" cy="{y}" r="4"/>'
@@ -142,7 +145,7 @@ def draw(findings: Sequence[Finding], width: int = WIDE, style: str = "") -> str
     if not any(one.bars for one in findings):
         return ""
     wide = width >= 600
-    left, right = (300, width - 190) if wide else (8, width - 8)
+    left, right = (316, width - 178) if wide else (8, width - 8)
     parts, y = [], 0
     for kind, meaning in LEGEND:
         y += LINE + 3

@@ -85,7 +85,7 @@ def percent(share: float | None, low: float | None = None, high: float | None = 
 
 
 def value(one) -> str:
-    """Anything of a record in a cell: numbers to six digits with true minus signs, lists and texts as they are."""
+    """Anything of a record in a cell: numbers to six digits, large ones in full, with true minus signs; lists and texts as they are."""
     if one is None:
         return NOTHING
     if isinstance(one, bool) or not isinstance(one, int | float):
@@ -94,7 +94,8 @@ def value(one) -> str:
         if isinstance(one, list | tuple):
             return ", ".join(map(value, one)) or NOTHING
         return escape(str(one))
-    return (f"{one:,}" if isinstance(one, int) else f"{one:.6g}").replace("-", "−")
+    whole = isinstance(one, int) or 1e5 <= abs(one) < 1e15
+    return (f"{one:,.0f}" if whole else f"{one:.6g}").replace("-", "−")
 
 
 def duration(seconds: float) -> str:

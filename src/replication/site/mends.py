@@ -1,4 +1,4 @@
-"""What is mended in the pages that the theme wrote; each line says why, and a page that no longer needs it stays as it is."""
+"""What is mended in the pages once the theme has written them; each line says why, and a page that no longer needs it stays as it is."""
 
 import re
 from pathlib import Path
@@ -18,10 +18,22 @@ MENDS = (
 SEARCH = re.compile(r'<script src="(?:_static/searchtools|_static/language_data|searchindex)\.js"></script>\s*')
 
 
+# Between a number and its unit or uncertainty no line ends: "1.50 ± 0.02", "28.1 %". Code, scripts and drawings stay as they are.
+WHOLE = re.compile(r"(?<=\d) (?=[%±])|(?<=±) (?=\d)")
+PARTS = re.compile(r"(<(pre|code|script|style|svg|textarea)\b.*?</\2>|<[^>]*>)", re.DOTALL)
+
+
+def kept_whole(html: str) -> str:
+    """`html` with spaces in its text that do not break a number from what belongs to it."""
+    pieces = PARTS.split(html)  # text, what is left alone, the name of its tag or None, text, ...
+    return "".join(WHOLE.sub("\u00a0", piece) if place % 3 == 0 else piece for place, piece in enumerate(pieces) if place % 3 < 2)
+
+
 def mended(html: str, search: bool = False) -> str:
     """A page as it should have been written; search: it is the page of the search's results."""
     for pattern, new in MENDS:
         html = pattern.sub(new, html)
+    html = kept_whole(html)
     return html if search else SEARCH.sub("", html)
 
 

@@ -6,7 +6,7 @@ from urllib.parse import quote
 
 from deepdefense.masking.check import Check
 
-from ..scope import DEFENCE_NAMES, NORM_NAMES, PAIRS
+from ..scope import DEFENCE_NAMES, NORM_NAMES, PAIR_NAMES
 from ..wording import NOTHING, number
 from . import commands
 from .curves import chart
@@ -23,7 +23,7 @@ def defence(config: Mapping) -> str:
 
 
 def pair(config: Mapping) -> str:
-    return PAIRS.get((config["data"], config["model"]), f"{config['model']}, {config['data']}")
+    return PAIR_NAMES.get((config["data"], config["model"]), f"{config['model']}, {config['data']}")
 
 
 def weight(config: Mapping) -> str:
