@@ -103,7 +103,6 @@ def networks_table(networks: Sequence[UnderProtocol], level: int = 8) -> pd.Data
             "classes answered": ours.record["classes_answered"],
             "common images": n,
         }
-        row |= {attack: _kept(trio, attack, level) for attack in AT_EIGHT}
         for attack in extra.POINTS:
             found = gaps(trio, attack)
             best = max(found, key=found.get) if found else None
@@ -112,6 +111,7 @@ def networks_table(networks: Sequence[UnderProtocol], level: int = 8) -> pd.Data
         for attack in extra.DISTANCES:
             found = ratio(trio, attack)
             row[f"{attack} (× plain)"] = NOTHING if found is None else number(found, 2)
+        row |= {attack: _kept(trio, attack, level) for attack in AT_EIGHT}
         rows.append(row)
     return pd.DataFrame(rows).set_index(["networks", "defence"]) if rows else pd.DataFrame()
 

@@ -10,8 +10,8 @@ from ..wording import NOTHING, number
 
 READS = ("gpu", "probes", "quick")  # folders of data/results/, for the workflow; the fullest first
 COLUMNS = (
-    "networks", "defence", "seed", "size", "width", "training images", "epochs", "ended", "clean (%)",
-    "kept in the worst case (images)", "n", "L∞ eps (1/255)", "suites",
+    "networks", "defence", "seed", "clean (%)", "kept in the worst case (images)", "n", "L∞ eps (1/255)",
+    "size", "width", "training images", "epochs", "ended", "suites",
 )  # fmt: skip
 
 
@@ -24,15 +24,15 @@ def probes_table(networks: Sequence[Network]) -> pd.DataFrame:
             PROBES[network.pair],
             DEFENCE_NAMES[network.defence],
             network.seed,
+            number(100 * network.clean) if network.record["metrics"]["last"] else NOTHING,
+            int(report.robust().sum()) if report else NOTHING,
+            len(report.label) if report else NOTHING,
+            f"{255 * report.about['eps']:g}" if report else NOTHING,
             "reduced" if network.reduced else "full",
             f"{config['width']:g}",
             f"{network.record['data']['train']:,}",
             config["epochs"],
             network.record["status"],
-            number(100 * network.clean) if network.record["metrics"]["last"] else NOTHING,
-            int(report.robust().sum()) if report else NOTHING,
-            len(report.label) if report else NOTHING,
-            f"{255 * report.about['eps']:g}" if report else NOTHING,
             ", ".join(report.suites) if report else NOTHING,
         ])  # fmt: skip
     return pd.DataFrame(rows, columns=list(COLUMNS)).set_index(["networks", "defence"])
