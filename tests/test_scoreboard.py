@@ -289,7 +289,7 @@ def test_full_results_take_the_place_of_reduced_ones(folder):
         files.write_json(root / name / "a.json", record)
     text = scoreboard.text(root)
     assert "(reduced scale)" in text and "| **inconclusive** | in words | *paper's protocol:* no record" in text, "C7 has no times yet"
-    assert "1 runs of the first search (2.0 h of training), 1 runs of the search at full size (3.0 h of training), 15 headline runs" in text
+    assert "1 run of the first search (2.0 h of training), 1 run of the search at full size (3.0 h of training), 15 headline runs" in text
     timing = {"kind": "benchmark", "name": "training", "environment": {"device": "cpu (x86_64)"}, "rows": []}
     files.write_json(root / "benchmarks" / "training.json", timing)
     assert "| **inconclusive (CPU)** | in words |" in scoreboard.text(root)

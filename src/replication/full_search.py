@@ -16,6 +16,7 @@ from deepdefense.training.config import TrainConfig
 from .records import load_records
 from .scope import DEFENCE_NAMES, PAIRS, VARIANTS
 from .scope import SEARCH_SEEDS as SEEDS
+from .wording import several
 
 READS = ("full_search",)  # folder of data/results/, for the workflow
 DEFENCES = ("pgd-at", "trades", "gnr", *VARIANTS)  # adversarial training first: it sets the bar
@@ -181,12 +182,13 @@ def _choose(pair: Pair, defence: str, mine: list[Setting], bar: float | None) ->
     if not mine:
         return Taken(pair, defence, None, bar, "no choice: no setting has finished with both seeds")
     order, passed = ranked(mine, bar)
+    tried = several(len(mine), "setting")
     if bar is None:
-        reason = f"highest robust accuracy of {len(mine)} settings"
+        reason = f"highest robust accuracy of {tried}"
     elif passed:
-        reason = f"highest robust accuracy of the {len(order)} of {len(mine)} settings with a clean accuracy of at least {100 * bar:.1f} %"
+        reason = f"highest robust accuracy of the {len(order)} of {tried} with a clean accuracy of at least {100 * bar:.1f} %"
     else:
-        reason = f"none of {len(mine)} settings has a clean accuracy of {100 * bar:.1f} %: highest mean of clean and robust accuracy"
+        reason = f"none of {tried} has a clean accuracy of {100 * bar:.1f} %: highest mean of clean and robust accuracy"
     beside = None
     if defence in VARIANTS and not order[0].aligned:
         held = [s for s in mine if s.aligned]
@@ -231,7 +233,7 @@ def main() -> None:
     choices = choose(settings)
     for pair in [pair for pair in PAIRS if pick(settings, pair)]:
         mine = pick(settings, pair)
-        print(f"\n== {PAIRS[pair]}: {len(mine)} settings, {sum(len(s.trials) for s in mine)} runs")
+        print(f"\n== {PAIRS[pair]}: {several(len(mine), 'setting')}, {several(sum(len(s.trials) for s in mine), 'run')}")
         for defence in ("standard", *DEFENCES):
             for setting in pick(mine, pair, defence):
                 print(f"   {DEFENCE_NAMES[defence]:15} {describe(setting)}")

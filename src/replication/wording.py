@@ -15,6 +15,11 @@ def number(value: float, digits: int = 1, sign: bool = False) -> str:
     return f"{value:{'+' if sign else ''}.{digits}f}".replace("-", "−")
 
 
+def several(n: int, noun: str) -> str:
+    """ "1 run", "12 runs"."""
+    return f"{n:,} {noun}{'s' * (n != 1)}"
+
+
 def interval(one: Estimate | None, unit: str = "", digits: int = 1, sign: bool = False) -> str:
     """An estimate in words: mean, 95 % interval over seeds, number of seeds."""
     if one is None:

@@ -15,7 +15,7 @@ from ..intervals import Ceiling
 from ..networks import Network, by_seed, has_aligned, headline, reduced
 from ..records import FULL, REDUCED, SEARCH_FOLDERS, load_records
 from ..scope import CNN, DEFENCE_NAMES, MLP
-from ..wording import interval, number
+from ..wording import interval, number, several
 from . import extra, quantities, verdicts
 from .bars import ALIGNMENT, DISTANCE, GAP, PLAIN, Bar
 from .findings import Claim, Finding
@@ -319,6 +319,7 @@ def spent(networks: Sequence[Network], searched: Mapping[str, Sequence[Mapping]]
     attacks = sum(one.cost["seconds"] for n in networks for report in n.reports.values() for one in report.outcomes.values())
     every = [*(n.record for n in networks), *(record for records in searched.values() for record in records)]
     devices = sorted({record["environment"]["device"] for record in every})
-    looked = [f"{len(found)} runs of {words} ({hours(found):.1f} h of training)" for words, found in searched.items() if found]
-    ran = f"{len(networks)} headline runs ({hours([n.record for n in networks]):.1f} h of training, {attacks / 3600:.1f} h of attacks)"
+    looked = [f"{several(len(found), 'run')} of {words} ({hours(found):.1f} h of training)" for words, found in searched.items() if found]
+    headline_runs = several(len(networks), "headline run")
+    ran = f"{headline_runs} ({hours([n.record for n in networks]):.1f} h of training, {attacks / 3600:.1f} h of attacks)"
     return f"{', '.join([*looked, ran])}, on {', '.join(devices)}."
