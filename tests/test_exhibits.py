@@ -76,6 +76,12 @@ def test_no_column_goes_without_a_name():
         tables.text(pd.DataFrame({"a": [1]}))
 
 
+@pytest.mark.parametrize("empty", [pd.DataFrame(), pd.DataFrame({"a": []}), pd.DataFrame(columns=["a"]).set_index("a")])
+def test_a_table_without_rows_says_so(monkeypatch, empty):
+    one = shown(monkeypatch, exhibits, lambda: tables.show(empty, caption="Of images.", name="all-margins"))
+    assert repr(one) == "Table all margins: there is no record yet of what it would show." and "<table" not in one.html
+
+
 def test_a_table_travels_as_csv_with_all_digits_and_leads_to_its_runs(monkeypatch, spreads):
     run = next(iter(provenance.record_files()))
     call = lambda: tables.show(spreads, caption="Of `n` <images>.", name="margins", runs=[run], code="src/replication/tables.py")  # noqa: E731

@@ -343,6 +343,8 @@ def test_tables_and_figures_of_the_chapters(folder):
     assert gradient_attacks.gaps_table(networks, {"APGD-100": 15.2}).iloc[0]["by the rule"] == "reproduced"
     assert minimum_norm.ratio_table(networks).shape[0] == 8
     assert len(gradient_attacks.eps_curves(networks, CNN).axes) == 3 and minimum_norm.distance_curves(networks).axes
+    with pytest.raises(ValueError, match="nothing to draw"):
+        minimum_norm.distance_curves([])
 
 
 def test_attacks_bear_the_names_that_the_records_give_them(folder):

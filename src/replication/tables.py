@@ -18,7 +18,7 @@ from scipy.stats import t
 
 from . import provenance
 from .estimates import mean_sd
-from .exhibits import Exhibit, folded, paragraphs
+from .exhibits import Exhibit, folded, note, paragraphs
 from .wording import NOTHING, number
 
 LONG = 34  # characters of a text from which its column may wrap
@@ -225,7 +225,7 @@ def show(
     links: Mapping[str, str] | None = None, fold: str | None = None,
     runs: Sequence[str] = (), code: str | None = None, command: str | None = None,
 ) -> None:  # fmt: skip
-    """Show a table with its caption, the links to what is behind it and its numbers as a CSV file.
+    """Show a table with its caption, the links to what is behind it and its numbers as a CSV file; of one without rows, that it has none.
 
     caption: what it says and of what; a paragraph a line; name: of the file, without its ending
     decimals: {column: how many}, where the digits that `decimals_of` gives are not wanted
@@ -236,6 +236,9 @@ def show(
     if not caption.strip():
         raise ValueError("caption must say what the table shows; got an empty one")
     label = f"Table {name.replace('-', ' ')}"
+    if not len(table):
+        note(f"{label}: there is no record yet of what it would show.")
+        return
     if best and _laid_out(table, decimals or {}, best)[2]:
         caption = f"{caption.rstrip()} Bold: beyond the 95 % intervals over seeds of all the others."
     content = base64.b64encode(csv(table).encode()).decode()

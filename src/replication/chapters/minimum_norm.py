@@ -87,6 +87,11 @@ def _drawn(networks: Sequence[Network], pair: tuple[str, str], defence: str) -> 
     return [n for n in _with_distances(of(networks, pair, defence)) if len(quantities.strict_distances(n)) >= intervals.FEW]
 
 
+def drawn_pairs(networks: Sequence[Network]) -> list[tuple[str, str]]:
+    """The pairs of which `distance_curves` has something to draw."""
+    return [pair for pair in _measured_pairs(networks) if any(_drawn(networks, pair, d) for d in DEFENCES)]
+
+
 def curves_words(networks: Sequence[Network]) -> tuple[str, str]:
     """(caption, alternative text) of `distance_curves`."""
     thin = [
@@ -104,8 +109,11 @@ def curves_words(networks: Sequence[Network]) -> tuple[str, str]:
 
 
 def distance_curves(networks: Sequence[Network]) -> Figure:
-    """Share of the images still right when the smallest L2 perturbation found has this length; one line a seed."""
-    pairs = [pair for pair in _measured_pairs(networks) if any(_drawn(networks, pair, d) for d in DEFENCES)]
+    """Share of the images still right when the smallest L2 perturbation found has this length; one line a seed. ValueError if
+    `drawn_pairs` has none."""
+    pairs = drawn_pairs(networks)
+    if not pairs:
+        raise ValueError(f"no network has distances of {intervals.FEW} images, so there is nothing to draw")
     fig, axes = plt.subplots(1, len(pairs), figsize=(max(3.6, 2.4 * len(pairs)), 2.9), sharey=True, squeeze=False)
     for ax, pair in zip(axes[0], pairs, strict=True):
         for defence in DEFENCES:
