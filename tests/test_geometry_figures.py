@@ -16,7 +16,7 @@ from matplotlib.contour import ContourSet
 from measured import record
 
 from replication import figures
-from replication.chapters import geometry_figures, geometry_tables
+from replication.chapters import geometry_figures, geometry_tables, geometry_words
 from replication.chapters.style import PALETTE
 from replication.claims import measured
 from replication.maps import Maps
@@ -248,3 +248,46 @@ def test_a_map_that_is_walked_over_has_the_values_and_the_panels_of_its_picture(
     assert [list(panels) for _, panels in data["rows"]] == [[DEFENCE_NAMES[name] for name in geometry_figures.groups(records)]] * 2
     with pytest.raises(ValueError, match="the map 'a' of 'loss' must be 2 × 2, as its axis is long; got \\(2, 3\\)"):
         Maps("up", "across", [0, 1], {"loss": {"a": np.zeros((2, 3))}})
+
+
+@pytest.fixture
+def with_other_loss(records):
+    """Adversarial training was on cross-entropy, with logits so far from 0 and 1 that its squared error is five hundred times plain's."""
+
+    def change(geometry, seed):
+        for within in ("all", "tangential", "radial"):
+            geometry["rise"]["mse"][within]["mean"] *= 500
+        geometry["landscape"]["mse"] = (500 * np.array(geometry["landscape"]["mse"])).tolist()
+
+    found = changed(records, "pgd-at", change)
+    for one in found:
+        if measured.objective(one) == "pgd-at":
+            one["training"]["config"]["options"] = {"loss": "ce"}
+    return found
+
+
+def test_squared_error_stands_beside_that_of_networks_trained_on_it_alone(with_other_loss):
+    squared = [geometry_figures.loss_profiles(with_other_loss), geometry_figures.landscapes(with_other_loss)]
+    other = [geometry_figures.loss_profiles(with_other_loss, "ce"), geometry_figures.landscapes(with_other_loss, "margin")]
+    titles = [{ax.get_title() for ax in fig.axes} for fig in squared + other]
+    assert ["PGD-7 training" in found for found in titles] == [False, False, True, True]
+    assert "PGD-7 training" not in geometry_figures.landscape_maps(with_other_loss).rows["squared error"]
+    bars = {ax.get_title(): len(ax.containers) for ax in geometry_figures.rise_bars(with_other_loss).axes[:3]}
+    count = len(OBJECTIVES) * 2  # bars and their whiskers
+    assert bars == {"squared error": count - 2, "cross-entropy": count, "margin": count}
+    ratios = geometry_tables.ratio_table(with_other_loss)
+    assert list(ratios.loc["PGD-7 training"].index) == ["cross-entropy", "margin"] and len(ratios) == 4 * 3 - 1
+    glance = geometry_tables.all_pairs_table({"one": with_other_loss}).loc[("one", "PGD-7 training")]
+    assert math.isnan(glance["tangential rise over plain's, squared error"].mean) and glance["tangential rise over plain's, margin"].n == 2
+    assert geometry_tables.network_table(with_other_loss).loc["PGD-7 training", "mean squared error"].n == 0
+
+
+def test_a_caption_names_who_is_left_out_and_why(with_other_loss):
+    for make, options in ((geometry_figures.rise_bars, {}), (geometry_figures.landscapes, {"loss": "mse"})):
+        caption, alt = geometry_words.words(make, with_other_loss, "CNN", **options)
+        assert "Without PGD-7 training for the squared error, on which it was not trained." in caption
+        assert "PGD-7 training" not in alt.split("margin")[0]
+    caption, _ = geometry_words.words(geometry_figures.landscapes, with_other_loss, "CNN", loss="ce")
+    assert "Without" not in caption
+    alone = [one for one in with_other_loss if measured.objective(one) == "pgd-at"]  # nothing to be compared with
+    assert len(geometry_tables.curvature_table(alone)) == 1 and "Without" not in geometry_words.left_out(alone, "mse")

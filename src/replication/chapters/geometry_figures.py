@@ -142,11 +142,11 @@ def alignment_by_layer(records: Sequence[Mapping]) -> Figure:
 
 def rise_bars(records: Sequence[Mapping]) -> Figure:
     """Worst rise of each loss within the L2 radius, along all, tangential and radial directions; below, relative to plain."""
-    found = groups(records)
-    relative = "standard" in found and len(found) > 1
+    relative = "standard" in groups(records) and len(groups(records)) > 1
     fig, axes = plt.subplots(1 + relative, len(LOSSES), figsize=(7.2, 2.3 * (1 + relative) + 0.6), squeeze=False)
     radius = look_up(records[0], "rise", "radius")
     for column, loss in enumerate(LOSSES):
+        found = groups(measured.comparable(records, loss))
         table = {name: [centre(members, "rise", loss, within) for within in WITHIN] for name, members in found.items()}
         _bars(axes[0, column], table, WITHIN)
         axes[0, column].set(title=LOSS_NAMES[loss], ylabel="worst rise of the loss" if column == 0 else "")
@@ -160,7 +160,7 @@ def rise_bars(records: Sequence[Mapping]) -> Figure:
             axes[1, column].set(ylabel="relative to plain" if column == 0 else "")
     for ax in axes[-1]:
         ax.set_xlabel(f"directions (L2 ≤ {radius:g})")
-    _legend(fig, axes[0, 0], whiskers(records))
+    _legend(fig, axes[0, -1], whiskers(records))
     return fig
 
 
@@ -176,7 +176,7 @@ def _panels(count: int, height: float, **options) -> tuple[Figure, list[Axes]]:
 
 def loss_profiles(records: Sequence[Mapping], loss: str = "mse") -> Figure:
     """Change of the loss along three directions: mean, middle half of the images shaded, one scale for all networks."""
-    found = groups(records)
+    found = groups(measured.comparable(records, loss))
     fig, axes = _panels(len(found), 2.2, sharex=True, sharey=True)
     reach = []
     for ax, (name, members) in zip(axes, found.items(), strict=True):
@@ -209,7 +209,7 @@ def landscapes(records: Sequence[Mapping], loss: str = "mse") -> Figure:
 
     The contour is where accuracy falls to chance level.
     """
-    found = groups(records)
+    found = groups(measured.comparable(records, loss))
     fig, axes = plt.subplots(2, len(found), figsize=(min(7.2, 1.3 * len(found) + 1.2), 3.6), sharex=True, sharey=True, squeeze=False)
     axis = look_up(records[0], "landscape", "axis")
     chance = 1 / len(records[0]["training"]["data"]["classes"])
@@ -244,7 +244,7 @@ def landscapes(records: Sequence[Mapping], loss: str = "mse") -> Figure:
 
 def landscape_maps(records: Sequence[Mapping], loss: str = "mse") -> Maps:
     """What `landscapes` draws, as numbers to walk over."""
-    found = groups(records)
+    found = groups(measured.comparable(records, loss))
     rows = {
         title: {DEFENCE_NAMES[name]: _mean_grid(members, key) for name, members in found.items()}
         for title, key in ((LOSS_NAMES[loss], loss), ("accuracy", "accuracy"))
@@ -268,7 +268,8 @@ def attack_parts(records: Sequence[Mapping]) -> Figure:
     _bars(axes["cosine"], read(lambda loss: "cosine"), names, linear=True)
     axes["cosine"].set(title="cosine of δ and training gradient", xlabel="attacked loss")
     for loss in LOSSES:
-        table = {name: [centre(members, "attacks", loss, f"{loss} {part}") for part in PARTS] for name, members in found.items()}
+        there = groups(measured.comparable(records, loss))
+        table = {name: [centre(members, "attacks", loss, f"{loss} {part}") for part in PARTS] for name, members in there.items()}
         _bars(axes[loss], table, PARTS)
         axes[loss].set(title=f"attack on the {LOSS_NAMES[loss]}", xlabel="part of δ applied")
     axes[LOSSES[0]].set_ylabel("change of the attacked loss")

@@ -25,13 +25,13 @@ def means(records: Sequence[Mapping], columns: Mapping[str, tuple[str, ...]]) ->
 
 def network_table(records: Sequence[Mapping]) -> pd.DataFrame:
     """What the networks say at all: how they ended, accuracy, mean margin, and how much of it a small perturbation takes."""
-    rows = {}
+    rows, squared = {}, groups(measured.comparable(records, "mse"))
     for name, members in groups(records).items():
         shares = {within: [measured.rise_over_margin(record, within) for record in members] for within in WITHIN}
         rows[DEFENCE_NAMES[name]] = {
             "ended": ", ".join(sorted({record["training"]["status"] for record in members})),
             "accuracy (%)": Spread.of(100 * look_up(record, "accuracy") for record in members),
-            "mean squared error": Spread.of(look_up(record, "loss", "mse")["mean"] for record in members),
+            "mean squared error": Spread.of(look_up(record, "loss", "mse")["mean"] for record in members if name in squared),
             "mean margin": Spread.of(-look_up(record, "loss", "margin")["mean"] for record in members),
             **{f"worst rise / mean margin, {within}": Spread.of(share) for within, share in shares.items()},
             "seeds": len(members),
@@ -67,18 +67,21 @@ def direction_table(records: Sequence[Mapping], key: str = "alignment") -> pd.Da
 
 
 def curvature_table(records: Sequence[Mapping]) -> pd.DataFrame:
-    """Mean loss, length of the training gradient and of its tangential part, and curvature of the squared error."""
+    """Mean loss, length of the training gradient and of its tangential part, and curvature of the squared error; of networks
+    trained on it, if there are any."""
     columns = {"squared error": ("loss", "mse"), "‖g‖": ("gradient", "length"), "‖g_t‖": ("gradient", "tangential")}
-    return means(records, columns | {f"curvature, {name}": ("profiles", "curvature", name) for name in DIRECTIONS})
+    columns |= {f"curvature, {name}": ("profiles", "curvature", name) for name in DIRECTIONS}
+    return means(measured.comparable(records, "mse"), columns)
 
 
 def ratio_table(records: Sequence[Mapping]) -> pd.DataFrame:
     """C5: worst rise relative to plain training of the same seed, one row a defence and loss, by the directions allowed."""
     rows = {}
+    shown = {loss: groups(measured.comparable(records, loss)) for loss in LOSSES}
     for name in groups(records):
         if name == "standard":
             continue
-        for loss in LOSSES:
+        for loss in (one for one in LOSSES if name in shown[one]):
             ratios = {within: measured.rise_ratios(records, name, loss=loss, within=within) for within in WITHIN}
             row = {within: Spread.of(found.values()) for within, found in ratios.items()}
             row |= {"tangential, by seed": ", ".join(number(r, 2) for r in ratios["tangential"].values()) or NOTHING}
@@ -109,7 +112,10 @@ def all_pairs_table(records: Mapping[str, Sequence[Mapping]]) -> pd.DataFrame:
     for title, members in records.items():
         defences = [name for name in groups(members) if name != "standard"] if members else []
         for name in defences:
-            row = {words: Spread.of(measured.rise_ratios(members, name, loss=loss).values()) for words, loss in losses.items()}
+            row = {
+                words: Spread.of(measured.rise_ratios(measured.comparable(members, loss), name, loss=loss).values())
+                for words, loss in losses.items()
+            }
             changes = measured.alignment_changes(members, name)
             rows[title, DEFENCE_NAMES[name]] = row | {"alignment minus plain's": Spread.of(changes.values()), "seeds": len(changes)}
     return _two_levels(rows, ["networks", "defence"])

@@ -25,9 +25,18 @@ def of(records: Records, *path: str, digits: int = 2) -> str:
 
 def ratios(records: Records, loss: str, within: str = "tangential") -> str:
     """Worst rise over plain's of the same seed, by defence."""
+    records = measured.comparable(records, loss)
     found = {name: list(measured.rise_ratios(records, name, loss=loss, within=within).values()) for name in groups(records)}
     shown = {DEFENCE_NAMES[name]: estimates.mean_sd(values)[0] for name, values in found.items() if name != "standard" and values}
     return ", ".join(f"{name} {number(mean, 2)}" for name, mean in shown.items()) or NOTHING
+
+
+def left_out(records: Records, loss: str) -> str:
+    """Which defences are not shown with `loss`, and why, as a sentence with a space before it; nothing where all are."""
+    there = groups(measured.comparable(records, loss))
+    names = [DEFENCE_NAMES[name] for name in groups(records) if name not in there]
+    were = "it was" if len(names) == 1 else "they were"
+    return f" Without {', '.join(names)} for the {LOSS_NAMES[loss]}, on which {were} not trained." if names else ""
 
 
 def _n(records: Records) -> str:
@@ -46,24 +55,28 @@ def _rise(records: Records, title: str) -> tuple[str, str]:
     said = f"Worst tangential rise over plain training's: squared error {ratios(records, 'mse')}; margin {ratios(records, 'margin')}."
     radius = look_up(records[0], "rise", "radius")
     caption = f"{title}. {said} Above: absolute, within L2 length {radius:g}; below: relative to plain training of the same seed."
-    return f"{caption} {whiskers(records).capitalize()}.", f"{title}: bars of the worst rise of three losses, a bar a defence. {said}"
+    caption += f"{left_out(records, 'mse')} {whiskers(records).capitalize()}."
+    return caption, f"{title}: bars of the worst rise of three losses, a bar a defence. {said}"
 
 
 def _profiles(records: Records, title: str, loss: str) -> tuple[str, str]:
     far = look_up(records[0], "profiles", "distances")[-1]
-    steep = listed(records, lambda one: look_up(one, "profiles", "along", DIRECTIONS[1], loss)["mean"][-1])
+    shown = measured.comparable(records, loss)
+    steep = listed(shown, lambda one: look_up(one, "profiles", "along", DIRECTIONS[1], loss)["mean"][-1])
     said = f"Change of the {LOSS_NAMES[loss]} at distance {far:g} along the tangential gradient: {steep}."
-    caption = f"{title}. {said} Lines: mean; bands: the middle half of the images; one vertical scale. {_n(records).capitalize()}."
+    caption = f"{title}. {said} Lines: mean; bands: the middle half of the images; one vertical scale. {_n(shown)}."
+    caption += left_out(records, loss)
     return caption, f"{title}: curves of the loss against the distance from the image, a panel a defence. {said}"
 
 
 def _landscapes(records: Records, title: str, loss: str) -> tuple[str, str]:
-    ends = listed(records, lambda one: max(map(max, look_up(one, "landscape", loss))))
+    shown = measured.comparable(records, loss)
+    ends = listed(shown, lambda one: max(map(max, look_up(one, "landscape", loss))))
     said = f"Largest mean {LOSS_NAMES[loss]} on the plane: {ends}."
     n = f"n = {look_up(records[0], 'landscape', 'n')} images, {seeds(records)} seed{'s' * (seeds(records) > 1)}"
     caption = (
         f"{title}. {said} Mean loss (top) and accuracy (below) in the plane of radius and tangential gradient, one colour scale a row; "
-        f"the cross is the image, the line, where there is one, the fall to chance level. {n}."
+        f"the cross is the image, the line, where there is one, the fall to chance level. {n}.{left_out(records, loss)}"
     )
     return caption, f"{title}: maps of loss and accuracy around an image, a column a defence. {said}"
 
@@ -73,7 +86,7 @@ def _attacks(records: Records, title: str) -> tuple[str, str]:
     said = f"Attack on the squared error, radial share of ‖δ‖²: {shares}; cosine with the training gradient: {cosines}."
     about = f"PGD-20, L∞ eps = {look_up(records[0], 'attacks', 'eps'):.3g}; {whiskers(records)}."
     caption = f"{title}. {said} Below: change of the attacked loss by the whole perturbation and by each part alone. {about}"
-    return caption, f"{title}: bars of what PGD's perturbations are made of. {said}"
+    return caption + left_out(records, "mse"), f"{title}: bars of what PGD's perturbations are made of. {said}"
 
 
 def _directions(records: Records, title: str) -> tuple[str, str]:

@@ -17,6 +17,21 @@ def objective(record: Mapping) -> str:
     return record["training"]["config"]["objective"]
 
 
+def training_loss(record: Mapping) -> str:
+    """The loss that the network was trained on: squared error, as the paper's, unless its options name another."""
+    return record["training"]["config"]["options"].get("loss", "mse")
+
+
+def comparable(records: Iterable[Mapping], loss: str) -> list[Mapping]:
+    """Those records whose `loss` can stand beside that of the others; all, where none was trained on squared error.
+
+    Squared error measures how near the logits are to 0 and 1, where nothing but training on it brings them: the logits of a network
+    trained on cross-entropy have a scale of their own, and its squared error, in the hundreds, says nothing of the network.
+    """
+    records = list(records)
+    return [record for record in records if loss != "mse" or training_loss(record) == "mse"] or records
+
+
 def records_by_seed(records: Iterable[Mapping]) -> dict[int, dict[str, Mapping]]:
     """{seed of training: {objective: record}}; ValueError if a seed has two networks of one objective."""
     found: dict[int, dict[str, Mapping]] = {}
