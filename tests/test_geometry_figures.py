@@ -285,7 +285,7 @@ def test_squared_error_stands_beside_that_of_networks_trained_on_it_alone(with_o
 def test_a_caption_names_who_is_left_out_and_why(with_other_loss):
     for make, options in ((geometry_figures.rise_bars, {}), (geometry_figures.landscapes, {"loss": "mse"})):
         caption, alt = geometry_words.words(make, with_other_loss, "CNN", **options)
-        assert "Without PGD-7 training for the squared error, on which it was not trained." in caption
+        assert "Without PGD-7 training for the squared error, on which it was not trained: its logits, and so its margin, have" in caption
         assert "PGD-7 training" not in alt.split("margin")[0]
     caption, _ = geometry_words.words(geometry_figures.landscapes, with_other_loss, "CNN", loss="ce")
     assert "Without" not in caption

@@ -35,8 +35,11 @@ def left_out(records: Records, loss: str) -> str:
     """Which defences are not shown with `loss`, and why, as a sentence with a space before it; nothing where all are."""
     there = groups(measured.comparable(records, loss))
     names = [DEFENCE_NAMES[name] for name in groups(records) if name not in there]
-    were = "it was" if len(names) == 1 else "they were"
-    return f" Without {', '.join(names)} for the {LOSS_NAMES[loss]}, on which {were} not trained." if names else ""
+    if not names:
+        return ""
+    were, their = ("it was", "its") if len(names) == 1 else ("they were", "their")
+    why = f"on which {were} not trained: {their} logits, and so {their} margin, have a scale of their own"
+    return f" Without {', '.join(names)} for the {LOSS_NAMES[loss]}, {why}."
 
 
 def _n(records: Records) -> str:
