@@ -117,13 +117,14 @@ def test_the_headline_grid_is_what_was_chosen(tmp_path):
     assert {key[:2] for key in runs} == targets and {key[2] for key in runs} == {1, 2, 3} and len(runs) == 21
     assert all(row.config.epochs == 30 and row.measure == 2000 for row in rows.values())
     deep = runs["gfa-deep", None, 1]
-    assert (deep.config.lam, deep.config.warmup) == (0.4, 1) and [a.mode for a in deep.attacks] == ["worst_case", "full", "full"]
-    assert [(a.norm, a.images) for a in deep.attacks] == [("linf", 2000), ("linf", 500), ("l2", 1000)]
-    assert len({a.folder(10_000) for a in deep.attacks}) == 3
+    assert (deep.config.lam, deep.config.warmup) == (0.4, 1)
+    assert [a.mode for a in deep.attacks] == ["worst_case", "worst_case", "full", "full"]
+    assert [(a.norm, a.images) for a in deep.attacks] == [("linf", 2000), ("linf", 500), ("linf", 500), ("l2", 1000)]
+    assert [a.eps for a in deep.attacks] == [8 / 255, 16 / 255, 8 / 255, 0.5] and len({a.folder(10_000) for a in deep.attacks}) == 4
     later = runs["gfa-deep", None, 2].attacks
-    assert [(a.norm, a.mode) for a in later] == [("linf", "worst_case"), ("l2", "full")], "C3 and C4 read distances of every seed"
-    assert [a.norm for a in runs["trades", None, 2].attacks] == ["linf"], "no claim reads distances of TRADES"
-    assert all(len(runs[defence, None, 1].attacks) == 3 for defence in ("standard", "trades", "pgd-at"))
+    assert [(a.norm, a.mode) for a in later[1:]] == [("linf", "worst_case"), ("l2", "full")], "C3 and C4 read distances of every seed"
+    assert [a.norm for a in runs["trades", None, 2].attacks] == ["linf", "linf"], "no claim reads distances of TRADES"
+    assert all(len(runs[defence, None, 1].attacks) == 4 for defence in ("standard", "trades", "pgd-at"))
 
 
 def test_every_committed_run_is_one_of_the_grid():

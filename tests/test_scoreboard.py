@@ -101,6 +101,26 @@ def test_quantities_are_the_plans(folder):
     assert [quantities.alignment_gap(seed, kind) for kind in ALIGNMENTS[:3]] == pytest.approx([-0.1, 0.1, -0.1])
 
 
+def test_the_worst_case_at_a_larger_eps_stands_beside_and_decides_nothing(folder):
+    networks = headline_networks.read_all(folder)
+    before = scoreboard.gap(headline_networks.by_seed(networks, CNN), "APGD-100", 15.2)
+    for network in networks:
+        if network.defence in ("pgd-at", "gfa-first", "gfa-deep"):
+            broken = first(N - {"pgd-at": 2, "gfa-first": 6, "gfa-deep": 1}[network.defence])
+            outcomes = {key: outcome(broken) for key in ("standard/APGD-CE", "adaptive/PGD mse")}
+            about = {"norm": "linf", "eps": 16 / 255, "warnings": [], "name": network.name, "mode": "worst_case"}
+            Report(np.zeros(N, int), np.zeros(N, int), outcomes, about).write(folder / f"{network.name}.report-last-linf-eps0.06275")
+    after = headline_networks.read_all(folder)
+    found = scoreboard.gap(headline_networks.by_seed(after, CNN), "APGD-100", 15.2)
+    assert before.beyond is None and replace(found, beyond=None) == before, "the plan's numbers and word are the same"
+    assert (found.beyond.level, found.beyond.variant, found.beyond.images) == (16, "gfa-first", (N,) * 3)
+    assert found.beyond.estimate.mean == pytest.approx(100 * 4 / N)
+    assert {network.reports["linf"].about["eps"] for network in after} == {8 / 255} == {n.singly.about["eps"] for n in after}
+    table = gradient_attacks.gaps_table(after, {"APGD-100": 15.2})
+    row = table.loc[("CNN, CIFAR-10", "APGD-100", "strict, 16/255")]
+    assert row["gap (points)"].startswith("+10.0") and row["remark"] == "not read by the rule" and len(table) == 4
+
+
 def test_samples_of_images_have_the_means_of_the_quantities(folder):
     seeds = headline_networks.by_seed(headline_networks.read_all(folder), CNN)
     ones = np.ones((1, N))

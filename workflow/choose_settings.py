@@ -21,7 +21,7 @@ from replication import full_search
 from replication.claims import use_quantities
 from replication.full_search import SEEDS, Pair, Setting, Taken, complete, pick, second_looks
 from replication.records import load_records
-from replication.scope import CNN, COMPARED, MLP, PAIRS, VARIANTS
+from replication.scope import CNN, COMPARED, MLP, PAIRS, VARIANTS, levels
 
 ROOT = Path(__file__).resolve().parents[1]
 BOTH_SEEDS = (MLP,)  # the pair of which every setting has both seeds from the start
@@ -50,18 +50,19 @@ def write_rows(path: str | Path, rows: Sequence[Mapping], columns: Sequence[str]
 HEADLINE = {"epochs": 30, "seed": "1 2 3"}
 WORST_CASE = {"attack_suites": "standard adaptive", "attack_mode": "worst_case", "attack_images": 2000}
 MEASURED = {"measure_images": 2000}
+BEYOND = {"attack_suites": "standard adaptive", "attack_mode": "worst_case", "attack_images": 500}  # at the largest eps of the sweep
 SINGLY = {"attack_suites": "paper standard adaptive", "attack_images": 500}
 DISTANCES = {"attack_suites": "paper minimum_norm", "attack_norm": "l2", "attack_images": 1000}
 ONE_SEED = {"seed": "1"}
 BETTER_USE = "better_use"  # folder of data/results/
-HEADLINE_COLUMNS = (*COLUMNS, "attack_suites", "attack_norm", "attack_mode", "attack_images", "measure_images")
+HEADLINE_COLUMNS = (*COLUMNS, "attack_suites", "attack_norm", "attack_eps", "attack_mode", "attack_images", "measure_images")
 
 
 def headline_rows(choices: Sequence[Taken], pairs: Sequence[Pair] = (CNN, MLP, ("cifar10", "mlp"))) -> list[dict]:
     """The headline grid: plain training and what was chosen, each with the plan's seeds and attacks.
 
-    Every network under the cascade and measured; one seed under every attack on its own, and its distances, of all seeds where a claim
-    reads them.
+    Every network measured and under the cascade, at the plan's eps and at the largest of the sweep; one seed under every attack on its
+    own, and its distances, of all seeds where a claim reads them.
     """
     rows = []
     for pair in pairs:
@@ -72,7 +73,8 @@ def headline_rows(choices: Sequence[Taken], pairs: Sequence[Pair] = (CNN, MLP, (
         plain = {"data": pair[0], "model": pair[1], "augment": taken[0].config.augment, "objective": "standard"} | HEADLINE
         for row in (plain, *(grid_row(setting, **HEADLINE) for setting in taken)):
             claimed = pair == CNN and row["objective"] in COMPARED  # C3 and C4 read distances there
-            rows += [row | WORST_CASE | MEASURED, row | SINGLY | ONE_SEED, row | DISTANCES | ({} if claimed else ONE_SEED)]
+            beyond = BEYOND | {"attack_eps": max(levels(pair[0])) / 255}
+            rows += [row | WORST_CASE | MEASURED, row | beyond, row | SINGLY | ONE_SEED, row | DISTANCES | ({} if claimed else ONE_SEED)]
     return rows
 
 

@@ -61,15 +61,24 @@ class Network(OfRun):
         found = [Report.read(path.parent) for path in sorted(self.where.glob(f"{published(self.name, 'report-*')}/{JSON_NAME}"))]
         return sorted(found, key=lambda report: (len(report.label), report.cascade))
 
+    def _is_beyond(self, report: Report) -> bool:
+        return report.about["norm"] == "linf" and report.about["eps"] > 1.001 * self.config["val_eps"]
+
     @cached_property
     def reports(self) -> dict[str, Report]:
-        """{norm: report}, of several the one of most images; empty if it was not attacked."""
-        return {report.about["norm"]: report for report in self.every_report}
+        """{norm: report} at the plan's eps, of several the one of most images; empty if it was not attacked."""
+        return {report.about["norm"]: report for report in self.every_report if not self._is_beyond(report)}
+
+    @cached_property
+    def beyond(self) -> Report | None:
+        """The L∞ report of most images at a larger eps than the plan's; None if there is none."""
+        return next((report for report in reversed(self.every_report) if self._is_beyond(report)), None)
 
     @cached_property
     def singly(self) -> Report | None:
-        """The L∞ report of most images in which every attack was tried on every image; None if there is none."""
-        return next((r for r in reversed(self.every_report) if r.about["norm"] == "linf" and not r.cascade), None)
+        """The L∞ report of most images, at the plan's eps, in which every attack was tried on every image; None if there is none."""
+        mine = [report for report in self.every_report if not self._is_beyond(report)]
+        return next((r for r in reversed(mine) if r.about["norm"] == "linf" and not r.cascade), None)
 
     @cached_property
     def measures(self) -> dict | None:

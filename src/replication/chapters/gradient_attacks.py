@@ -150,7 +150,12 @@ def gaps_table(networks: Sequence[Network], attacks: Mapping[str, float] = score
             if gap.strict:
                 strict = {"gap (points)": wording.bounds(gap.strict[1], sign=True), "n": scoreboard.span(gap.strict_images)}
                 strict |= {"seeds": str(gap.strict[1].n), "variant": DEFENCE_NAMES[gap.strict[0]], "eps": "8/255"}
-            for name, row in (readings | {"strict, 8/255": strict}).items():
+            readings["strict, 8/255"] = strict
+            if (far := gap.beyond) is not None:
+                row = {"gap (points)": wording.bounds(far.estimate, sign=True), "n": scoreboard.span(far.images), "eps": f"{far.level}/255"}
+                row |= {"seeds": str(far.estimate.n), "variant": DEFENCE_NAMES[far.variant], "remark": "not read by the rule"}
+                readings[f"strict, {far.level}/255"] = row
+            for name, row in readings.items():
                 rows[PAIRS[pair], attack, name] = dict.fromkeys(GAP_COLUMNS, NOTHING) | row | {"by the rule": gap.verdict}
     index = pd.MultiIndex.from_tuples(list(rows), names=["networks", "attack", "protocol"])
     return pd.DataFrame(list(rows.values()), index=index)

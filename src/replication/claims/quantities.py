@@ -90,31 +90,44 @@ def ceiling(seeds: Mapping[int, Networks], attack: str, level: int) -> Ceiling |
     return None if found is None else intervals.ceiling(found)
 
 
-def strict_samples(seeds: Mapping[int, Networks], variant: str) -> Samples | None:
+def at_the_plans(network: Network) -> Report | None:
+    """The L∞ report at the eps of the plan, 8/255."""
+    return network.reports.get("linf")
+
+
+def beyond(network: Network) -> Report | None:
+    """The L∞ report at the largest eps of the sweep, where the paper's protocol reads its best gap."""
+    return network.beyond
+
+
+Which = Callable[[Network], Report | None]  # of a network's reports under L∞
+
+
+def strict_samples(seeds: Mapping[int, Networks], variant: str, which: Which = at_the_plans) -> Samples | None:
     """`strict_gap` of every image and seed: 100, 0 or -100."""
     rows, labels = [], []
     for seed in sorted(seeds):
-        if strict_gap(seeds[seed], variant) is not None:
-            masks = [worst_case(seeds[seed][name]).astype(float) for name in (variant, "pgd-at")]
+        if strict_gap(seeds[seed], variant, which) is not None:
+            masks = [worst_case(seeds[seed][name], which).astype(float) for name in (variant, "pgd-at")]
             rows.append((100 * (masks[0] - masks[1]), np.ones(len(masks[0]), bool)))
-            labels.append(seeds[seed][variant].reports["linf"].label)
+            labels.append(which(seeds[seed][variant]).label)
     _shared(labels)
     return Samples.of(rows) if rows else None
 
 
-def worst_case(network: Network) -> np.ndarray | None:
+def worst_case(network: Network, which: Which = at_the_plans) -> np.ndarray | None:
     """Right before and after AutoAttack and every adaptive attack: (N,) bool over all first test images."""
-    report = network.reports.get("linf")
+    report = which(network)
     if report is None or not set(STRICT_SUITES) <= set(report.suites):
         return None
     return report.robust(*(key for suite in STRICT_SUITES for key in report.in_suite(suite)))
 
 
-def strict_gap(networks: Networks, variant: str) -> float | None:
+def strict_gap(networks: Networks, variant: str, which: Which = at_the_plans) -> float | None:
     """GFA minus adversarial training, worst case over the strict attacks on all images, in percentage points."""
     if not usable(networks, variant, "pgd-at"):
         return None
-    masks = [worst_case(networks[name]) for name in (variant, "pgd-at")]
+    masks = [worst_case(networks[name], which) for name in (variant, "pgd-at")]
     return None if any(mask is None for mask in masks) else 100 * float(masks[0].mean() - masks[1].mean())
 
 

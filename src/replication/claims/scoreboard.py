@@ -113,11 +113,22 @@ def span(numbers: Sequence[int]) -> str:
 
 
 @dataclass(frozen=True)
+class Beyond:
+    """A strict gap at another eps than the plan's: level of eps, variant, estimate in points, images of each seed."""
+
+    level: int
+    variant: str
+    estimate: Estimate
+    images: tuple[int, ...]
+
+
+@dataclass(frozen=True)
 class Gap:
     """A gap to adversarial training under one attack: at 8/255, at the eps where GFA looks best, and strict; the rule's word.
 
     Each is that of the better variant, None without a usable run; strict: (variant, estimate). "Best" is read among the eps at
     which so large a gap as the claim's could have been seen; if there is none, `best` is None and `no_power` says why.
+    beyond: the strict one at the largest eps of the sweep, which the rule does not read.
     """
 
     fixed: Reading | None
@@ -126,6 +137,7 @@ class Gap:
     verdict: str
     no_power: str = ""
     strict_images: tuple[int, ...] = ()
+    beyond: Beyond | None = None
 
     def best_words(self) -> str:
         return self.best.words() if self.best else self.no_power or "no usable run"
@@ -166,14 +178,27 @@ def gap(seeds: Mapping, attack: str, claimed: float) -> Gap:
     found = [_reading(seeds, attack, level, len(readable)) for level in readable]
     kinder = max(filter(None, found), key=lambda reading: (reading.estimate.n, reading.estimate.mean), default=None)
     fixed = _reading(seeds, attack, 8) if 8 in levels else None
-    strict, images = best(quantities.variants(seeds, quantities.strict_gap)), ()
-    if strict:
-        samples = quantities.strict_samples(seeds, strict[0])
-        images = samples.images
-        enough = min(images) >= intervals.FEW
-        strict = (strict[0], intervals.of_points(samples, choices=len(scope.VARIANTS))) if enough else None
+    strict, images = _strict(seeds, quantities.at_the_plans)
     word = verdicts.gap(kinder and kinder.estimate, strict and strict[1], claimed)
-    return Gap(fixed, kinder, strict, word, "" if readable else _no_power(ceilings, claimed), images)
+    return Gap(fixed, kinder, strict, word, "" if readable else _no_power(ceilings, claimed), images, _beyond(seeds))
+
+
+def _strict(seeds: Mapping, which: quantities.Which) -> tuple[tuple[str, Estimate] | None, tuple[int, ...]]:
+    """((the better variant, its strict gap), or None below 30 images, and the images of each seed)."""
+    found = best(quantities.variants(seeds, quantities.strict_gap, which))
+    if found is None:
+        return None, ()
+    samples = quantities.strict_samples(seeds, found[0], which)
+    enough = min(samples.images) >= intervals.FEW
+    return (found[0], intervals.of_points(samples, choices=len(scope.VARIANTS))) if enough else None, samples.images
+
+
+def _beyond(seeds: Mapping) -> Beyond | None:
+    strict, images = _strict(seeds, quantities.beyond)
+    if strict is None:
+        return None
+    eps = {report.about["eps"] for networks in seeds.values() if (report := quantities.beyond(networks[strict[0]])) is not None}
+    return Beyond(round(255 * max(eps)), *strict, images)
 
 
 Said = tuple[str, str, str, tuple[Bar, ...]]  # paper's protocol, strict, verdict, rows of the figure
