@@ -3,6 +3,7 @@
 import json
 import math
 import os
+import re
 import signal
 import subprocess
 import sys
@@ -141,3 +142,30 @@ def test_the_environment_is_what_json_can_hold_and_names_the_versions():
     environment = json.loads(json.dumps(provenance.environment()))
     assert torch.__version__.startswith(environment["packages"]["torch"]) and environment["threads"] == torch.get_num_threads()
     assert environment["packages"]["torchattacks"] == "3.5.1" and environment["device"].startswith("cpu")
+
+
+def test_results_that_a_run_leaves_make_no_later_run_one_of_other_code(tmp_path):
+    def git(*arguments):
+        subprocess.run(
+            ["git", "-C", str(tmp_path), "-c", "user.name=x", "-c", "user.email=x@x", *arguments], check=True, capture_output=True
+        )
+
+    kept, code = tmp_path / "data" / "results" / "paper" / "grid.json", tmp_path / "src" / "a.py"
+    for path in (kept, code, tmp_path / "data" / "README.md"):
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_text("1")
+    assert provenance.commit(tmp_path) is None, "no checkout"
+    git("init", "-q")
+    git("add", "-A")
+    git("commit", "-qm", "x")
+    name = provenance.commit(tmp_path)
+    assert re.fullmatch("[0-9a-f]{12}", name)
+    kept.write_text("2")
+    (tmp_path / "data" / "results" / "new.json").write_text("untracked")
+    (tmp_path / "notes").write_text("untracked")
+    assert provenance.commit(tmp_path) == name
+    (tmp_path / "data" / "README.md").write_text("2")
+    assert provenance.commit(tmp_path) == f"{name}-dirty"
+    git("checkout", "data/README.md")
+    code.write_text("2")
+    assert provenance.commit(tmp_path) == provenance.commit(tmp_path / "src") == f"{name}-dirty"

@@ -14,18 +14,27 @@ ATTACK_PACKAGES = ("torchattacks", "pyautoattack", "foolbox")
 PACKAGES = ("torch", "torchvision", *ATTACK_PACKAGES, "numpy", "scikit-learn", "safetensors", "pyarrow")
 
 
+RESULTS = "data/results"  # below a checkout; what finished runs left, which is not what the next ones are made with
+
+
 def commit(root: Path | None = None) -> str | None:
-    """Commit of the checkout `root`, with "-dirty" if tracked files differ from it; None where there is none.
+    """Commit of the checkout `root`, with "-dirty" if tracked files but for its results differ from it; None where there is none.
 
     root: the checkout of this project by default, and None outside one
     """
     if root is None and not (paths.root() / "_config.yml").is_file():
         return None
-    command = ["git", "-C", str(root or paths.root()), "describe", "--always", "--dirty", "--abbrev=12", "--exclude=*"]
+    git = ["git", "-C", str(root or paths.root())]
     try:
-        return subprocess.run(command, capture_output=True, text=True, check=True).stdout.strip() or None
+        name = _said([*git, "describe", "--always", "--abbrev=12", "--exclude=*"])
+        changed = _said([*git, "status", "--porcelain", "--untracked-files=no", "--", ":(top)", f":(top,exclude){RESULTS}"])
     except (OSError, subprocess.CalledProcessError):
         return None
+    return f"{name}-dirty" if name and changed else name or None
+
+
+def _said(command: list[str]) -> str:
+    return subprocess.run(command, capture_output=True, text=True, check=True).stdout.strip()
 
 
 def _installed(package: str) -> str | None:
