@@ -39,3 +39,12 @@ def test_code_and_command(published):
         provenance.links(code="data/README.md")
     with pytest.raises(ValueError, match="runs must be a list"):
         provenance.links("a-seed1-0123abcd")
+
+
+def test_files_of_one_name_in_several_folders_all_have_a_page(published, tmp_path):
+    for folder in ("quick", "paper", "scale"):
+        (tmp_path / folder).mkdir(exist_ok=True)
+        (tmp_path / folder / "grid.json").write_text("{}")
+    found = provenance.record_files()
+    names = {name: path.parent.name for name, path in found.items() if path.stem == "grid"}
+    assert names == {"grid": "paper", "quick-grid": "quick", "scale-grid": "scale"}

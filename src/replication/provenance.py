@@ -23,11 +23,12 @@ def record_files(root: Path | None = None) -> dict[str, Path]:
     """{name: file} of everything in the results `root` (default: the committed ones) that has a page of its own on the site.
 
     A record is a JSON file in one of the folders of results; what lies in a folder of its own has that folder's `*.json`. Several folders
-    may know of a run: its training record has its name, another one the folder's before it.
+    may have a file of one name: the first has that name, another one the folder's before it, and measures come last.
     """
     root = paths.results_root() if root is None else root
-    found = {path.stem: path for path in sorted(root.glob("*/*.json")) if path.parent.name != MEASURED}
-    found |= {f"{MEASURED}-{path.stem}" if path.stem in found else path.stem: path for path in sorted(root.glob(f"{MEASURED}/*.json"))}
+    found: dict[str, Path] = {}
+    for path in sorted(root.glob("*/*.json"), key=lambda path: (path.parent.name == MEASURED, path)):
+        found[f"{path.parent.name}-{path.stem}" if path.stem in found else path.stem] = path
     return found | {path.parent.name: path for path in sorted(root.glob("checked/*/*.json"))}
 
 
