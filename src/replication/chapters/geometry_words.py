@@ -5,7 +5,7 @@ from collections.abc import Callable, Mapping, Sequence
 from .. import estimates
 from ..claims import measured
 from ..scope import DEFENCE_NAMES, DIRECTIONS, LOSS_NAMES
-from ..wording import NOTHING, number
+from ..wording import NOTHING, number, several
 from . import geometry_figures as figures
 from .geometry_figures import groups, look_up, seeds, whiskers
 
@@ -44,7 +44,7 @@ def left_out(records: Records, loss: str) -> str:
 
 def _n(records: Records) -> str:
     """How many images and seeds; for captions whose figure has no whiskers."""
-    return f"n = {look_up(records[0], 'n')} images, {seeds(records)} seed{'s' * (seeds(records) > 1)}"
+    return f"n = {look_up(records[0], 'n')} images, {several(seeds(records), 'seed')}"
 
 
 def _alignment(records: Records, title: str) -> tuple[str, str]:
@@ -76,7 +76,7 @@ def _landscapes(records: Records, title: str, loss: str) -> tuple[str, str]:
     shown = measured.comparable(records, loss)
     ends = listed(shown, lambda one: max(map(max, look_up(one, "landscape", loss))))
     said = f"Largest mean {LOSS_NAMES[loss]} on the plane: {ends}."
-    n = f"n = {look_up(records[0], 'landscape', 'n')} images, {seeds(records)} seed{'s' * (seeds(records) > 1)}"
+    n = f"n = {look_up(records[0], 'landscape', 'n')} images, {several(seeds(records), 'seed')}"
     caption = (
         f"{title}. {said} Mean loss (top) and accuracy (below) in the plane of radius and tangential gradient, one colour scale a row; "
         f"the cross is the image, the line, where there is one, the fall to chance level. {n}.{left_out(records, loss)}"

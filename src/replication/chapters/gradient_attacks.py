@@ -186,7 +186,7 @@ def kept_words(networks: Sequence[Network]) -> list[str]:
             continue
         images, several = _images_attacked(networks, pair), max(len(group) for group in groups.values())
         shown = ", ".join(f"{name} {words}" for name, words in left.items())
-        said.append(f"{PAIRS[pair]}, images kept in the worst case (%): {shown}; n = {images}, {several} seed{'s' * (several > 1)}.")
+        said.append(f"{PAIRS[pair]}, images kept in the worst case (%): {shown}; n = {images}, {wording.several(several, 'seed')}.")
     return said
 
 
@@ -211,7 +211,7 @@ def curves_words(networks: Sequence[Network], pair: tuple[str, str]) -> tuple[st
     left_out = "" if len(drawn) == len(CURVES) else f" Not drawn: attacks with fewer than {intervals.FEW} images that all five get right."
     caption = (
         f"{PAIRS[pair]}: at 8/255 under {CURVES[-1][0]} {ends[-1]} of the images are right after the attack.{left_out}\n"
-        f"{_capital(numbers_of_images(networks, pair).split(': ', 1)[1])} L∞; mean over {len(seeds)} seed{'s' * (len(seeds) > 1)}; "
+        f"{_capital(numbers_of_images(networks, pair).split(': ', 1)[1])} L∞; mean over {wording.several(len(seeds), 'seed')}; "
         "band: from the lowest to the highest seed."
     )
     at_8 = "; ".join(map(": ".join, zip(drawn, ends, strict=True)))

@@ -11,7 +11,7 @@ from .. import intervals, scope, wording
 from ..claims import quantities, scoreboard, verdicts
 from ..networks import Network, by_seed, of, present
 from ..scope import DEFENCE_NAMES, DEFENCES, PAIRS
-from ..wording import NOTHING, spread
+from ..wording import NOTHING, several, spread
 from .style import MARKERS, PALETTE, legend_below
 
 TITLES = {"paper/DeepFool": "DeepFool", "paper/EADEN": "EADEN", "paper/EADL1": "EADL1", "paper/CW": "DDN"}
@@ -74,7 +74,7 @@ def distances_words(networks: Sequence[Network]) -> list[str]:
         shown = ", ".join(f"{DEFENCE_NAMES[d]} {spread(values, 2)}" for d, values in medians.items())
         n = scoreboard.span([len(quantities.strict_distances(net)) for group in groups.values() for net in group])
         seeds = max(map(len, groups.values()))
-        said.append(f"{PAIRS[pair]}, median smallest L2 distance: {shown}; n = {n} images right, {seeds} seed{'s' * (seeds > 1)}.")
+        said.append(f"{PAIRS[pair]}, median smallest L2 distance: {shown}; n = {n} images right, {several(seeds, 'seed')}.")
     return said
 
 

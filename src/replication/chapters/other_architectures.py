@@ -6,7 +6,7 @@ import pandas as pd
 
 from ..networks import Network, of
 from ..scope import DEFENCE_NAMES, PROBES
-from ..wording import NOTHING, number
+from ..wording import NOTHING, number, several
 
 READS = ("gpu", "probes", "quick")  # folders of data/results/, for the workflow; the fullest first
 COLUMNS = (
@@ -50,7 +50,7 @@ def kept_words(networks: Sequence[Network]) -> list[str]:
             if parts:
                 seeds = len({one.seed for one in mine})
                 size = "at reduced scale" if reduced else "at full size"
-                counted = f"{seeds} seed{'s' * (seeds > 1)}"
+                counted = several(seeds, "seed")
                 said.append(f"{title}, {size}, images kept in the worst case: {', '.join(parts)} ({counted}).")
     return [*said, missing(networks)]
 

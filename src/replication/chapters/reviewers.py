@@ -12,7 +12,7 @@ from ..claims import quantities
 from ..full_search import Setting
 from ..networks import Network, by_seed, of, probes
 from ..scope import CNN, DEFENCE_NAMES, DEFENCES, MLP, PAIRS, PROBES, VARIANTS
-from ..wording import NOTHING, number
+from ..wording import NOTHING, number, several
 from . import masking, other_architectures
 from .rivals import NOT_YET, lead, missing, rival_settings
 
@@ -107,7 +107,7 @@ def adaptive_words(networks: Sequence[Network]) -> str:
             beyond.append(int((report.robust(*report.in_suite("standard")) & ~mask).sum()))
     if not beyond:
         return NOT_YET
-    most = f"at most {max(beyond)} image{'s' * (max(beyond) != 1)} in any of {len(beyond)} networks"
+    most = f"at most {several(max(beyond), 'image')} in any of {len(beyond)} networks"
     return f"worst case of both, {_pairs(networks, worst)}; beyond AutoAttack {most}"
 
 
@@ -182,7 +182,7 @@ def losses_words(settings: Sequence[Setting]) -> str:
             mine = [s for s in full_search.pick(settings, pair, "pgd-at") if s.config.options.get("loss") == loss and not s.config.ema]
             if mine:
                 one = mine[0]
-                seeds = f"{len(one.trials)} seed{'s' * (len(one.trials) > 1)}"
+                seeds = several(len(one.trials), "seed")
                 figures = f"{number(100 * one.clean)} % clean, {number(100 * one.robust)} % robust"
                 figures += f", alignment {number(one.alignment, 2, sign=True)}"
                 said.append(f"{PAIRS[pair]}, {words} {figures} ({seeds})")
