@@ -76,6 +76,13 @@ def test_no_column_goes_without_a_name():
         tables.text(pd.DataFrame({"a": [1]}))
 
 
+def test_a_column_goes_only_where_every_row_is_as_usual():
+    runs = pd.DataFrame({"status": ["finished", "finished"], "accuracy": [1.0, 2.0]}, index=pd.Index(["a", "b"], name="defence"))
+    assert list(tables.without(runs, status="finished", distance="–").columns) == ["accuracy"]
+    runs.loc["b", "status"] = "collapsed"
+    assert list(tables.without(runs, status="finished").columns) == ["status", "accuracy"]
+
+
 @pytest.mark.parametrize("empty", [pd.DataFrame(), pd.DataFrame({"a": []}), pd.DataFrame(columns=["a"]).set_index("a")])
 def test_a_table_without_rows_says_so(monkeypatch, empty):
     one = shown(monkeypatch, exhibits, lambda: tables.show(empty, caption="Of images.", name="all-margins"))

@@ -206,6 +206,11 @@ def _laid_out(table: pd.DataFrame, decimals: Mapping[str, int], best: Mapping[st
     return names, list(zip(*columns, strict=True)), bold
 
 
+def without(table: pd.DataFrame, **usual: str) -> pd.DataFrame:
+    """The table without those of the named columns that hold nothing but what is usual there: without(table, status="finished")."""
+    return table.drop(columns=[name for name, value in usual.items() if name in table and (table[name].astype(str) == value).all()])
+
+
 def text(table: pd.DataFrame, *, decimals: Mapping[str, int] | None = None, best: Mapping[str, str] | None = None) -> str:
     """The same table as plain text, a line a row; a highlighted cell is starred."""
     names, rows, bold = _laid_out(table, decimals or {}, best or {})

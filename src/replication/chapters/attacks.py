@@ -8,11 +8,12 @@ import pandas as pd
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
+from ..tables import without
 from .style import colour, hatch, label
 
 
 def attack_table(records: Sequence[Mapping]) -> pd.DataFrame:
-    """One row a run: accuracy in % with the 95 % Wilson half-width, clean, under each attack, and in the worst case."""
+    """One row a run: accuracy in % with the 95 % Wilson half-width, clean, under each attack, in the worst case; status if not finished."""
 
     def cell(entry: Mapping) -> str:
         return f"{100 * entry['accuracy']:.1f} ± {50 * (entry['high'] - entry['low']):.1f}"
@@ -22,7 +23,7 @@ def attack_table(records: Sequence[Mapping]) -> pd.DataFrame:
         row = {"defence": label(record["training"]), "status": record["training"]["status"], "clean": cell(record["clean"])}
         row |= {name.split("/")[-1]: cell(entry) for name, entry in record["attacks"].items()}
         rows.append(row | {"worst case": cell(record["worst_case"])})
-    return pd.DataFrame(rows).set_index("defence")
+    return without(pd.DataFrame(rows).set_index("defence"), status="finished")
 
 
 def attack_words(records: Sequence[Mapping]) -> list[str]:

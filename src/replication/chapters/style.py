@@ -69,6 +69,6 @@ def scale(record: Mapping) -> str:
     """One line on how large a training run was and what it ran on, from its record."""
     config, environment = record["config"], record["environment"]
     return (
-        f"{config['data']}, {config['model']}, {record['data']['train']} training images, {config['epochs']} epochs, "
+        f"{config['data']}, {config['model']}, {record['data']['train']:,} training images, {config['epochs']} epochs, "
         f"seed {config['seed']}, {environment['device']}, commit {environment['commit']}"
     )

@@ -11,6 +11,7 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
 
 from ..exhibits import note
+from ..tables import without
 from .style import colour, label
 
 PARTS = {"train_subset": ("training", "-"), "val": ("validation", "--")}  # how a history calls images, readers do, and a line
@@ -160,7 +161,7 @@ def alignment_bars(records: Sequence[Mapping], which: str = "last") -> Figure:
 
 
 def training_table(records: Sequence[Mapping]) -> pd.DataFrame:
-    """One row a run: how it ended, test accuracy and alignment of the last and of the selected epoch, cost of a step."""
+    """One row a run: test accuracy and alignment of the last epoch, cost of a step, the selected epoch; how it ended, if not as meant."""
 
     def figures_of(metrics: Mapping | None) -> tuple:
         if metrics is None:
@@ -179,10 +180,10 @@ def training_table(records: Sequence[Mapping]) -> pd.DataFrame:
                 "status": record["status"],
                 "test accuracy (%)": accuracy,
                 "alignment at the input": aligned,
+                "step cost (passes)": round(record["cost"]["forward_passes"], 1),
                 "epoch selected": record["best_epoch"],
-                "its test accuracy (%)": best_accuracy,
+                "its accuracy (%)": best_accuracy,
                 "its alignment": best_aligned,
-                "step cost (forward passes)": round(record["cost"]["forward_passes"], 1),
             }
         )
-    return pd.DataFrame(rows).set_index("defence") if rows else pd.DataFrame()
+    return without(pd.DataFrame(rows).set_index("defence"), status="finished") if rows else pd.DataFrame()

@@ -14,6 +14,7 @@ from deepdefense.masking.check import MaskingReport
 
 from ..figures import COLUMN
 from ..scope import NORM_NAMES
+from ..tables import without
 from ..wording import NOTHING, number
 
 
@@ -74,7 +75,7 @@ def conclusion(name: str, report: Report, found: MaskingReport) -> str:
 
 
 def report_table(summary: Mapping) -> pd.DataFrame:
-    """One row an attack: images it was given, images it broke, accuracy after it, its cost per image."""
+    """One row an attack: images it was given, images it broke, accuracy after it, the distance if it looks for one, its cost per image."""
     rows = []
     for key, row in summary["attacks"].items():
         suite, attack = key.split("/")
@@ -87,12 +88,12 @@ def report_table(summary: Mapping) -> pd.DataFrame:
                 "broken": row["succeeded"],
                 "accuracy (%) [95 %]": _percent(row),
                 "median distance": NOTHING if row["bounded"] else "∞" if median is None else f"{median:.3g}",
-                "seconds": round(row["seconds_per_image"], 3) if given else "",
+                "ms an image": round(1000 * row["seconds_per_image"], 2) if given else "",
                 "forward passes": round(row["forward_passes_per_image"], 1) if given else "",
                 "backward passes": round(row["backward_passes_per_image"], 1) if given else "",
             }
         )
-    return pd.DataFrame(rows)
+    return without(pd.DataFrame(rows), **{"median distance": NOTHING})
 
 
 def silent_words(report: Report) -> str:
