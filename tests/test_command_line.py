@@ -13,6 +13,7 @@ import torch
 from deepdefense import attacks, evaluate, loading
 from deepdefense.attacks import suites
 from deepdefense.command_line import cost, main, run
+from deepdefense.data import DataError
 from deepdefense.evaluation import one_attack
 from deepdefense.storage import files
 
@@ -67,6 +68,22 @@ def guesses():
 def other_order():
     model, x, y = make()
     return model, x, torch.cat([y[:1], (y[1:] + 1) % 4])
+
+def too_few_labels():
+    model, x, y = make()
+    return model, x, y[:60]
+
+def too_few_images():
+    model, x, y = make()
+    return model, x[:60], y
+
+def a_single_image():
+    model, x, y = make()
+    return model, x[0], y[0]
+
+def channels_last():
+    model, x, y = make()
+    return nn.Sequential(nn.Conv2d(1, 1, 1), model), x.permute(0, 2, 3, 1), y
 
 def raises():
     return 1 / 0
@@ -149,7 +166,8 @@ BAD = {
     "data: of another shape": ({"data": "digits"}, "the model failed on images of shape"),
     "weights": ({"weights": "none.pt"}, "there is no file none.pt"),
     "html: a folder": ({"html": "/"}, "--html must be a file to write, got '/', which is a folder"),
-    "html: nowhere": ({"html": "/proc/none/r.html"}, "could not write /proc/none"),
+    "html: nowhere": ({"html": "/proc/none/r.html"}, "--html: could not write /proc/none/r.html: "),
+    "json: nowhere": ({"json": "/proc/none/r.json"}, "--json: could not write /proc/none/r.json: "),
     "folder: a file": ({"folder": __file__}, "folder must be the path of a folder"),
 }
 
@@ -175,12 +193,37 @@ def test_a_bad_argument_is_one_sentence_before_any_work(file, tmp_path, monkeypa
         ("other_shape", "the model failed on images of shape"),
         ("backwards", "gets none of the 40 images right, so there is nothing to attack: are they scaled"),
         ("other_order", "gets 1 of 40 clean images right, fewer than by guessing among 4 classes: are they scaled"),
+        ("too_few_labels", r"y must hold one class index for each of 120 samples, .*got shape \(60,\)"),
+        ("too_few_images", r"y must hold one class index for each of 60 samples, .*got shape \(120,\)"),
+        ("a_single_image", r"x must hold images \(N, C, H, W\), got shape \(1, 5, 5\)"),
+        ("channels_last", r"the model failed on images of shape .*; images \(N, H, W, C\) become \(N, C, H, W\) by x.permute"),
         ("raises", "failed with ZeroDivisionError: division by zero"),
     ],
 )
 def test_a_defence_that_cannot_be_worked_with_is_refused(file, capsys, name, sentence):
     assert main.main(command(file, name)) == main.BAD_ARGUMENTS
     assert re.search(f"^deepdefense: .*{sentence}", said(capsys))
+
+
+def test_a_data_set_is_fetched_when_all_else_is_known_to_be_right(file, capsys, monkeypatch):
+    monkeypatch.setattr(loading.images.data, "load", lambda name: pytest.fail(f"{name} was fetched"))
+    for defence, more, sentence in (
+        ("torchvision:resnet81", {}, "torchvision has no classifier 'resnet81'"),
+        ("torchvision:resnet18", {"weights": "none.pt"}, "there is no file none.pt"),
+        (f"{file}:maker", {}, "has no function 'maker'; it has Net, images, make"),
+    ):
+        words = [word for name, value in {"data": "cifar10", **more}.items() for word in (f"--{name}", value)]
+        assert main.main(["evaluate", defence, "--eps", "0.02", *words]) == main.BAD_ARGUMENTS
+        assert sentence in said(capsys)
+
+
+def test_a_refusal_is_one_line_whatever_a_library_says(file, capsys, monkeypatch):
+    def fails(*_, **__):
+        raise DataError("cifar10 is not here (tried:\n  this\n  that\n). Connect")
+
+    monkeypatch.setattr(run, "load", fails)
+    assert main.main(command(file)) == main.BAD_ARGUMENTS
+    assert capsys.readouterr().err == "deepdefense: cifar10 is not here (tried: this that ). Connect\n"
 
 
 def test_a_model_that_guesses_is_let_in_with_a_caution(file, tmp_path, capsys):

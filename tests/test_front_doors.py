@@ -37,6 +37,17 @@ def lists():
     return Net(), [1], [2]
 def swapped():
     return torch.rand(3, 1, 5, 5), torch.zeros(3), Net()
+def arrays():
+    return Net(), torch.rand(3, 1, 5, 5).numpy(), torch.zeros(3).numpy()
+def a_class():
+    return Net, torch.rand(3, 1, 5, 5), torch.zeros(3, dtype=torch.long)
+def loader():
+    return Net(), torch.utils.data.DataLoader(range(3))
+def of_a_device(device, *, width=3, depth):
+    return whole()
+class Wide(Net):
+    def __init__(self, width):
+        super().__init__()
 number = 3
 """
 
@@ -123,11 +134,17 @@ def test_a_defence_file_that_fails_leaves_nothing_behind(tmp_path):
         (3, "must be 'module:callable'"),
         ("no_such_module:f", "cannot be imported: No module named 'no_such_module'"),
         ("no/such/file.py:f", "cannot be imported: .*No such file"),
-        ("FILE:missing", "has no function 'missing'"),
-        ("FILE:number", "has no function 'number'"),
+        ("FILE:missing", "has no function 'missing'; it has Net, whole, named, unknown, alone, lists, swapped, arrays, …"),
+        ("FILE:number", "has no function 'number'; it has Net"),
+        ("FILE:whole()", r"has no function 'whole\(\)'; give its name without parentheses"),
+        ("FILE:of_a_device", "must take no arguments, and needs device, depth; name a function that gives them"),
+        ("FILE:Wide", "must take no arguments, and needs width; name"),
         ("FILE:alone", "must return .* not Net"),
         ("FILE:lists", "x and y must be tensors, got list and list"),
-        ("FILE:swapped", "must return .* not a tuple of 3"),
+        ("FILE:arrays", "x and y must be tensors, got ndarray and ndarray; torch.from_numpy makes"),
+        ("FILE:swapped", r"must return .* not a tuple of 3 \(Tensor, Tensor, Net\)$"),
+        ("FILE:a_class", r"not a tuple of 3 \(the class Net, Tensor, Tensor\); the model is an object of its class, as in Net\(\)"),
+        ("FILE:loader", "must return .* beside the model it returned one DataLoader"),
         ("FILE:unknown", "the data set must be one of cifar10, fashion_mnist, digits; got 'imagenet'"),
     ],
 )

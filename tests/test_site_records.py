@@ -98,6 +98,25 @@ def test_curves_leave_gaps_and_name_their_ends():
     assert curves.nice_ticks(0, 1) == pytest.approx([0, 0.25, 0.5, 0.75, 1]) and curves.nice_ticks(2, 2) == [2]
 
 
+def test_the_list_leads_to_every_json_file_of_a_run(committed):
+    some = [record for record in committed if record.group in ("quick", "checked", "benchmarks")]
+    html = run_list.of(some)
+    for record in some:
+        for path in record.files:
+            assert (f'href="../records/{path.relative_to(record.root).as_posix()}"' in html) == (path.suffix == ".json")
+    (row,) = [row for row in Tables(html).rows if row[0] == "cifar10-cnn-gfa-first-lam1.65-seed1-58b47aba"]
+    assert row[-1] == "training, measures n500, attacks L2 n100, attacks L∞ n200"
+
+
+def test_a_page_leads_to_its_record_files_and_command(committed):
+    for kind in ("training", "benchmark"):
+        record = next(one for one in committed if one.content.get("kind") == kind)
+        html = run_page.of(record)
+        assert f'<a href="../records/{record.file.relative_to(record.root).as_posix()}">the record (JSON)</a>' in html
+        for name in ("files", "make-it-again"):
+            assert html.count(f'href="#{name}"') == html.count(f'id="{name}"') == 1
+
+
 def test_hostile_names_and_text_are_shown_as_text(tmp_path):
     record = {"kind": "benchmark", "name": "<b>", "rows": [{"<i>": "<script>"}], "environment": {"date": "<u>"}}
     files.write_json(tmp_path / "benchmarks" / "x.json", record)

@@ -52,7 +52,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 
 def _refused(error: Exception) -> int:
-    print(f"deepdefense: {error}", file=sys.stderr)
+    print(f"deepdefense: {' '.join(str(error).split())}", file=sys.stderr)  # in one line, whatever a library's message has
     return BAD_ARGUMENTS
 
 

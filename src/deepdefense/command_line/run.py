@@ -22,6 +22,7 @@ from ..inference import frozen, predict
 from ..loading import Defence, load
 from ..masking import MaskingReport, substitutes
 from ..storage import files
+from ..storage.files import ResultsError
 from .cost import Cost, duration, estimate
 from .options import Options
 from .progress import whole_run
@@ -48,14 +49,18 @@ def prepare(options: Options) -> Prepared:
     defence = load(
         options.defence, images=options.data, weights=options.weights, classes=options.classes, mean=options.mean, std=options.std
     ).to(options.device)
-    count = len(defence.y) if options.images is None else options.images
-    if count > len(defence.y):
-        raise ValueError(f"--images must be at most {len(defence.y)}, the number of images of {defence.dataset}; got {count}")
-    x, y = preconditions.check_images(defence.x[:count], defence.y[:count]), defence.y[:count].long()
+    x = preconditions.check_images(defence.x, defence.y)  # all of them: what is cut to one length no longer shows that it had two
+    count = len(x) if options.images is None else options.images
+    if count > len(x):
+        raise ValueError(f"--images must be at most {len(x)}, the number of images of {defence.dataset}; got {count}")
+    x, y = x[:count], defence.y[:count].long()
     defence = replace(defence, x=x, y=y)
     batch = min(options.batch_size or CHUNK, CHUNK)
     sliced = batch < min(CHUNK, len(x))
-    preconditions.examine(defence.model, x[:batch], y[:batch], allow_random=options.allow_random, sliced=sliced)
+    try:
+        preconditions.examine(defence.model, x[:batch], y[:batch], allow_random=options.allow_random, sliced=sliced)
+    except ValueError as error:
+        raise ValueError(f"{error}{_channels_last(x)}") from error
     with frozen(defence.model), torch.no_grad():
         classes = defence.model(x[:1]).shape[1]
     chosen, _ = possible(chosen_suites(options.suites, defence.model, x[:1], options.norm, **_loss(options)), classes)
@@ -63,9 +68,8 @@ def prepare(options: Options) -> Prepared:
     if "standard" in chosen:
         autoattack.check(defence.model, x[:1], y[:1], options.eps, options.norm)
     caution = _at_chance(defence, classes, batch)
-    for path in (options.html, options.json):
-        if path is not None:
-            files.write_bytes(path.with_name(f".{path.name}.writable"), b"").unlink()
+    for name, path in (("--html", options.html), ("--json", options.json)):
+        _check_writable(name, path)
     writable(options.folder)
     about = {
         "name": _name(options), "dataset": defence.dataset, "architecture": type(defence.model).__name__,
@@ -75,6 +79,24 @@ def prepare(options: Options) -> Prepared:
     }  # fmt: skip
     cost = estimate(defence.model, x, y, chosen, eps=options.eps, batch=batch)
     return Prepared(options, defence, chosen, cost, about)
+
+
+def _channels_last(x: torch.Tensor) -> str:
+    """What to add to an error if the images may have their channels last, which no check can know."""
+    if x.shape[-1] in (1, 3) and x.shape[1] not in (1, 3):
+        return "; images (N, H, W, C) become (N, C, H, W) by x.permute(0, 3, 1, 2)"
+    return ""
+
+
+def _check_writable(name: str, path: Path | None) -> None:
+    """A ValueError if the file of the option `name` cannot be written; nothing stays."""
+    if path is None:
+        return
+    trial = path.with_name(f".{path.name}.writable")
+    try:
+        files.write_bytes(trial, b"").unlink()
+    except ResultsError as error:
+        raise ValueError(f"{name}: {str(error).replace(str(trial), str(path))}") from error
 
 
 def _check_libraries(chosen: Mapping) -> None:

@@ -2,12 +2,15 @@
 
 import importlib
 import importlib.util
+import inspect
 import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from hashlib import sha256
 from pathlib import Path
 from types import ModuleType
+
+SHOWN = 8  # names in a message
 
 
 @contextmanager
@@ -18,10 +21,33 @@ def function(spec: str) -> Iterator[Callable]:
     """
     where, name = spec.split(":")
     with _beside(where):
-        made = getattr(_import(where, spec), name, None)
+        module = _import(where, spec)
+        made = getattr(module, name, None)
         if not callable(made):
-            raise ValueError(f"module {spec!r}: {where} has no function {name!r}")
+            raise ValueError(f"module {spec!r}: {where} has no function {name!r}{_instead(module, name)}")
+        _check_alone(made, spec)
         yield made
+
+
+def _instead(module: ModuleType, name: str) -> str:
+    """What may have been meant by a name that `module` lacks."""
+    if name.endswith("()"):
+        return "; give its name without parentheses"
+    own = [key for key, one in vars(module).items() if callable(one) and getattr(one, "__module__", None) == module.__name__]
+    named = [key for key in own if not key.startswith("_")]
+    return f"; it has {', '.join(named[:SHOWN])}" + (", …" if len(named) > SHOWN else "") if named else ""
+
+
+def _check_alone(made: Callable, spec: str) -> None:
+    """A ValueError if `made` cannot be called without arguments."""
+    try:
+        signature = inspect.signature(made)
+    except (TypeError, ValueError):  # of builtins that do not tell theirs
+        return
+    free = (inspect.Parameter.VAR_POSITIONAL, inspect.Parameter.VAR_KEYWORD)
+    needed = [one.name for one in signature.parameters.values() if one.default is one.empty and one.kind not in free]
+    if needed:
+        raise ValueError(f"module {spec!r} must take no arguments, and needs {', '.join(needed)}; name a function that gives them")
 
 
 def _import(where: str, spec: str) -> ModuleType:

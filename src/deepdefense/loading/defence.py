@@ -13,6 +13,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+import numpy as np
 import torch
 from torch import Tensor, nn
 
@@ -65,7 +66,8 @@ def load(
     zoos.check_scaling(mean, std)
     if classes is not None and (allowed := whole(2)(classes)):
         raise ValueError(f"classes must be {allowed}; got {classes!r}")
-    given = None if images is None else _images(images)
+    # a file of images is read first; a data set, which may have to be downloaded, when all else is known to be right
+    given = None if images is None or images in SPECS else _images(images)
     state = None if weights is None else _weights(weights)
     if zoo is not None:
         model: nn.Module = zoos.network(zoo, name, classes, state, mean is not None)
@@ -73,13 +75,14 @@ def load(
     else:
         if classes is not None:
             raise ValueError(f"classes are for torchvision:NAME and timm:NAME; {defence!r} builds its network itself")
-        model, *own = _made(defence, alone=given is not None)
+        model, *own = _made(defence, alone=images is not None)
     if state is not None and weights is not None:
         _fill(model, state, weights)
     if mean is not None and std is not None:
         model = zoos.Scaled(model, mean, std).eval()
-    if given is None and not own:
+    if images is None and not own:
         raise ValueError(f"module {defence!r} brings no images; {MISSING}")
+    given = _images(images) if images in SPECS else given
     x, y, dataset = given or _own(defence, own)
     device = next((parameter.device for parameter in model.parameters()), torch.device("cpu"))
     if given or dataset in SPECS:
@@ -110,9 +113,17 @@ def _made(defence: str, alone: bool) -> tuple:
             )
         return (result,)
     if not isinstance(result, tuple) or len(result) not in (2, 3) or not isinstance(result[0], nn.Module):
-        shape = f"a tuple of {len(result)}" if isinstance(result, tuple) else type(result).__name__
-        raise ValueError(f"module {defence!r} must return (model, x, y) or (model, name of a data set), not {shape}")
+        raise ValueError(f"module {defence!r} must return (model, x, y) or (model, name of a data set), not {_shape(result)}")
     return result
+
+
+def _shape(result: object) -> str:
+    """What a function returned that is no defence, in words."""
+    if not isinstance(result, tuple):
+        return type(result).__name__
+    kinds = ", ".join(f"the class {one.__name__}" if isinstance(one, type) else type(one).__name__ for one in result)
+    called = isinstance(result[0], type) and issubclass(result[0], nn.Module) if result else False
+    return f"a tuple of {len(result)} ({kinds})" + ("; the model is an object of its class, as in Net()" if called else "")
 
 
 def _own(defence: str, own: Sequence) -> tuple[Tensor, Tensor, str]:
@@ -120,9 +131,15 @@ def _own(defence: str, own: Sequence) -> tuple[Tensor, Tensor, str]:
     if len(own) == 2:
         x, y = own
         if not isinstance(x, Tensor) or not isinstance(y, Tensor):
-            raise ValueError(f"module {defence!r}: x and y must be tensors, got {type(x).__name__} and {type(y).__name__}")
+            arrays = "; torch.from_numpy makes tensors of arrays" if any(isinstance(one, np.ndarray) for one in own) else ""
+            raise ValueError(f"module {defence!r}: x and y must be tensors, got {type(x).__name__} and {type(y).__name__}{arrays}")
         return x, y, "own images"
     (dataset,) = own
+    if not isinstance(dataset, str):
+        raise ValueError(
+            f"module {defence!r} must return (model, x, y), with x and y as tensors, or (model, name of a data set); "
+            f"beside the model it returned one {type(dataset).__name__}"
+        )
     check_choice(f"module {defence!r}: the data set", dataset, SPECS)
     test = load_data(dataset).test
     return test.images(), test.y, dataset

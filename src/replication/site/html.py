@@ -41,10 +41,15 @@ def breakable(name: str) -> str:
     return escape(name).replace("-", "-<wbr>").replace("/", "/<wbr>")
 
 
+def anchor(title: str) -> str:
+    """The name of a section, by which a link leads to it."""
+    return "".join(sign if sign.isalnum() else "-" for sign in title.lower())
+
+
 def section(title: str, *parts: str) -> str:
     """A heading and what is below it; nothing if there is nothing below it."""
     inside = "\n".join(part for part in parts if part)
-    return f"<h2>{escape(title)}</h2>\n{inside}\n" if inside else ""
+    return f'<h2 id="{anchor(title)}">{escape(title)}</h2>\n{inside}\n' if inside else ""
 
 
 def table(head: Sequence[str], rows: Iterable[Sequence[str]], caption: str, *, first: bool = True, keys: Sequence[str] = ()) -> str:

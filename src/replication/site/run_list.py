@@ -1,14 +1,18 @@
 """The list of all records, folder by folder; with `?only=` in the address a script shows the named ones alone."""
 
+import re
 from collections.abc import Sequence
 from html import escape
+from pathlib import Path
 
 from ..provenance import run_page, short
+from ..scope import NORM_NAMES
 from . import commands
 from .html import breakable, page, percent, table, value
 from .records import Record
-from .run_page import defence, pair, weight
+from .run_page import address, defence, pair, weight
 
+COUNT = re.compile(r"n\d+")  # of images, in the name of a folder
 SCRIPT = """<script>
 const asked = new URLSearchParams(location.search).get("only");
 const rows = [...document.querySelectorAll("tr[data-key]")];
@@ -33,7 +37,7 @@ show();
 </script>"""
 
 INTRO = """<p>Every training run and every other record that the book stands on, each with its page: configuration, history, metrics,
-attacks, files, and the command that makes it again. The files lie in <code>data/results/</code> of the repository.</p>
+attacks, files, and the command that makes it again; the last column leads to the records themselves. The files lie in <code>data/results/</code> of the repository.</p>
 <form id="find" hidden onsubmit="return false"><label for="words">Words that a row must have</label> <input id="words" type="search">
 <span id="said" role="status"></span> <a id="all" href="index.html" hidden>Show all records.</a></form>"""
 
@@ -46,7 +50,24 @@ TITLES = {
     "checked": "The attack suite on known models",
     "benchmarks": "Benchmarks",
 }
-HEAD = ("run", "pair", "defence", "seed", "status", "test accuracy", "made")
+HEAD = ("run", "pair", "defence", "seed", "status", "test accuracy", "made", "records (JSON)")
+KINDS = {"report": "attacks", "measures": "measures", "masking": "masking"}  # the first word of a folder of a run's results
+
+
+def _label(record: Record, path: Path) -> str:
+    """What a JSON file of `record` holds, in a word or two: "training", or "attacks L∞ n200" by the name of its folder."""
+    if path == record.file:
+        return record.content.get("kind", "record")
+    _, _, rest = path.parent.name.partition(f"{record.name}.")
+    first, *more = rest.split("-")
+    told = [NORM_NAMES.get(word, word) for word in more if word in NORM_NAMES or COUNT.fullmatch(word) or word == "worst_case"]
+    return " ".join([KINDS.get(first, first or path.stem), *told]).replace("_", " ")
+
+
+def _files(record: Record) -> str:
+    """A link to each JSON file of a record."""
+    found = [path for path in record.files if path.suffix == ".json"]
+    return ", ".join(f'<a href="{address(record, path)}">{escape(_label(record, path))}</a>' for path in found)
 
 
 def _row(record: Record) -> tuple[str, ...]:
@@ -54,11 +75,11 @@ def _row(record: Record) -> tuple[str, ...]:
     link = f'<a href="{run_page(record.name).rpartition("/")[2]}">{breakable(record.name)}</a>'
     date = value(content.get("environment", {}).get("date", ""))[:10]
     if content.get("kind") != "training":
-        return link, *[""] * 3, escape(content.get("kind", "")), "", date
+        return link, *[""] * 3, escape(content.get("kind", "")), "", date, _files(record)
     config = content["config"]
     accuracy = percent((content.get("metrics") or {}).get("last", {}).get("test_accuracy"))
     said = " ".join(filter(None, (defence(config), weight(config))))
-    return link, escape(pair(config)), escape(said), str(config["seed"]), escape(content["status"]), accuracy, date
+    return link, escape(pair(config)), escape(said), str(config["seed"]), escape(content["status"]), accuracy, date, _files(record)
 
 
 def of(records: Sequence[Record]) -> str:

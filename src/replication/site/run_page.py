@@ -2,6 +2,7 @@
 
 from collections.abc import Iterable, Mapping, Sequence
 from html import escape
+from pathlib import Path
 from urllib.parse import quote
 
 from deepdefense.masking.check import Check
@@ -10,7 +11,7 @@ from ..scope import DEFENCE_NAMES, NORM_NAMES, PAIR_NAMES
 from ..wording import NOTHING, number
 from . import commands
 from .curves import chart
-from .html import command, duration, facts, page, percent, section, table, value
+from .html import anchor, command, duration, facts, page, percent, section, table, value
 from .records import Record
 
 FILES = "records"  # folder of the site with the copies of the records
@@ -122,13 +123,24 @@ def made(environment: Mapping) -> list[tuple[str, str]]:
     return [(escape(name), value(one)) for name, one in rest.items()] + [(escape(name), value(one)) for name, one in packages.items()]
 
 
+def address(record: Record, path: Path) -> str:
+    """Where the copy of a file of `record` lies on the site, from a page of a run or their list."""
+    return f"../{FILES}/{quote(path.relative_to(record.root).as_posix())}"
+
+
+def ways(record: Record) -> str:
+    """What a reader of a long page looks for: the record itself, its files, the command."""
+    down = f'<a href="{address(record, record.file)}">the record (JSON)</a>'
+    return f'<p>{down} · <a href="#{anchor("Files")}">all files</a> · <a href="#{anchor("Make it again")}">make it again</a></p>'
+
+
 def downloads(record: Record) -> str:
     """Every file of a record, with its size."""
     lines = []
     for path in record.files:
-        inside = path.relative_to(record.root)
-        address = f"../{FILES}/{quote(inside.as_posix())}"
-        lines.append(f'<li><a href="{address}" download>{escape(str(inside))}</a> ({max(1, round(path.stat().st_size / 1000)):,} kB)</li>')
+        size = max(1, round(path.stat().st_size / 1000))
+        inside = escape(str(path.relative_to(record.root)))
+        lines.append(f'<li><a href="{address(record, path)}" download>{inside}</a> ({size:,} kB)</li>')
     return f'<ul class="files">{"".join(lines)}</ul>'
 
 
@@ -151,6 +163,7 @@ def training_page(record: Record) -> str:
     spent += [(f"cost: {name.replace('_', ' ')}", value(one)) for name, one in (content.get("cost") or {}).items()]
     body = [
         summary(content),
+        ways(record),
         section("What came of it", metrics(content)),
         section("Its history", curves(content["history"])),
         section("Under attack", *map(attacks, reports), *map(sweep, measured)),
@@ -166,7 +179,7 @@ def training_page(record: Record) -> str:
 def other_page(record: Record) -> str:
     """The page of a record of any other kind: its parts as they are."""
     content = record.content
-    body = [section("Files", downloads(record))]
+    body = [ways(record), section("Files", downloads(record))]
     todo = commands.benchmark(content) if content.get("kind") == "benchmark" else commands.whole_folder(record.group)
     body.append(section("Make it again", again([("With its default settings", todo)])))
     body += [
