@@ -13,7 +13,7 @@ import yaml
 
 from deepdefense.storage import paths
 from deepdefense.storage.files import read_json
-from replication.claims import front, scoreboard
+from replication.claims import by_seed, front, scoreboard
 
 BOOK = paths.root() / "book"
 NOTEBOOKS = sorted(BOOK.glob("*.ipynb"))
@@ -120,6 +120,7 @@ def test_your_own_defence_leaves_its_whole_report_in_the_folder_and_goes_on_from
 def test_scoreboard_follows_from_the_records():
     """The table, the front page's parts, the figure and the head of the README."""
     made = {"_scoreboard.md": scoreboard.text(), "_front.md": front.text(), "_static/claims.svg": front.figure_file()}
+    made |= {"_by_seed.md": by_seed.text()}
     assert {name: (BOOK / name).read_text(encoding="utf-8") for name in made} == made, "run tools/write_scoreboard.py"
     readme = (paths.root() / "README.md").read_text(encoding="utf-8")
     assert front.with_readme_part(readme, front.readme_part()) == readme, "run tools/write_scoreboard.py"

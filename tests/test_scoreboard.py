@@ -15,9 +15,9 @@ from deepdefense.evaluation.report import Outcome, Report
 from deepdefense.storage import files, paths
 from deepdefense.training import TrainConfig
 from replication import networks as headline_networks
-from replication import planned, profiles, records, scope
+from replication import planned, profiles, provenance, records, scope
 from replication.chapters import gradient_attacks, headline, masking, minimum_norm
-from replication.claims import measured, quantities, scoreboard, verdicts
+from replication.claims import by_seed, measured, quantities, scoreboard, verdicts
 from replication.claims.quantities import ALIGNMENTS
 from replication.estimates import estimate
 
@@ -99,6 +99,22 @@ def test_quantities_are_the_plans(folder):
     assert quantities.strict_ratio(seed, "gfa-deep") == pytest.approx(3)
     assert quantities.rise_ratio(seed, "gfa-first") == pytest.approx(0.25)
     assert [quantities.alignment_gap(seed, kind) for kind in ALIGNMENTS[:3]] == pytest.approx([-0.1, 0.1, -0.1])
+
+
+def test_seed_by_seed_the_gaps_are_those_of_the_claims(folder, monkeypatch):
+    networks = headline_networks.read_all(folder)
+    found = by_seed.rows(networks)
+    assert {row.claim for row in found} == {"C1", "C2"} and len(found) == 3 + 3 + 3, "C6 has no networks here"
+    weak = [row for row in found if row.attack.startswith("APGD-100")]
+    assert [(row.seed, row.kept, row.n, len(row.runs)) for row in weak] == [(seed, (28, 20), N - 4, 5) for seed in (1, 2, 3)]
+    gap = scoreboard.gap(headline_networks.by_seed(networks, CNN), "APGD-100", 15.2)
+    assert np.mean([row.gap for row in weak]) == pytest.approx(gap.best.estimate.mean)
+    strict = [row for row in found if row.claim == "C1" and row.attack.startswith("worst case")]
+    assert np.mean([row.gap for row in strict]) == pytest.approx(gap.strict[1].mean) and {len(row.runs) for row in strict} == {2}
+    monkeypatch.setattr(provenance, "record_files", lambda: {name: None for name in weak[0].runs})
+    text = by_seed.text(folder.parent)
+    assert text.count("<tr>") == 1 + len(found) and f'{provenance.list_page(weak[0].runs)}">5 runs' in text
+    assert "No network has been attacked yet" in by_seed.text(folder)
 
 
 def test_the_worst_case_at_a_larger_eps_stands_beside_and_decides_nothing(folder):

@@ -10,6 +10,7 @@ from .. import provenance, scope
 from ..networks import Network, by_seed, of
 from ..scope import CNN, MLP
 from ..wording import interval, number
+from . import by_seed as gaps_by_seed
 from . import extra, extra_verdicts, figure, quantities, scoreboard, verdicts
 from .scoreboard import Finding, Results
 
@@ -121,7 +122,8 @@ def how_sentence(one: Results) -> str:
     """How the claimed numbers can come about: what E1 and E2 have been found to be, and nothing before there are runs of them."""
     ran = {found.claim.id: found for found in one.own if found.paper_protocol != extra.NO_RUN}
     if not ran.keys() & {"E1", "E2"}:
-        return f"How the claimed numbers can come about is not known yet: {compared(one)}, and E1 and E2 of the plan have no record yet."
+        tried = "of a network that has learnt nothing and of mistakes of evaluation E1 and E2 of the plan have no record yet"
+        return f"How the claimed numbers can come about is not known yet: {compared(one)}; {tried}."
     said = []
     for claim, words in (("E1", NOTHING_LEARNT), ("E2", MISTAKES)):
         if claim not in ran:
@@ -159,6 +161,8 @@ def card(one: Finding, networks: Sequence[Network]) -> str:
     """A claim with its verdict, the paper's number, ours, and what is behind it; of one of our own what was measured, and on what."""
     claim = one.claim
     evidence = f'<a href="{claim.page}.html">the evidence</a>'
+    if claim.id in [named for named, *_ in gaps_by_seed.ROWS]:
+        evidence += f', <a href="{gaps_by_seed.ADDRESS}">seed by seed</a>'
     rows = {"The paper": claim.paper, "Ours, by the paper's protocol": one.paper_protocol, "Ours, strict": one.strict}
     if claim.id.startswith(GROUPS["Our own claims"]):
         rows = {"Measured": one.paper_protocol, "From": one.strict}
@@ -223,6 +227,7 @@ def write(root: Path | None = None) -> list[Path]:
     readme = root / "README.md"
     made = {
         root / "book" / "_scoreboard.md": scoreboard.text(results),
+        root / "book" / "_by_seed.md": gaps_by_seed.text(results),
         root / "book" / "_front.md": text(results),
         root / README_FIGURE: figure_file(results),
         readme: with_readme_part(readme.read_text(encoding="utf-8"), readme_part(results)),

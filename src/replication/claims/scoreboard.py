@@ -272,8 +272,9 @@ def _cost(timing: Mapping | None) -> Said:
     said = [f"{name} {number(row['median'])}× plain" for name, row in {**ours, "PGD-7": rows["PGD-7"]}.items()]
     wanted = (None, rows["PGD-7"]["q25"])
     timed = {name: Estimate(row["median"], row["q25"], row["q75"], 1) for name, row in ours.items()}
-    bars = tuple(Bar(f"time of an epoch, {name}", PLAIN, one, wanted, True) for name, one in timed.items())
-    return f"an epoch's time: {', '.join(said)}", "the same", verdicts.cheaper(ours, rows["PGD-7"]), bars
+    bars = tuple(Bar(f"time of an epoch, {name}, quartiles", PLAIN, one, wanted, True) for name, one in timed.items())
+    turns = f"median of {rows['PGD-7']['n']} turns"
+    return f"an epoch's time, {turns}: {', '.join(said)}", "the same", verdicts.cheaper(ours, rows["PGD-7"]), bars
 
 
 def _measured_on(timing: Mapping) -> str:

@@ -37,7 +37,8 @@ show();
 </script>"""
 
 INTRO = """<p>Every training run and every other record that the book stands on, each with its page: configuration, history, metrics,
-attacks, files, and the command that makes it again; the last column leads to the records themselves. The files lie in <code>data/results/</code> of the repository.</p>
+attacks, files, and the command that makes it again; the last column leads to the records themselves.
+The files lie in <code>data/results/</code> of the repository.</p>
 <form id="find" hidden onsubmit="return false"><label for="words">Words that a row must have</label> <input id="words" type="search">
 <span id="said" role="status"></span> <a id="all" href="index.html" hidden>Show all records.</a></form>"""
 

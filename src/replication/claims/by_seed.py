@@ -1,0 +1,96 @@
+"""The gaps of C1, C2 and C6 seed by seed, each beside the runs that it is a difference of: what a reader can check with the records."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from html import escape
+from pathlib import Path
+
+from .. import provenance, scope
+from ..networks import Network, by_seed, has_aligned
+from ..scope import CNN, COMPARED, DEFENCE_NAMES, MLP
+from ..wording import number
+from . import quantities, scoreboard
+
+ADDRESS = "scoreboard.html#seed-by-seed"
+ROWS = (("C1", CNN, "APGD-100"), ("C2", CNN, "FGSM"), ("C6", MLP, "APGD-100"))  # claim, its networks, attack of the sweep
+HEAD = ("claim", "attack", "defence", "seed", "it keeps", f"{DEFENCE_NAMES['pgd-at']} keeps", "of n images", "gap (points)", "behind it")
+WORDS = (
+    "A gap is how many of n images the defence keeps, less how many adversarial training keeps, in percent of n; the mean over the seeds "
+    "is the number of the claim. Under one attack, the images are those of a seed that all five networks classify correctly, and which of "
+    "them a network keeps is in the `sweep.parquet` of its run (columns `label`, `prediction`, `APGD-100/16` and so on); in the worst case "
+    "they are all that AutoAttack and the adaptive attacks were given, in `report.parquet`."
+)
+
+
+@dataclass(frozen=True)
+class Row:
+    """One seed: images of `n` that `variant` and adversarial training keep, and the names of the runs that say so."""
+
+    claim: str
+    attack: str
+    variant: str
+    seed: int
+    kept: tuple[int, int]
+    n: int
+    runs: tuple[str, ...]
+
+    @property
+    def gap(self) -> float:
+        """In percentage points."""
+        return 100 * (self.kept[0] - self.kept[1]) / self.n
+
+
+def rows(networks: Sequence[Network]) -> list[Row]:
+    """Every seed of the readings that the verdicts of C1, C2 and C6 use, of each setting of GFA that there is."""
+    found = []
+    for claim, pair, attack in ROWS:
+        for aligned in (False, True)[: 1 + has_aligned(networks)]:
+            seeds = by_seed(networks, pair, aligned=aligned)
+            gap = scoreboard.gap(seeds, attack, scoreboard.CLAIMED[attack])
+            words = f", {scope.PAIRS[pair]}{', aligned setting' if aligned else ''}"
+            if reading := gap.best or gap.fixed:
+                found += _weak(seeds, claim, f"{attack}, ε = {reading.level}/255{words}", reading)
+            if gap.strict and claim != "C2":  # whose worst case is C1's
+                found += _strict(seeds, claim, f"worst case, ε = 8/255{words}", gap.strict[0])
+    return found
+
+
+def _weak(seeds: Mapping, claim: str, attack: str, reading: scoreboard.Reading) -> list[Row]:
+    used = [seed for seed in sorted(seeds) if (mask := quantities.common(seeds[seed])) is not None and mask.any()]
+    return [
+        Row(claim, attack, reading.variant, seed, kept, n, tuple(seeds[seed][name].name for name in COMPARED))
+        for seed, kept, n in zip(used, reading.kept, reading.ceiling.images, strict=True)
+    ]
+
+
+def _strict(seeds: Mapping, claim: str, attack: str, variant: str) -> list[Row]:
+    found = []
+    for seed in sorted(seeds):
+        if quantities.strict_gap(seeds[seed], variant) is not None:
+            both = [seeds[seed][name] for name in (variant, "pgd-at")]
+            masks = [quantities.worst_case(network) for network in both]
+            kept = (int(masks[0].sum()), int(masks[1].sum()))
+            found.append(Row(claim, attack, variant, seed, kept, len(masks[0]), tuple(network.name for network in both)))
+    return found
+
+
+def text(root: Path | None = None) -> str:
+    """All of book/_by_seed.md, from the results below `root` (default: the committed ones)."""
+    found = rows(scoreboard.results(root).networks)
+    if not found:
+        return "No network has been attacked yet.\n"
+    lines = "".join(f"<tr>{_cells(row)}</tr>" for row in found)
+    head = "".join(f'<th scope="col">{escape(name)}</th>' for name in HEAD)
+    table = f'<table class="exhibit-table"><thead><tr>{head}</tr></thead><tbody>{lines}</tbody></table>'
+    box = f'<div class="exhibit-box" tabindex="0" role="region" aria-label="Table by seed">{table}</div>'
+    return f'{WORDS}\n\n```{{raw}} html\n<figure class="exhibit">{box}</figure>\n```\n'
+
+
+def _cells(row: Row) -> str:
+    published = provenance.record_files()
+    there = [name for name in row.runs if name in published]
+    behind = f'<a href="{provenance.list_page(there)}">{len(there)} runs</a>' if there else "not published here"
+    numbers = (str(row.seed), *map(str, row.kept), str(row.n), number(row.gap, 1, sign=True))
+    texts = "".join(f"<td>{escape(one)}</td>" for one in (row.attack, DEFENCE_NAMES[row.variant]))
+    counted = "".join(f'<td class="number">{one}</td>' for one in numbers)
+    return f'<th scope="row">{escape(row.claim)}</th>{texts}{counted}<td>{behind}</td>'
