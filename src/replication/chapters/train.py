@@ -167,7 +167,7 @@ def training_table(records: Sequence[Mapping]) -> pd.DataFrame:
         if metrics is None:
             return None, None
         aligned = next(iter(metrics["test_alignment"].values()))
-        return round(100 * metrics["test_accuracy"], 1), None if aligned is None else round(aligned, 2)
+        return round(100 * metrics["test_accuracy"], 1), None if aligned is None else round(aligned, 3)
 
     rows = []
     for record in records:
@@ -186,4 +186,7 @@ def training_table(records: Sequence[Mapping]) -> pd.DataFrame:
                 "its alignment": best_aligned,
             }
         )
-    return without(pd.DataFrame(rows).set_index("defence"), status="finished") if rows else pd.DataFrame()
+    if not rows:
+        return pd.DataFrame()
+    one_seed = str(rows[0]["seed"])  # which captions say
+    return without(pd.DataFrame(rows).set_index("defence"), seed=one_seed, status="finished")

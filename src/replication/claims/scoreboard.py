@@ -273,8 +273,7 @@ def _cost(timing: Mapping | None) -> Said:
     wanted = (None, rows["PGD-7"]["q25"])
     timed = {name: Estimate(row["median"], row["q25"], row["q75"], 1) for name, row in ours.items()}
     bars = tuple(Bar(f"time of an epoch, {name}, quartiles", PLAIN, one, wanted, True) for name, one in timed.items())
-    turns = f"median of {rows['PGD-7']['n']} turns"
-    return f"an epoch's time, {turns}: {', '.join(said)}", "the same", verdicts.cheaper(ours, rows["PGD-7"]), bars
+    return f"an epoch's time, in the median: {', '.join(said)}", "the same", verdicts.cheaper(ours, rows["PGD-7"]), bars
 
 
 def _measured_on(timing: Mapping) -> str:
