@@ -217,6 +217,16 @@ def test_a_data_set_is_fetched_when_all_else_is_known_to_be_right(file, capsys, 
         assert sentence in said(capsys)
 
 
+@pytest.mark.parametrize(("norm", "suites", "first"), [("linf", None, "gradient"), ("l2", None, "paper"), ("linf", "paper", "paper")])
+def test_a_library_that_is_missing_is_said_before_the_defence_is_made(file, capsys, monkeypatch, norm, suites, first):
+    monkeypatch.setitem(sys.modules, "torchattacks", None)
+    assert main.main(command(file, "raises", norm=norm, suites=suites)) == main.BAD_ARGUMENTS
+    assert re.search(
+        f"suite '{first}': torchattacks is not installed; run `pip install.*--suites standard,adaptive", said(capsys)
+    )
+    assert main.main(command(file, "raises", suites="standard")) == main.BAD_ARGUMENTS and "ZeroDivisionError" in said(capsys)
+
+
 def test_a_refusal_is_one_line_whatever_a_library_says(file, capsys, monkeypatch):
     def fails(*_, **__):
         raise DataError("cifar10 is not here (tried:\n  this\n  that\n). Connect")

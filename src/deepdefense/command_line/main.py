@@ -26,7 +26,7 @@ def parser() -> argparse.ArgumentParser:
     evaluation = commands.add_parser(
         "evaluate", help="attack a model and write the report", formatter_class=raw, epilog=f"{options.EXAMPLES}\n{options.EXIT}",
         description="Every attack of the suites on every image that the model gets right. Images are in [0, 1] and eps is in their units; "
-        "scaling lives\ninside the model. The same from Python: deepdefense.evaluate(model, x, y, eps=8/255).",
+        "scaling lives\ninside the model, which is run in eval mode. The same from Python: deepdefense.evaluate(model, x, y, eps=8/255).",
     )  # fmt: skip
     options.add(evaluation)
     suites = commands.add_parser("suites", help="list the suites and their attacks")

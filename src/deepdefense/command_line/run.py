@@ -46,6 +46,7 @@ class Prepared:
 
 def prepare(options: Options) -> Prepared:
     """Everything that can be known before the first attack; a ValueError says what cannot be worked with. Writes nothing that stays."""
+    _check_libraries(options)
     defence = load(
         options.defence, images=options.data, weights=options.weights, classes=options.classes, mean=options.mean, std=options.std
     ).to(options.device)
@@ -64,7 +65,6 @@ def prepare(options: Options) -> Prepared:
     with frozen(defence.model), torch.no_grad():
         classes = defence.model(x[:1]).shape[1]
     chosen, _ = possible(chosen_suites(options.suites, defence.model, x[:1], options.norm, **_loss(options)), classes)
-    _check_libraries(chosen)
     if "standard" in chosen:
         autoattack.check(defence.model, x[:1], y[:1], options.eps, options.norm)
     caution = _at_chance(defence, classes, batch)
@@ -99,9 +99,10 @@ def _check_writable(name: str, path: Path | None) -> None:
         raise ValueError(f"{name}: {str(error).replace(str(trial), str(path))}") from error
 
 
-def _check_libraries(chosen: Mapping) -> None:
+def _check_libraries(options: Options) -> None:
     """A ValueError if an attack goes through a library that the package cannot bring, and that is not installed."""
-    if needing := [name for name in ("gradient", "paper") if name in chosen]:
+    asked = options.suites or (SUITES if options.norm == "linf" else [name for name in SUITES if name != "gradient"])
+    if needing := [name for name in ("gradient", "paper") if name in asked]:
         try:
             library("torchattacks")
         except ImportError as error:
