@@ -105,7 +105,7 @@ def test_the_list_leads_to_every_json_file_of_a_run(committed):
         for path in record.files:
             assert (f'href="../records/{path.relative_to(record.root).as_posix()}"' in html) == (path.suffix == ".json")
     (row,) = [row for row in Tables(html).rows if row[0] == "cifar10-cnn-gfa-first-lam1.65-seed1-58b47aba"]
-    assert row[-1] == "training, measures n500, attacks L2 n100, attacks L∞ n200"
+    assert row[-1] == "trainingmeasures n500attacks L2 ε 0.5 n100attacks L∞ ε 0.0314 n200"
 
 
 def test_a_page_leads_to_its_record_files_and_command(committed):

@@ -27,6 +27,7 @@ from .cost import Cost, duration, estimate
 from .options import Options
 from .progress import whole_run
 
+THROUGH_TORCHATTACKS, LINF_ALONE = ("gradient", "paper"), ("gradient", "adaptive")  # suites
 ADVICE = (
     "are they scaled as in its training (with --mean and --std, if the model has no scaling inside), are the channels in its order, "
     "and do the labels number the classes as it does?"
@@ -101,12 +102,12 @@ def _check_writable(name: str, path: Path | None) -> None:
 
 def _check_libraries(options: Options) -> None:
     """A ValueError if an attack goes through a library that the package cannot bring, and that is not installed."""
-    asked = options.suites or (SUITES if options.norm == "linf" else [name for name in SUITES if name != "gradient"])
-    if needing := [name for name in ("gradient", "paper") if name in asked]:
+    there = [name for name in SUITES if options.norm == "linf" or name not in LINF_ALONE]
+    if needing := [name for name in options.suites or there if name in THROUGH_TORCHATTACKS]:
         try:
             library("torchattacks")
         except ImportError as error:
-            others = ",".join(name for name in SUITES if name not in needing)
+            others = ",".join(name for name in there if name not in THROUGH_TORCHATTACKS)
             raise ValueError(f"suite {needing[0]!r}: {error}; or leave it out, as in --suites {others}") from error
 
 

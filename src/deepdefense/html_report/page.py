@@ -13,6 +13,7 @@ from ..masking.check import MaskingReport
 from . import figures
 
 NORMS = {"linf": "L∞", "l2": "L2"}
+OURS = {"commit": "commit of deepdefense"}  # which else might be taken for the defence's own
 MARKS = {"pass": "✓", "fail": "✗", "no power": "○", "not applicable": "–"}  # so that colour is not all there is
 # Of the summary, what has a place of its own on the page; the rest is told as settings.
 TOLD = {
@@ -123,7 +124,7 @@ def _identity(whole: Mapping) -> dict[str, object]:
     made = whole.get("environment", {})
     told = {said: whole[key] for key, said in names.items() if whole.get(key) is not None}
     packages = {f"version of {name}": version for name, version in made.get("packages", {}).items() if version is not None}
-    rest = {key: value for key, value in made.items() if key != "packages" and value is not None}
+    rest = {OURS.get(key, key): value for key, value in made.items() if key != "packages" and value is not None}
     return {**told, **rest, **packages}
 
 

@@ -3,6 +3,7 @@
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from html import escape
+from itertools import groupby
 from pathlib import Path
 
 from .. import provenance, scope
@@ -13,7 +14,7 @@ from . import quantities, scoreboard
 
 ADDRESS = "scoreboard.html#seed-by-seed"
 ROWS = (("C1", CNN, "APGD-100"), ("C2", CNN, "FGSM"), ("C6", MLP, "APGD-100"))  # claim, its networks, attack of the sweep
-HEAD = ("claim", "attack", "defence", "seed", "it keeps", f"{DEFENCE_NAMES['pgd-at']} keeps", "of n images", "gap (points)", "behind it")
+HEAD = ("gap of", "seed", "GFA keeps", f"{DEFENCE_NAMES['pgd-at']} keeps", "n", "gap (points)", "records")
 WORDS = (
     "A gap is how many of n images the defence keeps, less how many adversarial training keeps, in percent of n; the mean over the seeds "
     "is the number of the claim. Under one attack, the images are those of a seed that all five networks classify correctly, and which of "
@@ -23,7 +24,7 @@ WORDS = (
 
 
 @dataclass(frozen=True)
-class Row:
+class SeedGap:
     """One seed: images of `n` that `variant` and adversarial training keep, and the names of the runs that say so."""
 
     claim: str
@@ -40,7 +41,7 @@ class Row:
         return 100 * (self.kept[0] - self.kept[1]) / self.n
 
 
-def rows(networks: Sequence[Network]) -> list[Row]:
+def rows(networks: Sequence[Network]) -> list[SeedGap]:
     """Every seed of the readings that the verdicts of C1, C2 and C6 use, of each setting of GFA that there is."""
     found = []
     for claim, pair, attack in ROWS:
@@ -55,22 +56,22 @@ def rows(networks: Sequence[Network]) -> list[Row]:
     return found
 
 
-def _weak(seeds: Mapping, claim: str, attack: str, reading: scoreboard.Reading) -> list[Row]:
+def _weak(seeds: Mapping, claim: str, attack: str, reading: scoreboard.Reading) -> list[SeedGap]:
     used = [seed for seed in sorted(seeds) if (mask := quantities.common(seeds[seed])) is not None and mask.any()]
     return [
-        Row(claim, attack, reading.variant, seed, kept, n, tuple(seeds[seed][name].name for name in COMPARED))
+        SeedGap(claim, attack, reading.variant, seed, kept, n, tuple(seeds[seed][name].name for name in COMPARED))
         for seed, kept, n in zip(used, reading.kept, reading.ceiling.images, strict=True)
     ]
 
 
-def _strict(seeds: Mapping, claim: str, attack: str, variant: str) -> list[Row]:
+def _strict(seeds: Mapping, claim: str, attack: str, variant: str) -> list[SeedGap]:
     found = []
     for seed in sorted(seeds):
         if quantities.strict_gap(seeds[seed], variant) is not None:
             both = [seeds[seed][name] for name in (variant, "pgd-at")]
             masks = [quantities.worst_case(network) for network in both]
             kept = (int(masks[0].sum()), int(masks[1].sum()))
-            found.append(Row(claim, attack, variant, seed, kept, len(masks[0]), tuple(network.name for network in both)))
+            found.append(SeedGap(claim, attack, variant, seed, kept, len(masks[0]), tuple(network.name for network in both)))
     return found
 
 
@@ -79,18 +80,26 @@ def text(root: Path | None = None) -> str:
     found = rows(scoreboard.results(root).networks)
     if not found:
         return "No network has been attacked yet.\n"
-    lines = "".join(f"<tr>{_cells(row)}</tr>" for row in found)
-    head = "".join(f'<th scope="col">{escape(name)}</th>' for name in HEAD)
+    groups = [list(group) for _, group in groupby(found, lambda row: (row.claim, row.attack, row.variant))]
+    lines = "".join(f"<tr>{_head(group) if place == 0 else ''}{_cells(row)}</tr>" for group in groups for place, row in enumerate(group))
+    kinds = ["", *["number"] * (len(HEAD) - 2), ""]
+    head = "".join(f'<th scope="col" class="{kind}">{escape(name)}</th>' for name, kind in zip(HEAD, kinds, strict=True))
     table = f'<table class="exhibit-table"><thead><tr>{head}</tr></thead><tbody>{lines}</tbody></table>'
     box = f'<div class="exhibit-box" tabindex="0" role="region" aria-label="Table by seed">{table}</div>'
     return f'{WORDS}\n\n```{{raw}} html\n<figure class="exhibit">{box}</figure>\n```\n'
 
 
-def _cells(row: Row) -> str:
+def _head(group: Sequence[SeedGap]) -> str:
+    """What the rows of a group have in common."""
+    one = group[0]
+    said = f"{one.claim}: {DEFENCE_NAMES[one.variant]}, {one.attack}"
+    return f'<th scope="rowgroup" rowspan="{len(group)}" class="words">{escape(said)}</th>'
+
+
+def _cells(row: SeedGap) -> str:
     published = provenance.record_files()
     there = [name for name in row.runs if name in published]
     behind = f'<a href="{provenance.list_page(there)}">{len(there)} runs</a>' if there else "not published here"
     numbers = (str(row.seed), *map(str, row.kept), str(row.n), number(row.gap, 1, sign=True))
-    texts = "".join(f"<td>{escape(one)}</td>" for one in (row.attack, DEFENCE_NAMES[row.variant]))
     counted = "".join(f'<td class="number">{one}</td>' for one in numbers)
-    return f'<th scope="row">{escape(row.claim)}</th>{texts}{counted}<td>{behind}</td>'
+    return f"{counted}<td>{behind}</td>"

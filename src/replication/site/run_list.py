@@ -12,7 +12,8 @@ from .html import breakable, page, percent, table, value
 from .records import Record
 from .run_page import address, defence, pair, weight
 
-COUNT = re.compile(r"n\d+")  # of images, in the name of a folder
+EPS = re.compile(r"eps(\d[\d.]*)")
+TOLD = re.compile(rf"{EPS.pattern}|n\d+|worst_case")  # radius, images and kind of attacks, in the name of a folder
 SCRIPT = """<script>
 const asked = new URLSearchParams(location.search).get("only");
 const rows = [...document.querySelectorAll("tr[data-key]")];
@@ -56,19 +57,23 @@ KINDS = {"report": "attacks", "measures": "measures", "masking": "masking"}  # t
 
 
 def _label(record: Record, path: Path) -> str:
-    """What a JSON file of `record` holds, in a word or two: "training", or "attacks L∞ n200" by the name of its folder."""
+    """What a JSON file of `record` holds, in a word or two: "training", or "attacks L∞ ε 0.0314 n200" by the name of its folder."""
     if path == record.file:
         return record.content.get("kind", "record")
     _, _, rest = path.parent.name.partition(f"{record.name}.")
     first, *more = rest.split("-")
-    told = [NORM_NAMES.get(word, word) for word in more if word in NORM_NAMES or COUNT.fullmatch(word) or word == "worst_case"]
+    told = [NORM_NAMES.get(word) or EPS.sub(_eps, word) for word in more if word in NORM_NAMES or TOLD.fullmatch(word)]
     return " ".join([KINDS.get(first, first or path.stem), *told]).replace("_", " ")
+
+
+def _eps(found: re.Match) -> str:
+    return f"ε {float(found[1]):.3g}"
 
 
 def _files(record: Record) -> str:
     """A link to each JSON file of a record."""
     found = [path for path in record.files if path.suffix == ".json"]
-    return ", ".join(f'<a href="{address(record, path)}">{escape(_label(record, path))}</a>' for path in found)
+    return "<br>".join(f'<a href="{address(record, path)}">{escape(_label(record, path))}</a>' for path in found)
 
 
 def _row(record: Record) -> tuple[str, ...]:
