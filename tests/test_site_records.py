@@ -4,6 +4,7 @@ import json
 import math
 import re
 import shlex
+import shutil
 from html.parser import HTMLParser
 
 import pytest
@@ -45,7 +46,7 @@ def committed():
 
 def test_every_record_has_its_files_once(committed):
     owned = [path for record in committed for path in record.files]
-    there = [path for path in paths.results_root().rglob("*") if path.is_file() and path.suffix in (".json", ".parquet")]
+    there = [path for path in paths.results_root().rglob("*") if path.is_file() and path.suffix in (".json", ".parquet", ".safetensors")]
     assert len(owned) == len(set(owned)) and set(owned) == set(there)
 
 
@@ -115,6 +116,19 @@ def test_a_page_leads_to_its_record_files_and_command(committed):
         assert f'<a href="../records/{record.file.relative_to(record.root).as_posix()}">the record (JSON)</a>' in html
         for name in ("files", "make-it-again"):
             assert html.count(f'href="#{name}"') == html.count(f'id="{name}"') == 1
+
+
+def test_the_page_of_a_published_network_leads_to_its_weights(tmp_path, committed):
+    one = next(one for one in committed if one.group == "quick" and one.content["kind"] == "training")
+    name = one.name
+    folder = tmp_path / "quick"
+    folder.mkdir()
+    shutil.copy(one.file, folder)
+    bare = run_page.of(records.read_all(tmp_path)[0])
+    (folder / f"{name}.safetensors").write_bytes(bytes(2000))
+    shown = run_page.of(records.read_all(tmp_path)[0])
+    assert "Its network" not in bare and ".safetensors" not in bare
+    assert f'href="../records/quick/{name}.safetensors" download' in shown and f"networks.load(&#x27;{name}&#x27;)" in shown
 
 
 def test_hostile_names_and_text_are_shown_as_text(tmp_path):

@@ -8,6 +8,7 @@ from pathlib import Path
 
 from deepdefense.storage import files
 
+from ..networks import WEIGHTS
 from ..provenance import record_files
 
 OWNER = re.compile(r"^(.*-[0-9a-f]{8})(?:\..*)?$")  # NAME and NAME.report-… both belong to the run NAME
@@ -32,10 +33,17 @@ class Record:
         return files.read_json(self.file)
 
     @property
+    def weights(self) -> Path | None:
+        """The published weights of its network, which lie beside a training record; None if it has none."""
+        path = self.file.with_suffix(WEIGHTS)
+        return path if path.is_file() else None
+
+    @property
     def files(self) -> list[Path]:
         """All files of it, the record first."""
         alone = self.file.parent.parent == self.root
-        first = [self.file] if alone else sorted(path for path in self.file.parent.iterdir() if path.is_file())
+        beside = [self.weights] if self.weights else []
+        first = [self.file, *beside] if alone else sorted(path for path in self.file.parent.iterdir() if path.is_file())
         return first + [path for folder in self.folders for path in sorted(folder.iterdir()) if path.is_file()]
 
     def parts(self, kind: str) -> list[Mapping]:

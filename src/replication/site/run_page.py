@@ -131,6 +131,8 @@ def address(record: Record, path: Path) -> str:
 def ways(record: Record) -> str:
     """What a reader of a long page looks for: the record itself, its files, the command."""
     down = f'<a href="{address(record, record.file)}">the record (JSON)</a>'
+    if record.weights:
+        down += f' · <a href="#{anchor("Its network")}">its network</a>'
     return f'<p>{down} · <a href="#{anchor("Files")}">all files</a> · <a href="#{anchor("Make it again")}">make it again</a></p>'
 
 
@@ -142,6 +144,15 @@ def downloads(record: Record) -> str:
         inside = escape(str(path.relative_to(record.root)))
         lines.append(f'<li><a href="{address(record, path)}" download>{inside}</a> ({size:,} kB)</li>')
     return f'<ul class="files">{"".join(lines)}</ul>'
+
+
+def network(record: Record) -> str:
+    """The published weights, and how they become a model; nothing where none are published."""
+    if record.weights is None:
+        return ""
+    file = f'<a href="{address(record, record.weights)}" download>{escape(record.weights.name)}</a>'
+    said = f"<p>Its weights are published: {file}. From a clone, as a model of images in [0, 1], with its record and report:</p>"
+    return said + command(f"from replication import networks\nnetworks.load({record.name!r}).model")
 
 
 def again(lines: Iterable[tuple[str, str | None]]) -> str:
@@ -168,6 +179,7 @@ def training_page(record: Record) -> str:
         section("Its history", curves(content["history"])),
         section("Under attack", *map(attacks, reports), *map(sweep, measured)),
         section("Masking report", *map(masking, checks)),
+        section("Its network", network(record)),
         section("Files", downloads(record)),
         section("Make it again", again(todo)),
         section("Configuration", facts(((escape(name), value(one)) for name, one in flat.items()), "Configuration")),
