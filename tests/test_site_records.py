@@ -118,6 +118,13 @@ def test_a_page_leads_to_its_record_files_and_command(committed):
             assert html.count(f'href="#{name}"') == html.count(f'id="{name}"') == 1
 
 
+def test_what_an_attack_warned_of_stands_below_its_table(committed):
+    report = next(part for one in committed for part in one.parts("attacks"))
+    warned = {"part": "Square", "kind": "better", "message": "the accuracy <fell>", "times": 2}
+    assert "Warning" not in run_page.attacks(report | {"warnings": []})
+    assert "<p>Warning of Square, 2 ×: the accuracy &lt;fell&gt;</p>" in run_page.attacks(report | {"warnings": [warned]})
+
+
 def test_the_page_of_a_published_network_leads_to_its_weights(tmp_path, committed):
     one = next(one for one in committed if one.group == "quick" and one.content["kind"] == "training")
     name = one.name

@@ -91,7 +91,7 @@ def attacks(report: Mapping) -> str:
         far = (one["distance"] or {}).get("median")
         rows.append((escape(name), _share(one), tried, NOTHING if far is None else f"{far:.3g}", duration(one["seconds"])))
     head = ("attack", "robust accuracy [95 %]", "broken, of those tried", "median distance", "time")
-    said = "".join(f"<p>Warning: {escape(text)}</p>" for text in report.get("warnings", ()))
+    said = "".join(f"<p>Warning of {escape(one['part'])}, {one['times']} ×: {escape(one['message'])}</p>" for one in report["warnings"])
     return f"<h3>{escape(ball)}</h3>{table(head, rows, f'Attacks: {ball}')}{said}"
 
 
