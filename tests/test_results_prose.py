@@ -5,7 +5,7 @@ import pytest
 
 from replication import networks as headline
 from replication.chapters import masking
-from replication.claims import measured, quantities
+from replication.claims import measured, quantities, scoreboard
 from replication.scope import CNN, MLP, PAIRS, VARIANTS
 
 PAGE = headline.of_page()
@@ -27,8 +27,31 @@ def worst_case(pair, defence):
     return left(pair, defence, lambda network: quantities.worst_case(network).mean())
 
 
+def alone(pair, defence):
+    """The networks that met every attack on its own, of full size those of seed 1."""
+    return [network for network in headline.of(PAGE.networks, pair, defence) if network.singly is not None]
+
+
 def under(pair, defence, attack):
-    return left(pair, defence, lambda network: network.singly.robust(attack).mean())
+    return mean(network.singly.robust(attack).mean() for network in alone(pair, defence))
+
+
+def measured_distances(pair, defence):
+    return [network for network in headline.of(PAGE.networks, pair, defence) if "l2" in network.reports]
+
+
+def gap(pair, attack):
+    return scoreboard.gap(headline.by_seed(PAGE.networks, pair), attack, scoreboard.CLAIMED[attack])
+
+
+def curve(pair, defence, attack, level):
+    """What is left of the images of the sweep's panel, the mean over seeds."""
+    shares = []
+    for networks in headline.by_seed(PAGE.networks, pair).values():
+        swept = networks[defence].sweep
+        shown = quantities.common(networks) if attack != "PGD-20 margin" else slice(None)
+        shares.append(swept[f"{attack}/{level}"][shown].mean())
+    return mean(shares)
 
 
 # --- 10 -------------------------------------------------------------------------------------------------------------------
@@ -41,7 +64,45 @@ def test_first_keeps_more_than_plain_and_less_than_gnr_and_adversarial_training(
     factor = kept["pgd-at"] / kept["gfa-first"]
     assert factor > 2 if pair[0] == "cifar10" else factor > 1, "several times as many on CIFAR-10, more on Fashion-MNIST"
     clean = {defence: left(pair, defence, lambda network: network.clean) for defence in ("gnr", "gfa-first")}
-    assert clean["gnr"] < clean["gfa-first"], "GNR pays more clean accuracy than FIRST"
+    assert (clean["gnr"] < clean["gfa-first"]) == (pair[0] == "cifar10"), (
+        "GNR pays more clean accuracy on CIFAR-10, and less on Fashion-MNIST"
+    )
+
+
+@every_pair
+@pytest.mark.parametrize("attack", scoreboard.CLAIMED)
+def test_where_adversarial_training_was_trained_it_is_ahead_under_both_protocols(pair, attack):
+    found = gap(pair, attack)
+    assert found.fixed.level == 8 and found.fixed.estimate.high < 0
+    if found.strict:
+        assert found.strict[1].high < 0
+
+
+def test_a_gain_far_beyond_is_the_attacks_and_not_the_networks():
+    found = gap(MLP, "APGD-100")
+    best, far = found.best, found.beyond
+    assert best.level == far.level == 51 and best.variant == "gfa-first" == far.variant
+    assert best.estimate.mean > 0 and best.estimate.low < -10 and far.estimate.high < 0
+    left_over = {
+        name: np.mean([network.beyond.robust().mean() for network in headline.of(PAGE.networks, MLP, name)])
+        for name in ("gfa-first", "pgd-at")
+    }
+    assert left_over["gfa-first"] < left_over["pgd-at"] < 0.05, "next to nothing of either, and less of GFA"
+    assert curve(MLP, "gfa-first", "APGD-100", 51) > 10 * left_over["gfa-first"], "the other attacks take nearly all"
+    for attack in scoreboard.CLAIMED:
+        assert max(reading.estimate.mean for pair in PAGE.pairs if pair != MLP for reading in [gap(pair, attack).best] if reading) < 0, (
+            "in one place"
+        )
+
+
+def test_the_order_on_fashion_mnist_and_where_first_crosses_all_others():
+    order = ("standard", "gfa-deep", "gfa-first", "gnr", "trades", "pgd-at")
+    for attack in ("FGSM", "APGD-100", "PGD-20 margin"):
+        at_8 = [curve(MLP, defence, attack, 8) for defence in order]
+        assert at_8 == sorted(at_8) and at_8[0] > 0.5
+        for level in (26, 38, 51):
+            others = max(curve(MLP, defence, attack, level) for defence in order if defence != "gfa-first")
+            assert (curve(MLP, "gfa-first", attack, level) > others) == (level >= 38)
 
 
 def test_the_reduced_cnns_adversarial_training_is_not_yet_what_a_reader_expects():
@@ -64,7 +125,7 @@ def test_adaptive_attacks_find_within_two_images_what_autoattack_finds(pair):
 
 
 def median(pair, defence):
-    return left(pair, defence, lambda network: np.median(quantities.strict_distances(network)))
+    return mean(np.median(quantities.strict_distances(network)) for network in measured_distances(pair, defence))
 
 
 @pytest.mark.parametrize("pair", [CNN, MLP, MLP_CIFAR], ids=PAIRS.get)
@@ -73,21 +134,23 @@ def test_distances_grow_by_less_than_two_and_stay_below_adversarial_training(pai
     assert 1 < first / plain < 2 and deep < first < trained and first < median(pair, "gnr")
     assert (deep > plain) == (pair != MLP_CIFAR), "with DEEP by less or, on the MLP for CIFAR-10, not at all"
     for network in headline.of(PAGE.networks, pair):
-        assert np.isfinite(quantities.strict_distances(network)).all(), "no median hides a failure"
+        if "l2" in network.reports:
+            assert np.isfinite(quantities.strict_distances(network)).all(), "no median hides a failure"
 
 
 def test_deepfool_alone_overrates_gfa_on_fashion_mnist():
-    def alone(defence, attack="paper/DeepFool"):
-        def of(network):
-            report = network.reports["l2"]
-            return np.median(report.outcomes[attack].l2[report.clean])
+    def alone(defence):
+        reports = [network.reports["l2"] for network in measured_distances(MLP, defence)]
+        return mean(np.median(report.outcomes["paper/DeepFool"].l2[report.clean]) for report in reports)
 
-        return left(MLP, defence, of)
-
-    assert all(alone(gfa) > alone(other) for gfa in VARIANTS for other in ("standard", "gnr", "pgd-at")), "looks best of all five"
-    assert alone("gfa-first") / median(MLP, "gfa-first") > 1.9
-    assert max(alone(defence) / median(MLP, defence) for defence in ("standard", "pgd-at")) < 1.4
-    seeds = headline.by_seed(PAGE.networks, MLP).values()
+    others = ("standard", "gnr", "pgd-at", "trades")
+    assert all(alone(gfa) > alone(other) for gfa in VARIANTS for other in others), "looks better than every other defence"
+    assert min(alone(gfa) / median(MLP, gfa) for gfa in VARIANTS) > 5
+    assert min(alone(defence) / median(MLP, defence) for defence in ("standard", "pgd-at")) > 3
+    assert alone("trades") / median(MLP, "trades") < 1.25, "hardly more"
+    behind = [median(MLP, defence) for defence in ("gfa-deep", "gfa-first", "trades", "gnr", "pgd-at")]
+    assert behind == sorted(behind) and behind[0] < 0.9 * behind[1]
+    seeds = [networks for networks in headline.by_seed(PAGE.networks, MLP).values() if all("l2" in n.reports for n in networks.values())]
     assert mean(quantities.paper_ratio(networks, "gfa-first", "paper/DeepFool") for networks in seeds) < 3
 
 
@@ -104,9 +167,11 @@ def test_first_leaves_four_to_seven_tenths_of_the_tangential_rise(pair, loss):
     first, deep = rise(pair, "gfa-first", loss), rise(pair, "gfa-deep", loss)
     assert 0.35 < first < 0.75 and first < deep, "DEEP lowers it less"
     assert deep > 0.9 if pair in (CNN, MLP_CIFAR) else deep < 0.9, "hardly, or not"
-    assert rise(pair, "gfa-first", "mse", "radial") > 1, "the radial rise grows"
+    assert rise(pair, "gfa-first", "mse", "radial") > (3 if pair == MLP else 1), "the radial rise grows, on Fashion-MNIST several times"
     for other in ("gnr", "pgd-at"):
-        assert rise(pair, other, loss) < (0.11 if pair in (CNN, MLP_CIFAR) else first) and rise(pair, other, loss, "radial") < 1
+        assert rise(pair, other, loss) < (0.11 if pair in (CNN, MLP_CIFAR) else first)
+        radial = rise(pair, other, loss, "radial")
+        assert 0.85 < radial < 1.1 if pair == MLP else radial < 0.5, "on Fashion-MNIST about as it was"
 
 
 def test_c5_on_the_cnn_is_seed_by_seed_the_less_the_better_aligned():
@@ -124,7 +189,7 @@ def test_c8_adversarial_training_aligns_on_fashion_mnist_only():
         return mean(measured.alignment_changes(PAGE.measured(pair), defence, kind=kind).values())
 
     signed, magnitude, layers, _ = measured.ALIGNMENTS
-    assert 0 < change(MLP) < 0.05
+    assert 0.2 < change(MLP) / change(MLP, "gfa-first") < 0.3 and abs(change(MLP, "gnr")) < 0.02, "a quarter; where it was"
     for pair in (CNN, MLP_CIFAR):
         assert change(pair) < 0 and change(pair, kind=layers) < 0 < change(pair, kind=magnitude)
     assert all(change(pair, "gnr") < 0 for pair in (CNN, MLP_CIFAR))
@@ -140,10 +205,22 @@ def test_attacks_orthogonal_to_the_gradient_are_no_stronger_than_the_free_one_on
         assert min(under(pair, defence, f"adaptive/orthogonal PGD, {which}") for which in ("clean", "iterate")) >= free, defence
 
 
-def test_other_losses_gain_most_on_gnrs_cnn():
+def test_the_attack_on_the_training_loss_is_weak_where_the_loss_is():
     table = masking.other_losses_table(PAGE.networks)
-    points = table.map(lambda words: float(words.split(" ")[0].replace("−", "-")))
-    assert points.loc[PAIRS[CNN], "GNR"] > points[["GFA-FIRST", "GFA-DEEP"]].to_numpy().max()
+
+    def points(pair, name):
+        return float(table.loc[PAIRS[pair], name].split(" ")[0].replace("−", "-"))
+
+    assert points(CNN, "GNR") > max(points(CNN, "GFA-FIRST"), points(CNN, "GFA-DEEP"))
+    assert max(points(pair, name) for pair in (CNN, MLP_CIFAR) for name in ("GFA-FIRST", "GFA-DEEP")) < 5
+    assert points(MLP, "GFA-DEEP") > 5 and abs(points(MLP, "GFA-DEEP") - points(MLP, "plain")) < 2
+
+
+@every_pair
+def test_gnr_keeps_more_than_either_variant_and_is_nowhere_aligned(pair):
+    assert worst_case(pair, "gnr") > max(worst_case(pair, variant) for variant in VARIANTS)
+    aligned = [next(iter(n.record["metrics"]["last"]["test_alignment"].values())) for n in headline.of(PAGE.networks, pair, "gnr")]
+    assert abs(mean(aligned)) < 0.02 if pair == MLP else mean(aligned) < -0.05
 
 
 @every_pair
@@ -166,8 +243,12 @@ def test_perturbations_are_tangential_on_cifar_and_less_so_on_fashion_mnist():
     for pair in PAGE.pairs:
         for defence in ("standard", "gnr", "pgd-at", *VARIANTS):
             assert pair == MLP or max(radial(pair, defence)) < 0.08, "almost wholly tangential"
-    assert 0.15 < min(radial(MLP, "standard")) and max(radial(MLP, "standard")) < 0.2
+    assert 0.15 < min(radial(MLP, "standard")) and max(radial(MLP, "standard")) < 0.21, "a sixth to a fifth"
     for variant in VARIANTS:
+        for network in alone(MLP, variant):
+            report = network.singly
+            margin, mse = (report.clean & ~report.robust(f"adaptive/PGD {loss}") for loss in ("margin", "mse"))
+            assert (margin & mse).sum() > 0.95 * mse.sum() and margin.sum() > mse.sum(), "nearly all that the other breaks, and more"
         for record in [record for record in PAGE.measured(MLP) if measured.objective(record) == variant]:
             assert all(record["geometry"]["attacks"][loss]["cosine"]["mean"] < 0 for loss in ("ce", "margin")), (
                 "against the training gradient"

@@ -215,4 +215,5 @@ def curves_words(networks: Sequence[Network], pair: tuple[str, str]) -> tuple[st
         "band: from the lowest to the highest seed."
     )
     at_8 = "; ".join(map(": ".join, zip(drawn, ends, strict=True)))
-    return caption, f"{PAIRS[pair]}: curves of accuracy falling with eps from 0 to 16/255. At 8/255: {at_8}."
+    last = max(level for attack, _ in CURVES for level in quantities.levels(seeds, attack))
+    return caption, f"{PAIRS[pair]}: curves of accuracy falling with eps from 0 to {last}/255. At 8/255: {at_8}."

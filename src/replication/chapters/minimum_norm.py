@@ -11,11 +11,15 @@ from .. import intervals, scope, wording
 from ..claims import quantities, scoreboard, verdicts
 from ..networks import Network, by_seed, of, present
 from ..scope import DEFENCE_NAMES, DEFENCES, PAIRS
+from ..tables import without
 from ..wording import NOTHING, several, spread
+from .headline import stacked
 from .style import MARKERS, PALETTE, legend_below
 
 TITLES = {"paper/DeepFool": "DeepFool", "paper/EADEN": "EADEN", "paper/EADL1": "EADL1", "paper/CW": "DDN"}
-"""The attacks as readers see them; what torchattacks calls CW is DDN here, of the same norm."""
+"""The paper's attacks as readers see them; what torchattacks calls CW is DDN here, of the same norm."""
+OURS = {"minimum_norm/DDN, scaled logits": "DDN, scaled logits", "minimum_norm/L2 margin": "L2 margin"}
+"""Those of ours that the paper's own do not stand for."""
 
 
 def _with_distances(networks: Sequence[Network]) -> list[Network]:
@@ -25,21 +29,26 @@ def _with_distances(networks: Sequence[Network]) -> list[Network]:
 def distance_table(networks: Sequence[Network], pair: tuple[str, str]) -> pd.DataFrame:
     """Median L2 distance by defence and attack over the images each network gets right, mean ± sd over seeds; failures are ∞.
 
-    "smallest": per image the least over the four attacks; "failures": images that none of them moved over the boundary.
+    "smallest": per image the least over all minimum-norm attacks; "failures": images that none of them moved over the boundary.
     """
     rows = []
     for defence in DEFENCES:
         group = _with_distances(of(networks, pair, defence))
         if not group:
             continue
-        row = {"defence": DEFENCE_NAMES[defence]}
-        for key, title in TITLES.items():
-            row[title] = spread([float(np.median(n.reports["l2"].outcomes[key].l2[n.reports["l2"].clean])) for n in group], 3)
         least = [quantities.strict_distances(n) for n in group]
-        row["smallest"] = spread([float(np.median(values)) for values in least], 3)
+        row = {"defence": DEFENCE_NAMES[defence], "smallest": spread([float(np.median(values)) for values in least], 3)}
+        for key, title in (TITLES | OURS).items():
+            medians = [float(np.median(r.outcomes[key].l2[r.clean])) for n in group if key in (r := n.reports["l2"]).outcomes]
+            row[title] = spread(medians, 3)
         row["failures"] = f"{sum(int(np.isinf(v).sum()) for v in least)} of {sum(len(v) for v in least)}"
         rows.append(row | {"seeds": len(group), "n": scoreboard.span([len(values) for values in least])})
     return pd.DataFrame(rows).set_index("defence") if rows else pd.DataFrame()
+
+
+def distances_table(networks: Sequence[Network], pairs: Sequence[tuple[str, str]]) -> pd.DataFrame:
+    """`distance_table` of all pairs, without columns of attacks that none of them met."""
+    return without(stacked(distance_table, networks, pairs), **dict.fromkeys(OURS.values(), NOTHING))
 
 
 def ratio_table(networks: Sequence[Network]) -> pd.DataFrame:
@@ -102,8 +111,8 @@ def curves_words(networks: Sequence[Network]) -> tuple[str, str]:
     ]
     few = f" Not drawn, since fewer than {intervals.FEW} images are right: {'; '.join(thin)}." if thin else ""
     caption = (
-        "Share of the images still right when the smallest perturbation that DeepFool, EADEN, EADL1 and DDN found has the length on the "
-        f"axis; a line a seed.{few}\n" + " ".join(distances_words(networks))
+        "Share of the images still right when the smallest perturbation that any minimum-norm attack found has the length on the axis; "
+        f"a line a seed.{few}\n" + " ".join(distances_words(networks))
     )
     return caption, "Falling curves, one panel a pair of network and data. " + " ".join(distances_words(networks))
 
