@@ -97,6 +97,10 @@ def test_a_table_travels_as_csv_with_all_digits_and_leads_to_its_runs(monkeypatc
     assert content.splitlines()[0] == 'defence,"mean margin, mean","mean margin, sd",seeds' and "-1.52e-05,0.0056" in content
     assert 'tabindex="0" role="region"' in one.html and "<code>n</code> &lt;images&gt;" in one.html
     assert f"runs/{run}.html" in one.html and one.text == shown(monkeypatch, tables, call).text
+    cut = shown(monkeypatch, tables, lambda: tables.show(spreads.head(1), whole=spreads, caption="Of images.", name="cut"))
+    assert base64.b64decode(re.search(r'base64,([^"]+)"', cut.html)[1]).decode() == content and cut.html.count("<tr>") < one.html.count(
+        "<tr>"
+    )
 
 
 @pytest.fixture

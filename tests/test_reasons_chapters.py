@@ -68,5 +68,12 @@ def test_probes_and_survivors_are_counted_in_the_records():
     first = [one for one in networks.headline() if one.seed == 1]
     listed = break_our_networks.survivors_table(first)
     assert all(len(row["indices"].split()) == row["survivors"] for _, row in listed.iterrows() if row["survivors"])
+    for (_, row), (_, shown) in zip(listed.iterrows(), break_our_networks.cut(listed).iterrows(), strict=True):
+        if not row["survivors"]:
+            continue
+        kept, _, more = shown["indices"].partition(" … and ")
+        assert (
+            row["indices"].startswith(kept) and len(kept.split()) + int(more.split()[0].replace(",", "") if more else 0) == row["survivors"]
+        )
     assert f"{listed['survivors'].sum():,} images of {len(listed)} networks survive" in break_our_networks.survivors_words(first)
     assert "No network" in break_our_networks.survivors_words([]) and "No weights" in break_our_networks.published_words([])

@@ -227,7 +227,7 @@ def text(table: pd.DataFrame, *, decimals: Mapping[str, int] | None = None, best
 
 def show(
     table: pd.DataFrame, *, caption: str, name: str, decimals: Mapping[str, int] | None = None, best: Mapping[str, str] | None = None,
-    links: Mapping[str, str] | None = None, fold: str | None = None,
+    links: Mapping[str, str] | None = None, fold: str | None = None, whole: pd.DataFrame | None = None,
     runs: Sequence[str] = (), code: str | None = None, command: str | None = None,
 ) -> None:  # fmt: skip
     """Show a table with its caption, the links to what is behind it and its numbers as a CSV file; of one without rows, that it has none.
@@ -236,6 +236,7 @@ def show(
     decimals: {column: how many}, where the digits that `decimals_of` gives are not wanted
     best: {column: "high" or "low"}: there a cell is bold whose 95 % interval over seeds lies beyond those of all others of its group
     links: {text of a cell: address that it leads to}; fold: the title behind which it is folded; None: it stands open
+    whole: what the CSV file holds, where the table shown is cut
     runs, code, command: see `provenance.links`
     """
     if not caption.strip():
@@ -246,7 +247,7 @@ def show(
         return
     if best and _laid_out(table, decimals or {}, best)[2]:
         caption = f"{caption.rstrip()} Bold: beyond the 95 % intervals over seeds of all the others."
-    content = base64.b64encode(csv(table).encode()).decode()
+    content = base64.b64encode(csv(table if whole is None else whole).encode()).decode()
     link = f'<a class="behind-csv" download="{escape(name)}.csv" href="data:text/csv;base64,{content}">CSV</a>'
     box = html(table, label=label, decimals=decimals, best=best, links=links)
     behind = provenance.links(runs, code, command) or '<div class="behind"></div>'

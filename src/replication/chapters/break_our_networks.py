@@ -68,3 +68,17 @@ def survivors_table(networks: Sequence[Network]) -> pd.DataFrame:
             })  # fmt: skip
     columns = ["networks", "defence", "seed", "survivors", "n", "L∞ eps (1/255)", "indices"]
     return pd.DataFrame(rows, columns=columns).set_index(["networks", "defence"])
+
+
+SHOWN = 25  # indices of a network
+
+
+def cut(survivors: pd.DataFrame) -> pd.DataFrame:
+    """`survivors_table` with the first `SHOWN` indices of each network, and how many more there are."""
+
+    def first(indices: str) -> str:
+        there = indices.split()
+        more = f" … and {len(there) - SHOWN:,} more" if len(there) > SHOWN else ""
+        return " ".join(there[:SHOWN]) + more
+
+    return survivors.assign(indices=survivors["indices"].map(first))
