@@ -7,8 +7,8 @@
 
 Each page is served from 127.0.0.1 and opened at 1280 and 360 pixels, light and dark, with scripts and without. Reported, with exit
 status 1: console errors, requests that leave the machine, loads that fail, pages that scroll sideways, formulas that are not set,
-what axe-core calls serious or critical, text in figures that is shown smaller than 9 pixels, pages heavier than 2 MB, and text that
-only scripts show. Chromium is driven through its DevTools protocol; the name of the executable can be given in $CHROMIUM.
+what axe-core calls serious or critical, text in figures that is shown smaller than 9 pixels or cut off at their edge, pages heavier than
+2 MB, and text that only scripts show. Chromium is driven through its DevTools protocol; the name of the executable can be given in $CHROMIUM.
 """
 
 from __future__ import annotations
@@ -96,6 +96,18 @@ FIGURE_TEXT = """(async wide => {
   }
   return found.filter(one => one[0] < LEAST - 0.05).sort((a, b) => a[0] - b[0]).slice(0, 3);
 })""".replace("LEAST", str(LEAST_TEXT))
+# Texts of drawings within the page that reach over their edge, where they are cut off.
+CUT = """(() => {
+  const found = [];
+  for (const svg of document.querySelectorAll('main svg[viewBox], article svg[viewBox]')) {
+    const box = svg.getBoundingClientRect();
+    for (const e of box.width ? svg.querySelectorAll('text') : []) {
+      const r = e.getBoundingClientRect();
+      if (r.width && (r.left < box.left - 2 || r.right > box.right + 2 || r.top < box.top - 2 || r.bottom > box.bottom + 2)) found.push(e.textContent);
+    }
+  }
+  return [...new Set(found)].slice(0, 3);
+})()"""
 VISIBLE = "(document.querySelector('article, main') || document.body).innerText.replace(/\\s+/g, ' ').length"
 # Without this a change of colours is looked at half-way.
 AT_ONCE = """document.head.appendChild(Object.assign(document.createElement("style"),
@@ -130,6 +142,7 @@ class Visit:
     bad_maths: int = 0  # formulas that MathJax could not read
     png: bytes = b""
     small: list[list] = field(default_factory=list)  # text of figures that is shown too small: [pixels, text]
+    cut: list[str] = field(default_factory=list)  # texts of figures that reach over their edge
     axe: list[str] = field(default_factory=list)  # what axe-core calls serious or critical
     bytes: int = 0  # all that was loaded
 
@@ -145,6 +158,7 @@ class Visit:
             found.append(f"{self.bad_maths} formulas that MathJax cannot read")
         found += [f"axe: {text}" for text in self.axe]
         found += [f"text of {size:.1f} px in a figure: {text}" for size, text in self.small]
+        found += [f"cut off at the edge of a figure: {text}" for text in self.cut]
         if self.bytes > MOST_BYTES:
             found.append(f"weighs {self.bytes / 1e6:.1f} MB")
         return [f"{self.page} at {self.width} px: {text}" for text in found]
@@ -276,6 +290,7 @@ class Browser:
                 tab.evaluate(SETTLED)
                 tab.measure(seen)
                 seen.small = tab.evaluate(f"{FIGURE_TEXT}({str(width == max(widths)).lower()})")
+                seen.cut = tab.evaluate(CUT)
                 seen.axe = tab.evaluate(f"{AXE}(null)")
                 text = text or tab.evaluate(VISIBLE)
                 tab.look(width, True)

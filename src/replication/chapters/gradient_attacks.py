@@ -114,10 +114,19 @@ def eps_curves(networks: Sequence[Network], pair: tuple[str, str]) -> Figure:
             ax.plot((0, *levels), curves.mean(0), label=DEFENCE_NAMES[defence], **look)
             ax.fill_between((0, *levels), curves.min(0), curves.max(0), color=PALETTE[defence], alpha=0.2, lw=0)
         images = "images all five get right" if shared else "all images"
-        ax.set(title=f"{attack}\n{images}", xlabel="eps (1/255)", xticks=(0, *levels[2:]), ylim=(0, 102))
+        ax.set(title=f"{attack}\n{images}", xlabel="eps (1/255)", xticks=_apart(levels), ylim=(0, 102))
     axes[0, 0].set_ylabel("right after the attack (%)")
     fig.legend(*axes[0, -1].get_legend_handles_labels(), loc="outside lower center", ncols=3 if len(panels) == 1 else len(DEFENCES))
     return fig
+
+
+def _apart(levels: Sequence[int]) -> list[int]:
+    """0 and those of the levels whose numbers have room below an axis."""
+    ticks = [0]
+    for level in levels:
+        if level - ticks[-1] >= 0.15 * max(levels):
+            ticks.append(level)
+    return ticks
 
 
 def _curve(networks: Mapping[str, Network], defence: str, attack: str, shared: bool, levels: Sequence[int]) -> np.ndarray | None:

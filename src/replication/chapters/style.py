@@ -41,9 +41,13 @@ def style(dpi: int | None = None) -> None:
 
 
 def legend_below(figure: Figure, ncols: int) -> None:
-    """One legend below all panels, with each name that any of them has."""
+    """One legend below all panels, with each name that any of them has, in `ncols` columns or in as many as there is room for."""
     named = {name: handle for ax in figure.axes for handle, name in zip(*ax.get_legend_handles_labels(), strict=True)}
-    figure.legend(named.values(), named, loc="outside lower center", ncols=ncols, frameon=False)
+    for columns in range(min(ncols, len(named)), 0, -1):
+        legend = figure.legend(named.values(), named, loc="outside lower center", ncols=columns, frameon=False)
+        if columns == 1 or legend.get_window_extent().width <= figure.bbox.width:
+            return
+        legend.remove()
 
 
 def label(record: Mapping) -> str:

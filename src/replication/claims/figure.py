@@ -19,7 +19,7 @@ TITLES = {
 }
 DIGITS = {GAP: 1, DISTANCE: 2, PLAIN: 2, ALIGNMENT: 3}
 LEGEND = (
-    ("measured", "measured, with its 95 % interval (of times: quartiles)"),
+    ("measured", "measured, 95 % interval (times: quartiles)"),
     ("claimed", "claimed by the paper"),
     ("asked", "the plan's rule, where the paper uses words"),
     ("most", "the most that could have been seen"),
