@@ -7,8 +7,9 @@
 
 Each page is served from 127.0.0.1 and opened at 1280 and 360 pixels, light and dark, with scripts and without. Reported, with exit
 status 1: console errors, requests that leave the machine, loads that fail, pages that scroll sideways, formulas that are not set,
-what axe-core calls serious or critical, text in figures that is shown smaller than 9 pixels or cut off at their edge, pages heavier than
-2 MB, and text that only scripts show. Chromium is driven through its DevTools protocol; the name of the executable can be given in $CHROMIUM.
+what axe-core calls serious or critical, text in figures that is shown smaller than 9 pixels or cut off at their edge, pages
+heavier than 2 MB, and text that only scripts show. Chromium is driven through its DevTools protocol; the name of the executable can
+be given in $CHROMIUM.
 """
 
 from __future__ import annotations
@@ -103,7 +104,8 @@ CUT = """(() => {
     const box = svg.getBoundingClientRect();
     for (const e of box.width ? svg.querySelectorAll('text') : []) {
       const r = e.getBoundingClientRect();
-      if (r.width && (r.left < box.left - 2 || r.right > box.right + 2 || r.top < box.top - 2 || r.bottom > box.bottom + 2)) found.push(e.textContent);
+      const over = [box.left - r.left, r.right - box.right, box.top - r.top, r.bottom - box.bottom];
+      if (r.width && Math.max(...over) > 2) found.push(e.textContent);
     }
   }
   return [...new Set(found)].slice(0, 3);

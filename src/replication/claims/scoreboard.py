@@ -205,15 +205,15 @@ Said = tuple[str, str, str, tuple[Bar, ...]]  # paper's protocol, strict, verdic
 DISTANCE_CLAIMED = (20.0, 30.0)
 
 
-def _gap_bars(found: Gap, claimed: float, attack: str, pair: str = "") -> tuple[Bar, Bar]:
-    """The reading that the verdict uses, at 8/255 where none has power, and the strict one."""
-    kinder = found.best or found.fixed
-    eps = f", ε = {kinder.level}/255" if kinder else ""
-    most = kinder.ceiling.points if kinder else None
-    strict = found.strict and found.strict[1]
+def _gap_bars(found: Gap, claimed: float, attack: str, pair: str = "") -> tuple[Bar, ...]:
+    """The reading that the verdict uses, at 8/255 where none has power, the strict one, and that at the reading's eps if there is one."""
+    kinder, far = found.best or found.fixed, found.beyond
+    eps, most = (f", ε = {kinder.level}/255", kinder.ceiling.points) if kinder else ("", None)
+    same = [far] if far and kinder and kinder.level == far.level else []
     return (
         Bar(f"{attack}{pair}{eps}", GAP, kinder and kinder.estimate, (claimed, claimed), ceiling=most),
-        Bar(f"worst case{pair}, ε = 8/255", GAP, strict, (claimed, claimed)),
+        Bar(f"worst case{pair}, ε = 8/255", GAP, found.strict and found.strict[1], (claimed, claimed)),
+        *(Bar(f"worst case{pair}, ε = {one.level}/255", GAP, one.estimate, (claimed, claimed)) for one in same),
     )
 
 
