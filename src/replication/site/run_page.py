@@ -128,12 +128,13 @@ def address(record: Record, path: Path) -> str:
     return f"../{FILES}/{quote(path.relative_to(record.root).as_posix())}"
 
 
-def ways(record: Record) -> str:
-    """What a reader of a long page looks for: the record itself, its files, the command."""
-    down = f'<a href="{address(record, record.file)}">the record (JSON)</a>'
-    if record.weights:
-        down += f' · <a href="#{anchor("Its network")}">its network</a>'
-    return f'<p>{down} · <a href="#{anchor("Files")}">all files</a> · <a href="#{anchor("Make it again")}">make it again</a></p>'
+def ways(record: Record, sections: Iterable[str]) -> str:
+    """What a reader of a long page looks for: the record itself, its network, its files, the command, of those that the page has."""
+    links = [f'<a href="{address(record, record.file)}">the record (JSON)</a>']
+    for title, name in {"Its network": "its network", "Files": "all files", "Make it again": "make it again"}.items():
+        if any(f'id="{anchor(title)}"' in one for one in sections):
+            links.append(f'<a href="#{anchor(title)}">{name}</a>')
+    return f"<p>{' · '.join(links)}</p>"
 
 
 def downloads(record: Record) -> str:
@@ -172,9 +173,7 @@ def training_page(record: Record) -> str:
     flat = {**{k: v for k, v in config.items() if k != "options"}, **{f"options: {k}": v for k, v in config["options"].items()}}
     spent = [("training, with validation", duration(content["wall_time_s"])), ("parameters", value(content.get("parameters")))]
     spent += [(f"cost: {name.replace('_', ' ')}", value(one)) for name, one in (content.get("cost") or {}).items()]
-    body = [
-        summary(content),
-        ways(record),
+    sections = [
         section("What came of it", metrics(content)),
         section("Its history", curves(content["history"])),
         section("Under attack", *map(attacks, reports), *map(sweep, measured)),
@@ -185,13 +184,13 @@ def training_page(record: Record) -> str:
         section("Configuration", facts(((escape(name), value(one)) for name, one in flat.items()), "Configuration")),
         section("Where it was made", facts([*spent, *made(content["environment"])], "Environment and cost")),
     ]
-    return page(record.name, "\n".join(filter(None, body)))
+    return page(record.name, "\n".join(filter(None, [summary(content), ways(record, sections), *sections])))
 
 
 def other_page(record: Record) -> str:
     """The page of a record of any other kind: its parts as they are."""
     content = record.content
-    body = [ways(record), section("Files", downloads(record))]
+    body = [section("Files", downloads(record))]
     todo = commands.benchmark(content) if content.get("kind") == "benchmark" else commands.whole_folder(record.group)
     body.append(section("Make it again", again([("With its default settings", todo)])))
     body += [
@@ -203,7 +202,7 @@ def other_page(record: Record) -> str:
             continue
         body.append(section(name, _any(name, one)))
     body.append(section("Where it was made", facts(made(content.get("environment", {})), "Environment")))
-    return page(record.name, "\n".join(filter(None, body)))
+    return page(record.name, "\n".join(filter(None, [ways(record, body), *body])))
 
 
 def _any(name: str, one) -> str:
