@@ -3,6 +3,7 @@
 import numpy as np
 import pytest
 
+from deepdefense.masking import Settings
 from replication import networks as headline
 from replication.chapters import masking
 from replication.claims import measured, quantities, scoreboard
@@ -221,6 +222,13 @@ def test_gnr_keeps_more_than_either_variant_and_is_nowhere_aligned(pair):
     assert worst_case(pair, "gnr") > max(worst_case(pair, variant) for variant in VARIANTS)
     aligned = [next(iter(n.record["metrics"]["last"]["test_alignment"].values())) for n in headline.of(PAGE.networks, pair, "gnr")]
     assert abs(mean(aligned)) < 0.02 if pair == MLP else mean(aligned) < -0.05
+
+
+def test_checks_at_full_size_have_the_defaults_and_the_reduced_ones_less():
+    for network, report in masking.reports(PAGE.networks):
+        spent = {name: report.settings[name] for name in ("steps", "draws", "queries", "readouts")}
+        defaults = {name: getattr(Settings(), name) for name in spent}
+        assert all(spent[name] < defaults[name] for name in spent) if network.reduced else spent == defaults, network.name
 
 
 @every_pair
