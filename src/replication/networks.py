@@ -33,10 +33,6 @@ class Network(OfRun):
     where: Path
 
     @property
-    def name(self) -> str:
-        return self.record["name"]
-
-    @property
     def config(self) -> dict:
         return self.record["config"]
 

@@ -83,9 +83,14 @@ MEASURES_FILES = ("measures.json", "sweep.parquet")
 
 
 class OfRun:
-    """What belongs to a training run whose configuration is `config`."""
+    """What belongs to a training run: `record` has its name, `config` is its configuration."""
 
+    record: Mapping
     config: Mapping
+
+    @property
+    def name(self) -> str:
+        return self.record["name"]
 
     @property
     def pair(self) -> tuple[str, str]:

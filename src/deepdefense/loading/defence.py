@@ -82,7 +82,8 @@ def load(
         model = zoos.Scaled(model, mean, std).eval()
     if images is None and not own:
         raise ValueError(f"module {defence!r} brings no images; {MISSING}")
-    given = _images(images) if images in SPECS else given
+    if images in SPECS:
+        given = _images(images)
     x, y, dataset = given or _own(defence, own)
     device = next((parameter.device for parameter in model.parameters()), torch.device("cpu"))
     if given or dataset in SPECS:

@@ -81,7 +81,9 @@ def text(root: Path | None = None) -> str:
     if not found:
         return "No network has been attacked yet.\n"
     groups = [list(group) for _, group in groupby(found, lambda row: (row.claim, row.attack, row.variant))]
-    lines = "".join(f"<tr>{_head(group) if place == 0 else ''}{_cells(row)}</tr>" for group in groups for place, row in enumerate(group))
+    published = provenance.record_files()
+    heads = [_head(group) if row is group[0] else "" for group in groups for row in group]
+    lines = "".join(f"<tr>{head}{_cells(row, published)}</tr>" for head, row in zip(heads, found, strict=True))
     kinds = ["", *["number"] * (len(HEAD) - 2), ""]
     head = "".join(f'<th scope="col" class="{kind}">{escape(name)}</th>' for name, kind in zip(HEAD, kinds, strict=True))
     table = f'<table class="exhibit-table"><thead><tr>{head}</tr></thead><tbody>{lines}</tbody></table>'
@@ -96,8 +98,7 @@ def _head(group: Sequence[SeedGap]) -> str:
     return f'<th scope="rowgroup" rowspan="{len(group)}" class="words">{escape(said)}</th>'
 
 
-def _cells(row: SeedGap) -> str:
-    published = provenance.record_files()
+def _cells(row: SeedGap, published: Mapping[str, Path]) -> str:
     there = [name for name in row.runs if name in published]
     behind = f'<a href="{provenance.list_page(there)}">{len(there)} runs</a>' if there else "not published here"
     numbers = (str(row.seed), *map(str, row.kept), str(row.n), number(row.gap, 1, sign=True))

@@ -29,11 +29,6 @@ class UnderProtocol(OfRun):
     where: Path
 
     @property
-    def name(self) -> str:
-        """Of the run."""
-        return self.record["name"]
-
-    @property
     def config(self) -> dict:
         return self.record["training"]["config"]
 
