@@ -5,8 +5,10 @@ PROFILE ?= smoke
 OPTIONS ?=
 
 VENV  := .venv
-# Written when everything is installed: without it, what is in .venv is taken for the rest of an interrupted install.
+# Written when everything is installed: without it, what is in .venv is taken for the rest of an interrupted install,
+# if it was begun here at all; one that the reader has made is not touched.
 STAMP := $(VENV)/.complete
+BEGUN := $(VENV)/.begun
 
 # Nothing is read from or written to the reader's home folder.
 export IPYTHONDIR := $(CURDIR)/$(VENV)/var/ipython
@@ -62,8 +64,10 @@ $(STAMP): requirements.lock pyproject.toml
 		{ echo "make: $(PYTHON) is $$("$(PYTHON)" -V 2>&1), and this needs Python 3.11 to 3.13: make PYTHON=python3.12 $(MAKECMDGOALS)" >&2; exit 1; }
 	@"$(PYTHON)" -c 'import venv, ensurepip' 2>/dev/null || \
 		{ echo "make: $(PYTHON) cannot make virtual environments; on Debian and Ubuntu, install the package python3-venv" >&2; exit 1; }
-	@test -f $@ || "$(PYTHON)" -m venv --clear $(VENV)
-	@rm -f $@
+	@test -z "$$(ls -A $(VENV) 2>/dev/null)" || test -f $@ || test -f $(BEGUN) || \
+		{ echo "make: there is a $(VENV) that make did not make; remove it, or give it another name" >&2; exit 1; }
+	@test -f $@ || { rm -rf $(VENV) && mkdir $(VENV) && touch $(BEGUN) && "$(PYTHON)" -m venv $(VENV); }
+	@touch $(BEGUN) && rm -f $@
 	$(VENV)/bin/python -m pip install --no-input --disable-pip-version-check --progress-bar off --no-deps -r requirements.lock
 	$(VENV)/bin/python -m pip install --no-input --disable-pip-version-check --no-deps --no-build-isolation -e .
 	@$(VENV)/bin/python -c 'import matplotlib.font_manager'  # makes its cache of fonts now, not in a notebook

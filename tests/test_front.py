@@ -78,7 +78,7 @@ def test_how_the_numbers_can_come_about_is_what_e1_and_e2_say(found, said):
 
 def test_every_word_of_e1_and_e2_has_its_sentence():
     words = {extra_verdicts.SUPPORTED, extra_verdicts.PARTLY_SUPPORTED, extra_verdicts.NOT_SUPPORTED, verdicts.INCONCLUSIVE}
-    assert set(front.NOTHING_LEARNT) == set(front.MISTAKES) == words
+    assert set(front.NOTHING_LEARNT) == set(front.BY_MISTAKE) == words
 
 
 def test_a_card_of_our_own_shows_line_by_line_what_was_measured():

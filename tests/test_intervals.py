@@ -123,6 +123,16 @@ def test_equal_values_of_all_seeds_are_no_certainty():
     assert intervals.estimate(samples(np.full((3, 9), 2.0)).mean, 9) == Estimate(2, -math.inf, math.inf, 3)
 
 
+def test_an_interval_of_gaps_holds_no_gap_that_there_cannot_be():
+    """Student's t of 90, 100 and 60 points would go on to 135, and of the same losses to -135."""
+    shares = (0.9, 1.0, 0.6)
+    rows = [100.0 * (np.arange(100) < 100 * share) for share in shares]
+    found, lost = intervals.of_points(samples(rows)), intervals.of_points(samples([-row for row in rows]))
+    expected = estimates.student([100 * share for share in shares])
+    assert expected[1] > 100
+    assert (found.low, found.high) == (pytest.approx(expected[0]), 100.0) and (lost.low, lost.high) == (-100.0, pytest.approx(-expected[0]))
+
+
 @pytest.mark.parametrize(("n", "value"), [(20, 0.0), (200, 0.0), (50, 100.0)])
 def test_nothing_else_seen_is_clopper_and_pearsons_bound(n, value):
     """No image of another kind among n: up to 1 - 0.025^(1/n) of all images may be of one."""

@@ -42,6 +42,29 @@ def spoil(folder: Path, name: str, pattern: str, replacement: str) -> list[str]:
     return dependencies.check(folder)
 
 
+@pytest.mark.skipif(shutil.which("make") is None, reason="needs make")
+def test_make_leaves_an_environment_alone_that_it_did_not_make(lists):
+    """Their own .venv, full of what they installed, is not cleared; one whose making was begun here is made anew."""
+    shutil.copy(ROOT / "Makefile", lists)
+    mine = lists / ".venv" / "mine"
+    mine.parent.mkdir()
+    mine.touch()
+    # A stand-in for Python that fails as soon as it is to make an environment.
+    stand_in = lists / "python"
+    stand_in.write_text('#!/bin/sh\n[ "$1" = -c ] && exit 0\nexit 7\n')
+    stand_in.chmod(0o755)
+
+    def make():
+        return subprocess.run(["make", "lint", f"PYTHON={stand_in}"], cwd=lists, capture_output=True, text=True, timeout=60)
+
+    refused = make()
+    assert refused.returncode and "a .venv that make did not make" in refused.stderr and mine.exists()
+    (lists / ".venv" / ".begun").touch()
+    assert make().returncode and not mine.exists()
+    mine.parent.joinpath(".begun").unlink()
+    assert "did not make" not in make().stderr, "an empty one is nobody's"
+
+
 def test_lists_agree():
     assert dependencies.check(ROOT) == []
 

@@ -131,7 +131,8 @@ def estimate(
     choices, favours: the value is the best of so many, "high" or "low" ones speaking for the claim
     within: the least and the largest value that an image can have. Then the interval is never narrower than `counted` images allow
     (default: n_images): images of which none was seen may still be a share of 1 - tail^(1/n) (Clopper and Pearson's bound for none
-    of n), so that equal values of all images and seeds are not taken for certainty. Without it such values have no interval at all.
+    of n), so that equal values of all images and seeds are not taken for certainty, and never wider than such values can be.
+    Without it equal values have no interval at all.
     """
     values = statistic(np.ones((1, n_images)))[0]
     values = values[~np.isnan(values)]
@@ -146,6 +147,7 @@ def estimate(
     if within is not None:
         unseen = [1 - end ** (1 / (counted or n_images)) for end in ends]
         low, high = min(low, mean - unseen[0] * (mean - within[0])), max(high, mean + unseen[1] * (within[1] - mean))
+        low, high = max(low, within[0]), min(high, within[1])  # Student's t knows no bounds, a mean of such values has them
     elif high - low <= 1e-12 * abs(mean):
         low, high = -np.inf, np.inf
     return Estimate(mean, low, high, len(values))

@@ -14,6 +14,7 @@ from . import figures
 
 NORMS = {"linf": "L∞", "l2": "L2"}
 OURS = {"commit": "commit of deepdefense"}  # which else might be taken for the defence's own
+ASSUMED = {"training_loss": "loss of training that attacks assume"}  # a default unless the caller said it, so no fact about the model
 MARKS = {"pass": "✓", "fail": "✗", "no power": "○", "not applicable": "–"}  # so that colour is not all there is
 # Of the summary, what has a place of its own on the page; the rest is told as settings.
 TOLD = {
@@ -111,7 +112,7 @@ def _no_autoattack(whole: Mapping) -> bool:
 
 
 def _settings(whole: Mapping) -> dict[str, object]:
-    return {key.replace("_", " "): value for key, value in whole.items() if key not in TOLD}
+    return {ASSUMED.get(key, key.replace("_", " ")): value for key, value in whole.items() if key not in TOLD}
 
 
 def _identity(whole: Mapping) -> dict[str, object]:

@@ -19,6 +19,7 @@ from .style import PALETTE, label
 AT_EIGHT = ("FGSM", "PGD", "APGD", "APGDT", "FAB", "Square")
 MARKS = {True: "X", False: "o"}
 CLAIMED_RATIO = (20, 30)  # of the distances to plain training's
+NONE_WITH_ENOUGH = f"no network with {intervals.FEW} common images"
 
 
 def gfa_trios(networks: Sequence[UnderProtocol]) -> list[Trio]:
@@ -201,7 +202,10 @@ def suspicions(networks: Sequence[UnderProtocol]) -> str:
         mine = [trio for trio in gfa_trios(networks) if state(trio.ours, trio.rival) == name]
         for attack, claimed in extra.POINTS.items():
             best = [max(found.values()) for trio in mine if (found := gaps(trio, attack))]
-            mean = f", best gap {number(mean_sd(best)[0], sign=True)} points on average" if best else ""
+            if not best:
+                lines.append(f"{name}, {attack}: {NONE_WITH_ENOUGH}")
+                continue
+            mean = f", best gap {number(mean_sd(best)[0], sign=True)} points on average"
             reach = sum(one >= claimed for one in best)
             lines.append(f"{name}, {attack}: {reach} of {len(best)} networks with 30 common images reach +{claimed}{mean}")
     return "\n".join(lines)
@@ -214,6 +218,9 @@ def ratio_words(networks: Sequence[UnderProtocol]) -> str:
         mine = [trio for trio in gfa_trios(networks) if state(trio.ours, trio.rival) == name]
         for attack in extra.DISTANCES:
             found = [one for trio in mine if (one := ratio(trio, attack)) is not None]
-            most = f", at most {number(max(found), 2)}×" if found else ""
+            if not found:
+                lines.append(f"{name}, {attack}: {NONE_WITH_ENOUGH}")
+                continue
+            most = f", at most {number(max(found), 2)}×"
             lines.append(f"{name}, {attack}: {sum(one >= CLAIMED_RATIO[0] for one in found)} of {len(found)} networks reach 20×{most}")
     return "\n".join(lines)

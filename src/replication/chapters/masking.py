@@ -38,10 +38,10 @@ def verdicts_table(found: Sequence[Masked]) -> pd.DataFrame:
     """The nine verdicts, one row a network."""
     rows = []
     for network, report in found:
-        about = {"networks": PAIRS[network.pair], "variant": DEFENCE_NAMES[network.defence], "seed": str(network.seed)}
+        about = {"networks": PAIRS[network.pair], "defence": DEFENCE_NAMES[network.defence], "seed": str(network.seed)}
         verdicts = {f"{c.number}": masking_checks.verdict_words(c) for c in report.checks}
         rows.append(about | verdicts | {"n": report.attacked})
-    return pd.DataFrame(rows).set_index(["networks", "variant"]) if rows else pd.DataFrame()
+    return pd.DataFrame(rows).set_index(["networks", "defence"]) if rows else pd.DataFrame()
 
 
 def legend(found: Sequence[Masked]) -> str:
@@ -104,31 +104,31 @@ def power_table(found: Sequence[Masked]) -> pd.DataFrame:
     """How many images could have counted against each rule of a check, and (how many) would have failed it, one row a network."""
     rows = []
     for network, report in found:
-        about = {"networks": PAIRS[network.pair], "variant": DEFENCE_NAMES[network.defence]}
+        about = {"networks": PAIRS[network.pair], "defence": DEFENCE_NAMES[network.defence]}
         rows.append(about | {f"{c.number}": masking_checks.power_short(c) or NOTHING for c in report.checks})
-    return pd.DataFrame(rows).set_index(["networks", "variant"]) if rows else pd.DataFrame()
+    return pd.DataFrame(rows).set_index(["networks", "defence"]) if rows else pd.DataFrame()
 
 
 def reasons_table(found: Sequence[Masked]) -> pd.DataFrame:
     """What each check that did not pass, or only in part, says: a row a network and check."""
     rows = [
-        {"networks": PAIRS[network.pair], "variant": DEFENCE_NAMES[network.defence], "check": f"{c.number}. {c.title}"}
+        {"networks": PAIRS[network.pair], "defence": DEFENCE_NAMES[network.defence], "check": f"{c.number}. {c.title}"}
         | {"verdict": masking_checks.verdict_words(c), "reason": c.reason}
         for network, report in found
         for c in report.checks
         if c.verdict != "pass" or c.in_part
     ]
-    return pd.DataFrame(rows, columns=["networks", "variant", "check", "verdict", "reason"]).set_index(["networks", "variant", "check"])
+    return pd.DataFrame(rows, columns=["networks", "defence", "check", "verdict", "reason"]).set_index(["networks", "defence", "check"])
 
 
 def spent_table(found: Sequence[Masked]) -> pd.DataFrame:
     """A row a network: how many images stand behind its report, and what the checks spent."""
     rows = []
     for network, report in found:
-        about = {"networks": PAIRS[network.pair], "variant": DEFENCE_NAMES[network.defence], "seed": str(network.seed)}
+        about = {"networks": PAIRS[network.pair], "defence": DEFENCE_NAMES[network.defence], "seed": str(network.seed)}
         about |= {"images right": report.attacked, "of": report.images, "eps (1/255)": f"{255 * report.eps:g}"}
         rows.append(about | {name: report.settings[name] for name in ("steps", "draws", "queries", "readouts")})
-    return pd.DataFrame(rows).set_index(["networks", "variant"]) if rows else pd.DataFrame()
+    return pd.DataFrame(rows).set_index(["networks", "defence"]) if rows else pd.DataFrame()
 
 
 def gains_figure(networks: Sequence[Network]) -> Figure:

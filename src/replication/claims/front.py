@@ -103,7 +103,7 @@ NOTHING_LEARNT = {
     extra_verdicts.NOT_SUPPORTED: "a network that has learnt nothing does not reach the claimed gaps",
     verdicts.INCONCLUSIVE: "whether a network that has learnt nothing reaches the claimed gaps is open",
 }
-MISTAKES = {
+BY_MISTAKE = {
     extra_verdicts.SUPPORTED: "with a network that works a mistake of evaluation does so alone",
     extra_verdicts.PARTLY_SUPPORTED: "with a network that works no mistake of evaluation does so alone, all together do",
     extra_verdicts.NOT_SUPPORTED: "with a network that works no mistake of evaluation does so, alone or with the others",
@@ -125,7 +125,7 @@ def how_sentence(one: Results) -> str:
         tried = "of a network that has learnt nothing and of mistakes of evaluation E1 and E2 of the plan have no record yet"
         return f"How the claimed numbers can come about is not known yet: {compared(one)}; {tried}."
     said = []
-    for claim, words in (("E1", NOTHING_LEARNT), ("E2", MISTAKES)):
+    for claim, words in (("E1", NOTHING_LEARNT), ("E2", BY_MISTAKE)):
         if claim not in ran:
             said.append(f"{claim} of the plan has no record yet")
             continue
