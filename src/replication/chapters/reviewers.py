@@ -117,8 +117,9 @@ def masking_words(networks: Sequence[Network], folder: Path | None = None) -> st
     ended: dict[str, int] = {}
     for _, report in found:
         for check in report.checks:
-            ended[check.verdict] = ended.get(check.verdict, 0) + 1
-    counts = ", ".join(f"{n} {words}" for words, n in sorted(ended.items()))
+            words = "pass in part" if check.in_part else check.verdict
+            ended[words] = ended.get(words, 0) + 1
+    counts = ", ".join(f"{n} {words}" for words, n in sorted(ended.items(), key=lambda one: -one[1]))
     return f"nine checks on each of {len(found)} GFA networks: {counts}" if found else NOT_YET
 
 
