@@ -59,8 +59,8 @@ def verdict_sentence(one: Results) -> str:
         return f"{said}; GFA and adversarial training have not both been attacked yet."
     weak, strong = (interval(bar.measured, " points", sign=True) for bar in gaps[:2])
     strict = f"{strong} in the {gaps[1].label} (AutoAttack and adaptive attacks)"
-    claimed = f"for the CNN on CIFAR-10 up to {number(gaps[0].claimed[0], sign=True)} points above adversarial training are claimed"
-    return f"{said}: {claimed}, we find {weak} under {gaps[0].label}, and {strict}."
+    claimed = f"For the CNN on CIFAR-10 up to {number(gaps[0].claimed[0], sign=True)} points above adversarial training are claimed"
+    return f"{said}. {claimed}; we find {weak} under {gaps[0].label}, and {strict}."
 
 
 def took_hold(networks: Sequence[Network]) -> tuple[int, int]:
@@ -136,7 +136,9 @@ def how_sentence(one: Results) -> str:
         more = f"; {len(found.named) - len(shown)} more settings do so" if len(found.named) > len(shown) else ""
         behind_it = f": {', '.join(shown)}{more}" if shown else ""
         said.append(f"{words[found.verdict]} ({claim}, {found.verdict}{behind_it})")
-    return f"How the claimed numbers can come about: {compared(one)}; {'; '.join(said)}; {UNKNOWN}."
+    return " ".join(
+        f"{part[0].upper()}{part[1:]}." for part in [f"how the claimed numbers can come about: {compared(one)}", *said, UNKNOWN]
+    )
 
 
 def sentences(one: Results, limits: str) -> list[str]:
