@@ -129,7 +129,7 @@ def test_what_repeats_on_other_instructions_say():
     rows = [{"objective": "standard", "way": way, "weights": weights, "test_accuracy": value} for way, weights, value in found]
     record = {"seed": 1, "rows": rows, "committed": {"standard": {"test_accuracy": 0.49, "environment": {"commit": "0123456789"}}}}
     words, table = checked_module.processors_words(record), checked_module.processors_table(record)
-    assert "bit for bit the same weights" in words and "differs by 0.2 to 0.4 points" in words
+    assert "bit for bit the same weights" in words and "differs by 0.20 to 0.40 points" in words
     assert list(table["weights"]) == ["the same", "the same", "others", "others", "not kept"]
     assert table.index[-1] == ("plain", "record of commit 0123456")
     rows[1]["weights"] = "dd"

@@ -48,7 +48,9 @@ def test_what_was_not_measured_or_has_no_end_is_drawn_all_the_same():
 def test_the_sentences_say_what_the_findings_say():
     first = front.verdict_sentence(results(FOUND, replace(FOUND, claim=scoreboard.CLAIMS[6], verdict="reproduced (CPU)")))
     assert first.startswith("At reduced scale, of the paper's 2 claims, 1 is reproduced (C7), 1 is not reproduced (C1)")
-    assert "up to +15.2 points" in first and "−5.0 points [−7.0, −3.0] (3 seeds) under APGD, ε = 8/255" in first
+    assert (
+        "(C1). For the CNN on CIFAR-10 up to +15.2 points" in first and "−5.0 points [−7.0, −3.0] (3 seeds) under APGD, ε = 8/255" in first
+    )
     full = front.verdict_sentence(results(replace(FOUND, verdict="reproduced", bars=())))
     assert full.startswith("Of the paper's 1 claims, 1 is reproduced (C1)") and "not both been attacked yet" in full
     assert front.reason_sentence(results(FOUND)).startswith("What GFA does to a network has not been measured yet")

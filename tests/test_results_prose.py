@@ -96,6 +96,20 @@ def test_a_gain_far_beyond_is_the_attacks_and_not_the_networks():
         )
 
 
+@pytest.mark.parametrize("attack", ["FGSM", "APGD-100", "PGD-20 margin"])
+@pytest.mark.parametrize("pair", [CNN, MLP_CIFAR], ids=PAIRS.get)
+def test_the_order_of_the_curves_on_cifar(pair, attack):
+    for level in (2, 4, 8, 12, 16):
+        plain, deep, first, gnr, trained = (curve(pair, d, attack, level) for d in ("standard", "gfa-deep", "gfa-first", "gnr", "pgd-at"))
+        assert plain < first < gnr and max(first, deep) < trained
+        assert plain < deep < first if pair == MLP_CIFAR else abs(deep - plain) < 0.05
+        if level <= 8:
+            assert abs(gnr - trained) < 0.04, "GNR follows adversarial training closely"
+    assert curve(pair, "pgd-at", attack, 8) / curve(pair, "gfa-first", attack, 8) > 1.8
+    at_1 = [curve(pair, defence, attack, 1) for defence in ("gfa-first", "pgd-at")]
+    assert (at_1[0] > at_1[1]) == (attack == "PGD-20 margin"), "on all images clean accuracy still counts"
+
+
 def test_the_order_on_fashion_mnist_and_where_first_crosses_all_others():
     order = ("standard", "gfa-deep", "gfa-first", "gnr", "trades", "pgd-at")
     for attack in ("FGSM", "APGD-100", "PGD-20 margin"):
@@ -115,11 +129,11 @@ def test_deep_gains_nothing_on_the_cnn():
 
 
 @every_pair
-def test_adaptive_attacks_find_within_two_images_what_autoattack_finds(pair):
+def test_adaptive_attacks_find_nothing_on_gfas_networks_that_autoattack_misses_and_one_image_elsewhere(pair):
     for network in headline.of(PAGE.networks, pair):
         report = network.reports["linf"]
         auto = report.robust(*report.in_suite("standard"))
-        assert (auto & ~quantities.worst_case(network)).sum() <= 2, network.name
+        assert (auto & ~quantities.worst_case(network)).sum() <= (0 if network.defence in VARIANTS else 1), network.name
 
 
 # --- 11 -------------------------------------------------------------------------------------------------------------------
@@ -164,11 +178,11 @@ def rise(pair, defence, loss="mse", within="tangential"):
 
 @every_pair
 @pytest.mark.parametrize("loss", ["mse", "margin"])
-def test_first_leaves_four_to_seven_tenths_of_the_tangential_rise(pair, loss):
+def test_first_leaves_about_half_to_seven_tenths_of_the_tangential_rise(pair, loss):
     first, deep = rise(pair, "gfa-first", loss), rise(pair, "gfa-deep", loss)
-    assert 0.35 < first < 0.75 and first < deep, "DEEP lowers it less"
+    assert 0.45 < first < 0.75 and first < deep, "DEEP lowers it less"
     assert deep > 0.9 if pair in (CNN, MLP_CIFAR) else deep < 0.9, "hardly, or not"
-    assert rise(pair, "gfa-first", "mse", "radial") > (3 if pair == MLP else 1), "the radial rise grows, on Fashion-MNIST several times"
+    assert rise(pair, "gfa-first", "mse", "radial") > (1 if pair == CNN else 3), "the radial rise grows, on both MLPs several times"
     for other in ("gnr", "pgd-at"):
         assert rise(pair, other, loss) < (0.11 if pair in (CNN, MLP_CIFAR) else first)
         radial = rise(pair, other, loss, "radial")
@@ -229,6 +243,12 @@ def test_checks_at_full_size_have_the_defaults_and_the_reduced_ones_less():
         spent = {name: report.settings[name] for name in ("steps", "draws", "queries", "readouts")}
         defaults = {name: getattr(Settings(), name) for name in spent}
         assert all(spent[name] < defaults[name] for name in spent) if network.reduced else spent == defaults, network.name
+
+
+def test_on_fashion_mnist_tangential_pgd_leaves_at_most_five_points_more():
+    for defence in ("standard", "gnr", "pgd-at", *VARIANTS):
+        more = under(MLP, defence, "adaptive/tangential PGD") - under(MLP, defence, "adaptive/PGD margin")
+        assert 0 <= more < 0.05, defence
 
 
 @every_pair

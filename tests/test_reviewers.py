@@ -8,12 +8,13 @@ import matplotlib.pyplot as plt
 import pytest
 import yaml
 
+from deepdefense.attacks import paper
 from deepdefense.storage import paths
 from deepdefense.training.config import TrainConfig
 from replication import full_search, networks, profiles, search, tables, timings
-from replication.chapters import reviewers, rivals
+from replication.chapters import masking, masking_checks, reviewers, rivals
 from replication.full_search import OneSeed, Setting
-from replication.scope import CNN, MLP
+from replication.scope import CNN, MLP, VARIANTS
 
 PAGE, SETTINGS = networks.of_page(), full_search.load()
 
@@ -44,6 +45,20 @@ def test_a_collapsed_rival_is_named_and_not_numbered():
     assert table.loc[("CNN, CIFAR-10", "MART", "as it is"), "GNR's at that clean (%)"] == "12.5"
     assert rivals.rivals_table([], []).empty
     assert rivals.missing([setting("mart", 0.6, 0.3)]).splitlines() == [f"{n}: not run yet" for n in ("GradAlign", "CURE", "TRADES")]
+
+
+def test_a_check_that_passes_in_part_is_not_counted_as_one_that_passes():
+    said = reviewers.masking_words(PAGE.networks)
+    tallies = [masking_checks.tally(report) for net, report in masking.reports(PAGE.networks) if net.defence in VARIANTS]
+    for words, kind in (("pass", "pass"), ("pass in part", "pass in part"), ("no power", "without power")):
+        n = sum(tally[kind] for tally in tallies)
+        assert (f" {n} {words}," in f"{said},".replace(":", ",")) == (n > 0), words
+
+
+def test_the_fab_of_the_reports_is_its_authors():
+    assert paper.BOUNDED["FAB"] is paper.fab and "FAB-T, the authors' own" in paper.fab.__doc__
+    said = reviewers.fab_words(PAGE.networks)
+    assert "under its authors' FAB-T" in said and "under torchattacks' FAB" not in said
 
 
 def test_every_question_has_an_answer_and_a_page_that_is_there():

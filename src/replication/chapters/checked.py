@@ -263,6 +263,6 @@ def processors_words(record: Mapping) -> str:
     same = "bit for bit the same weights" if equal else "other weights"
     return (
         f"The same commit, seed and processor, one thread, gives {same}. Held to another processor's instructions, or with two threads, "
-        f"the same code gives other weights, and an accuracy that differs by {min(moved):.1f} to {max(moved):.1f} points: sums are "
+        f"the same code gives other weights, and an accuracy that differs by {min(moved):.2f} to {max(moved):.2f} points: sums are "
         "rounded in another order. So a retrained network is the same on the same machine, and on another one within about as much."
     )

@@ -7,8 +7,8 @@ from pathlib import Path
 from deepdefense.storage import files, paths
 
 from .. import provenance, scope
-from ..networks import Network, by_seed, of
-from ..scope import CNN, MLP
+from ..networks import Network, by_seed, of, reduced
+from ..scope import CNN, MLP, PAIRS
 from ..wording import interval, number
 from . import by_seed as gaps_by_seed
 from . import extra, extra_verdicts, figure, quantities, scoreboard, verdicts
@@ -49,7 +49,9 @@ def counted(findings: Sequence[Finding]) -> str:
 
 def verdict_sentence(one: Results) -> str:
     """What holds and what does not, with the gap to adversarial training beside the claimed one."""
-    small = "At reduced scale, of" if any("reduced scale" in found.verdict for found in one.findings) else "Of"
+    whole = [PAIRS[pair] for pair in (CNN, MLP) if of(one.networks, pair) and not reduced(one.networks, [pair])]
+    but = f" ({'; '.join(whole)} at full size)" if whole else ""
+    small = f"At reduced scale{but}, of" if any("reduced scale" in found.verdict for found in one.findings) else "Of"
     said = f"{small} the paper's {len(one.findings)} claims, {counted(one.findings)}"
     c1 = next(found for found in one.findings if found.claim.id == "C1")
     gaps = [bar for bar in c1.bars if bar.measured is not None]
@@ -57,8 +59,8 @@ def verdict_sentence(one: Results) -> str:
         return f"{said}; GFA and adversarial training have not both been attacked yet."
     weak, strong = (interval(bar.measured, " points", sign=True) for bar in gaps[:2])
     strict = f"{strong} in the {gaps[1].label} (AutoAttack and adaptive attacks)"
-    claimed = f"up to {number(gaps[0].claimed[0], sign=True)} points above adversarial training are claimed"
-    return f"{said}: {claimed}, we find {weak} under {gaps[0].label}, and {strict}."
+    claimed = f"For the CNN on CIFAR-10 up to {number(gaps[0].claimed[0], sign=True)} points above adversarial training are claimed"
+    return f"{said}. {claimed}; we find {weak} under {gaps[0].label}, and {strict}."
 
 
 def took_hold(networks: Sequence[Network]) -> tuple[int, int]:
@@ -81,17 +83,17 @@ def reason_sentence(one: Results) -> str:
     bars = {(found.claim.id, bar.label): bar for found in one.findings for bar in found.bars if bar.measured is not None}
     parts = []
     if told:
-        parts.append(f"GFA took hold in {hold} of {told} CNNs by the plan's rule")
+        parts.append(f"it took hold in {hold} of {told} networks by the plan's rule")
     rise, margin = (bars.get(("C5", label)) for label in ("rise of the training loss", "rise of the margin"))
     nearest = next((bar for (claim, _), bar in bars.items() if claim == "C3" and "smallest" in bar.label), None)
     if rise and margin:
         times = [number(bar.measured.mean, 2) for bar in (rise, margin)]
         parts.append(
-            f"a tangential perturbation raises its loss {times[0]} times as much as after plain training, its margin {times[1]} times"
+            f"a tangential perturbation raises the loss {times[0]} times as much as after plain training, the margin {times[1]} times"
         )
     if nearest:
-        parts.append(f"its nearest mistake is {number(nearest.measured.mean, 2)} times as far (claimed: 20 to 30)")
-    why = f"What GFA does to a network: {'; '.join(parts)}" if parts else "What GFA does to a network has not been measured yet"
+        parts.append(f"the nearest mistake is {number(nearest.measured.mean, 2)} times as far as after plain training (claimed: 20 to 30)")
+    why = f"What GFA does to the CNN: {'; '.join(parts)}" if parts else "What GFA does to a network has not been measured yet"
     return f"{why}."
 
 
@@ -134,7 +136,9 @@ def how_sentence(one: Results) -> str:
         more = f"; {len(found.named) - len(shown)} more settings do so" if len(found.named) > len(shown) else ""
         behind_it = f": {', '.join(shown)}{more}" if shown else ""
         said.append(f"{words[found.verdict]} ({claim}, {found.verdict}{behind_it})")
-    return f"How the claimed numbers can come about: {compared(one)}; {'; '.join(said)}; {UNKNOWN}."
+    return " ".join(
+        f"{part[0].upper()}{part[1:]}." for part in [f"how the claimed numbers can come about: {compared(one)}", *said, UNKNOWN]
+    )
 
 
 def sentences(one: Results, limits: str) -> list[str]:

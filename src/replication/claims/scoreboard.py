@@ -341,7 +341,7 @@ def spent(networks: Sequence[Network], searched: Mapping[str, Sequence[Mapping]]
     def hours(records) -> float:
         return sum(record["wall_time_s"] for record in records) / 3600
 
-    attacks = sum(one.cost["seconds"] for n in networks for report in n.reports.values() for one in report.outcomes.values())
+    attacks = sum(one.cost["seconds"] for n in networks for report in n.every_report for one in report.outcomes.values())
     every = [*(n.record for n in networks), *(record for records in searched.values() for record in records)]
     devices = sorted({record["environment"]["device"] for record in every})
     looked = [f"{several(len(found), 'run')} of {words} ({hours(found):.1f} h of training)" for words, found in searched.items() if found]
