@@ -17,6 +17,7 @@ from .own_generators import own_generators_at
 
 def predict(model: nn.Module, x: Tensor, batch_size: int = 1000) -> Tensor:
     """Predicted classes (N,) of images x (N, C, H, W) in [0, 1], in eval mode; −1 where the model gives no answer (NaN)."""
+    batch_size = checked_whole("batch_size", batch_size, least=1)
     with frozen(model), torch.no_grad():
         return torch.cat([answers(model(part)) for part in x.split(batch_size)])
 

@@ -108,7 +108,8 @@ def run_attack(
     where = _place(name, attack, settings)
     empty = {"success": False, "prediction": -1, "linf": torch.nan, "l2": torch.nan, "loss": torch.nan}
     kinds = {"success": torch.bool, "prediction": torch.int64}
-    arrays = {key: torch.full((len(y),), value, dtype=kinds.get(key, torch.float64)) for key, value in empty.items()}
+    here = torch.device("cpu")  # whatever the default device
+    arrays = {key: torch.full((len(y),), value, dtype=kinds.get(key, torch.float64), device=here) for key, value in empty.items()}
     cost, undefined = dict(NO_COST), 0
     for number, part in enumerate(attacked.nonzero().flatten().split(threat.chunk)):
         left = standing[part]
