@@ -13,6 +13,7 @@ from torch import nn
 
 from deepdefense import attacks, models
 from deepdefense.attacks import autoattack, paper
+from deepdefense.evaluation.protocol import robust_accuracy
 
 
 @every_attack
@@ -115,3 +116,39 @@ def test_a_radius_that_is_no_number_is_one_clear_sentence(attack, eps):
 def test_a_radius_may_be_a_scalar_of_numpy_or_torch(attack, eps):
     model, (x, y) = models.build("mlp", (1, 6, 6), 3, width=0.02, seed=0), images()
     assert torch.equal(attack(model, x, y, eps=eps), attack(model, x, y, eps=0.125))
+
+
+IN_INFERENCE_MODE = [
+    "fgsm",
+    "pgd",
+    "loss_pgd",
+    "restarted_pgd",
+    "multi_targeted_pgd",
+    "tangential_pgd",
+    "orthogonal_pgd",
+    "smooth_pgd",
+    "apgd_ce",
+]
+
+
+@pytest.mark.parametrize("name", [*IN_INFERENCE_MODE, "l2_margin", "ddn", "deepfool_linf"])
+def test_within_inference_mode_an_attack_says_so_and_takes_no_model_for_one_without_gradient(name):
+    attack, model, (x, y) = getattr(attacks, name), models.build("mlp", (1, 6, 6), 3, width=0.02, seed=0), images()
+    options = {"eps": 0.1} if name in IN_INFERENCE_MODE else {}
+    with torch.inference_mode(), pytest.raises(ValueError, match=r"called within torch.inference_mode\(\).*call it outside"):
+        attack(model, x, y, **options)
+    with torch.inference_mode(), torch.inference_mode(False):
+        assert attack(model, x, y, **options).shape == x.shape
+
+
+def test_robust_accuracy_within_inference_mode():
+    model, (x, y) = models.build("mlp", (1, 6, 6), 3, width=0.02, seed=0), images()
+    with torch.inference_mode(), pytest.raises(ValueError, match=r"called within torch.inference_mode\(\)"):
+        robust_accuracy(model, x, y, attacks.loss_pgd, eps=0.1)
+
+
+@every_attack
+def test_images_that_are_no_tensor(attack):
+    model, (x, y) = models.build("mlp", (1, 6, 6), 3, width=0.02, seed=0), images()
+    with pytest.raises(ValueError, match="x must be a torch.Tensor, got ndarray"):
+        attack(model, x.numpy(), y, eps=0.1)

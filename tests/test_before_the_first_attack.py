@@ -31,11 +31,21 @@ class Counted:
         return x
 
 
+COUNTED = Counted()
+
+
 def small_net(classes=10, pixels=64):
     torch.manual_seed(0)
     return nn.Sequential(nn.Flatten(), nn.Linear(pixels, 16), nn.ReLU(), nn.Linear(16, classes)).eval()
 
 
+class Pair(nn.Module):
+    def forward(self, x):
+        return x.flatten(1)[:, :10], x
+
+
+WITH_ADAPTIVE = [{"own": {"counted": COUNTED}}, "adaptive"]
+GUIDES, LABELS = torch.rand(6, 1, 8, 8), torch.arange(6)
 REFUSED = {
     "about, a date": (dict(about={"date": datetime.date(2025, 1, 1)}), r"about\['date'\] is datetime.*JSON cannot hold"),
     "about, NaN": (dict(about={"name": "a", "reported": float("nan")}), r"about\['reported'\] is nan"),
@@ -51,6 +61,8 @@ REFUSED = {
     "no attack": (dict(suites=[{"own": {}}]), "'own' has no attacks"),
     "no suite, in a list": (dict(suites=[{}]), "suites names no attack"),
     "a number in a list": (dict(suites=["gradient", 3]), "suites must be names of suites"),
+    "about, own entry": (dict(about={"model": "WRN-28-10"}), r"about\['model'\] would be lost, since the record has an entry"),
+    "about, kind": (dict(about={"kind": "mine"}), r"about\['kind'\] would be lost"),
     "about, text": (dict(about="a net"), "about must be a dictionary .* got 'a net'"),
     "about, pairs": (dict(about=[("name", "a")]), "about must be a dictionary"),
     "batch_size": (dict(batch_size=4.5), "batch_size must be a whole number of at least 1; got 4.5"),
@@ -59,6 +71,31 @@ REFUSED = {
     "a number": (dict(suites=3), "suites must be names of suites"),
     "no suite to know": (dict(substitutes={"a": nn.Flatten()}), "substitutes and guides are for the suite 'adaptive'"),
     "substitute": (dict(substitutes={"a": 3}), "substitutes must be"),
+    "substitute alone": (dict(substitutes=small_net()), "substitutes must be {name: torch.nn.Module}, got Sequential"),
+    "substitutes in a list": (dict(substitutes=[small_net()]), "substitutes must be .* got list"),
+    **{
+        f"substitute, {name}": (dict(suites=WITH_ADAPTIVE, substitutes={"a": network}), said)
+        for name, (network, said) in {
+            "classes": (small_net(classes=5), "substitute 'a' must answer an image with 10 logits, got shape"),
+            "size": (small_net(pixels=49), "substitute 'a' failed on an image of shape"),
+            "type": (small_net().double(), "substitute 'a' failed on an image of shape"),
+            "tuple": (Pair(), "substitute 'a' must answer an image with 10 logits, got a tuple"),
+        }.items()
+    },
+    **{
+        f"guides, {name}": (dict(suites=WITH_ADAPTIVE, guides=given), said)
+        for name, (given, said) in {
+            "bytes": (
+                ((255 * GUIDES).to(torch.uint8), LABELS),
+                "guides must be of the type of the images, torch.float32, .* got torch.uint8",
+            ),
+            "double": ((GUIDES.double(), LABELS), "guides must be of the type of the images"),
+            "up to 255": ((255 * GUIDES, LABELS), "guides must be .*images must lie in"),
+            "NaN": ((GUIDES * torch.nan, LABELS), "guides must be .*images must lie in"),
+            "float labels": ((GUIDES, LABELS.float()), "guides must be .*class indices as whole numbers"),
+            "column of labels": ((GUIDES, LABELS[:, None]), r"guides must be .*take y.squeeze\(1\)"),
+        }.items()
+    },
     "guides": (dict(guides=(torch.rand(3, 1, 2, 2), torch.arange(3))), "guides must be"),
     "guides of one class": (dict(guides=(torch.rand(3, 1, 8, 8), torch.ones(3))), "of two classes or more"),
 }
@@ -67,7 +104,7 @@ REFUSED = {
 @pytest.mark.parametrize("name", REFUSED)
 def test_refused_before_the_first_attack(name, tmp_path):
     options, said = REFUSED[name]
-    counted, model, x = Counted(), small_net(), torch.rand(4, 1, 8, 8)
+    COUNTED.images, counted, model, x = 0, COUNTED, small_net(), torch.rand(4, 1, 8, 8)
     options = dict(eps=0.1, suites={"own": {"counted": counted}}, folder=tmp_path / "kept", progress=False) | options
     with pytest.raises(ValueError, match=said):
         deepdefense.evaluate(model, x, model(x).argmax(1), **options)

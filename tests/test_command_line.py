@@ -281,6 +281,28 @@ def test_an_attack_that_breaks_its_promise_fails_the_run(file, tmp_path, monkeyp
     assert re.search("^deepdefense: the run failed: leaves|gradient/leaves", said(capsys)) and not (tmp_path / "r.html").exists()
 
 
+def test_checks_that_fail_take_no_finished_attack_with_them(file, tmp_path, monkeypatch, capsys):
+    def fails(*_arguments, **_settings):
+        raise ValueError("the checks cannot be made")
+
+    monkeypatch.setattr(run.masking, "report", fails)
+    made = {"json": tmp_path / "r.json", "html": tmp_path / "r.html"}
+    assert main.main(command(file, masking="quick", **made)) != main.OK
+    assert "the checks cannot be made" in said(capsys)
+    found = json.loads(made["json"].read_text())
+    assert found["n"] == 40 and found["masking"] is None and "worst case" in made["html"].read_text()
+
+
+@pytest.mark.parametrize("where", ["when it is loaded", "when it is called"])
+def test_a_defence_file_that_parses_the_command_line_is_named(tmp_path, capsys, where):
+    ends = "import argparse\n{0}argparse.ArgumentParser().parse_args(['--lr', '1'])\n"
+    text = ends.format("") if where == "when it is loaded" else "def make():\n    " + ends.format("    ")
+    path = tmp_path / "script.py"
+    path.write_text(text + ("def make():\n    pass\n" if where == "when it is loaded" else ""))
+    assert main.main(command(path)) == main.BAD_ARGUMENTS
+    assert re.search(r"it ends the program \(SystemExit\), as argparse does .* if __name__ == '__main__'", capsys.readouterr().err)
+
+
 def test_a_full_disk_fails_the_run(file, tmp_path, monkeypatch, capsys):
     def full(path, record):
         raise files.ResultsError(f"could not write {path}: No space left on device")

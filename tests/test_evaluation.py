@@ -2,10 +2,12 @@
 
 import json
 import os
+import shutil
 import signal
 import subprocess
 import sys
 import time
+from dataclasses import dataclass
 from fractions import Fraction
 from functools import partial
 from pathlib import Path
@@ -28,7 +30,7 @@ from deepdefense.evaluation import one_attack, protocol, standard_suite
 from deepdefense.evaluation.report import Report, wilson
 from deepdefense.evaluation.sliced_model import Sliced, in_slices
 from deepdefense.losses import margin
-from deepdefense.storage import code_files
+from deepdefense.storage import code_files, files, resumable
 from deepdefense.storage.files import ResultsError, read_json
 from deepdefense.storage.resumable import Pieces, fingerprint, model_fingerprint
 
@@ -339,6 +341,11 @@ def test_autoattack_says_that_there_was_no_answer():
         (lambda x, eps: x - eps - 1, "own/lies left the ball"),
         (lambda x, eps: x * torch.nan, "own/lies left the ball"),
         (lambda x, eps: x[:, :1], "own/lies returned images of shape"),
+        (lambda x, eps: (x, x, x), "own/lies returned a tuple; it must return the perturbed images alone"),
+        (lambda x, eps: None, "own/lies returned a NoneType"),
+        (lambda x, eps: x.numpy(), "own/lies returned a ndarray"),
+        (lambda x, eps: (255 * x).to(torch.uint8), "own/lies returned images of type torch.uint8"),
+        (lambda x, eps: x.to("meta"), "own/lies returned images on meta for images on cpu"),
     ],
 )
 def test_attacks_that_lie(lie, said):
@@ -346,6 +353,37 @@ def test_attacks_that_lie(lie, said):
     suites = {"own": {"lies": lambda model, x, y, *, eps, seed=0: lie(x, eps)}}
     with pytest.raises(AttackError, match=said):
         evaluate(model, x, y, suites=suites)
+
+
+@pytest.mark.parametrize("dtype", [torch.float64, torch.float32])
+def test_what_numpy_makes_of_images_is_taken_in_their_type(dtype):
+    model, x, y = small_images(8)
+    suites = {"own": {"brighter": lambda model, x, y, *, eps, seed=0: (x.to(dtype) + eps).clamp(0, 1)}}
+    report = evaluate(model, x, y, suites=suites, eps=0.1)
+    with torch.no_grad():
+        right = model((x + 0.1).clamp(0, 1)).argmax(1) == y
+    assert (report.robust() == (report.clean & right.numpy())).all()
+
+
+@dataclass
+class Configured:
+    """An attack as a dataclass, which has no hash."""
+
+    steps: int = 3
+
+    def __call__(self, model, x, y, *, eps, seed=0):
+        return attacks.loss_pgd(model, x, y, eps=eps, steps=self.steps, seed=seed)
+
+
+@pytest.mark.parametrize("mode", ["full", "worst_case"])
+def test_an_attack_without_a_hash(mode, tmp_path):
+    model, x, y = small_images(8)
+    function = partial(attacks.loss_pgd, steps=3)
+    one = evaluate(model, x, y, suites={"own": {"a": function}}, mode=mode)
+    same = [evaluate(model, x, y, suites={"own": {"a": Configured()}}, mode=mode, folder=tmp_path) for _ in range(2)]
+    assert all((report.robust() == one.robust()).all() for report in same) and same[1].taken["pieces"] == 2
+    assert evaluate(model, x, y, suites={"own": {"a": Configured(4)}}, mode=mode, folder=tmp_path).taken is None
+    assert protocol.robust_accuracy(model, x, y, Configured(), eps=0.02) == one.robust().mean()
 
 
 def test_nothing_is_left_behind():
@@ -461,6 +499,32 @@ def test_other_settings_of_an_attack_are_another_attack(tmp_path):
         assert report.outcomes["own/PGD"].cost["forward"] == (steps + 1) * 5 + len(range(0, 5, report.about["chunk"]))
 
 
+def test_of_two_processes_that_begin_a_folder_at_once_one_is_the_first(tmp_path, monkeypatch):
+    model, x, y = small_images(6)
+    evaluate(model, x, y, folder=tmp_path / "other", eps=0.03)
+    true = files.begin_json
+
+    def late(path, record):  # what another process did while this one looked
+        shutil.copytree(tmp_path / "other" / "pieces", path.parent, dirs_exist_ok=True)
+        return true(path, record)
+
+    monkeypatch.setattr(files, "begin_json", late)
+    with pytest.raises(ValueError, match=r"holds results with eps = 0.03, not 0.02"):
+        evaluate(model, x, y, folder=tmp_path / "mine")
+    again = evaluate(model, x, y, folder=tmp_path / "mine", eps=0.03)
+    assert again.taken["pieces"] == again.taken["of"]
+
+
+def test_a_process_killed_between_settings_and_answers_has_lost_nothing(tmp_path, monkeypatch):
+    model, x, y = small_images(6)
+    monkeypatch.setattr(resumable, "_write", lambda *_: pytest.fail("killed"))
+    with pytest.raises(pytest.fail.Exception):
+        evaluate(model, x, y, folder=tmp_path)
+    monkeypatch.undo()
+    assert (tmp_path / "pieces" / "settings.json").exists() and not (tmp_path / "pieces" / "settings.answers").exists()
+    assert evaluate(model, x, y, folder=tmp_path).taken is None
+
+
 def test_damaged_piece(tmp_path):
     pieces = Pieces(tmp_path, {"a": 1})
     pieces.get("part/0", lambda: ({"t": torch.arange(3)}, {"fact": 1}))
@@ -555,6 +619,11 @@ def test_passes_are_counted():
             r"own/f must be a function \(model, x, y, \*, eps, seed\)",
         ),
         (dict(suites={"own": {}}), "'own' has no attacks"),
+        (dict(suites={"own": attacks.fgsm}), "suites of your own must be .*, got {'own': <function fgsm"),
+        (dict(suites={"own": [attacks.fgsm]}), "suites of your own must be"),
+        (dict(suites={"own": "gradient"}), "suites of your own must be .*, got {'own': 'gradient'}"),
+        (dict(suites={1: {"f": attacks.fgsm}}), "suites of your own must be"),
+        (dict(suites={"own": {10: attacks.fgsm}}), "an attack's name must be text, got 10 in the suite 'own'"),
     ],
 )
 def test_bad_settings(options, said):

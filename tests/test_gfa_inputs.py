@@ -2,7 +2,9 @@
 
 import subprocess
 import sys
+from fractions import Fraction
 
+import numpy as np
 import pytest
 import torch
 import torch.nn.functional as F
@@ -350,3 +352,70 @@ def test_importing_gfa_does_not_load_the_compiler():
     plain = "import sys, torch, torch.nn.attention; print('torch._dynamo' in sys.modules)"
     ours, torchs = (subprocess.run([sys.executable, "-c", c], capture_output=True, text=True, check=True).stdout for c in (code, plain))
     assert ours == torchs
+
+
+@pytest.mark.parametrize(
+    "lam", [np.float32(0.5), np.float64(0.5), np.array(0.5), Fraction(1, 2)], ids=["float32", "float64", "array", "fraction"]
+)
+def test_lam_of_any_kind_of_number(lam):
+    assert torch.equal(gfa_loss(core(), X, Y, lam=lam), gfa_loss(core(), X, Y, lam=0.5))
+
+
+def test_a_batch_size_is_a_whole_number_of_any_kind():
+    once = measure_alignment(core(), X, Y)
+    for size in (np.int64(2), 2.0):
+        assert all(torch.allclose(a, once[name]) for name, a in measure_alignment(core(), X, Y, batch_size=size).items())
+    for size in (0, -1, 1.5, "2"):
+        with pytest.raises(ValueError, match="batch_size must be a whole number of at least 1"):
+            measure_alignment(core(), X, Y, batch_size=size)
+
+
+@pytest.mark.parametrize("layers", ["first", "deep"])
+def test_a_batch_of_one_value_a_channel_has_no_statistics_here_either(layers):
+    net = core(lambda: nn.BatchNorm1d(9)).double().train()
+    with pytest.raises(ValueError, match="Expected more than 1 value per channel"):
+        net(X[:1])
+    with pytest.raises(ValueError, match="Expected more than 1 value per channel"):
+        gfa_loss(net, X[:1], Y[:1], lam=0.5, layers=layers)
+    assert gfa_loss(net, X[:2], Y[:2], lam=0.5, layers=layers).isfinite()
+
+
+class Ensemble(nn.Module):
+    """The mean of several networks; together: in one call of torch.func.vmap."""
+
+    def __init__(self, together):
+        super().__init__()
+        nets = [core(nn.ReLU), seeded(lambda: nn.Sequential(nn.Flatten(), nn.Linear(36, 9), nn.ReLU(), nn.Linear(9, 3)), seed=1)]
+        self.together, self.nets, self.base = together, nn.ModuleList(nets), [nets[0]]
+
+    def forward(self, x):
+        if not self.together:
+            return torch.stack([net(x) for net in self.nets]).mean(0)
+        names = [name for name, _ in self.base[0].named_parameters()]
+        stacked = {name: torch.stack([net.get_parameter(name) for net in self.nets]) for name in names}
+        return torch.func.vmap(lambda weights: torch.func.functional_call(self.base[0], weights, (x,)))(stacked).mean(0)
+
+
+def test_an_ensemble_by_vmap_is_the_ensemble():
+    found = []
+    for together in (False, True):
+        net = Ensemble(together)
+        terms = gfa_terms(net, X, Y, lam=0.5)
+        terms.loss.backward()
+        found.append([terms.loss.detach(), *(p.grad for p in net.nets.parameters())])
+    assert len(found[0]) == 9 and all(torch.allclose(a, b) for a, b in zip(*found, strict=True))
+
+
+def test_a_head_that_the_logits_do_not_come_from_is_named():
+    class TwoHeads(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.net, self.hidden, self.aside = core(), nn.Linear(3, 4).double(), nn.Linear(4, 2).double()
+
+        def forward(self, x):
+            z = self.net(x)
+            self.said = self.aside(self.hidden(z).relu())
+            return z
+
+    with pytest.raises(ValueError, match="no gradient at 'aside' .*or a head that the logits do not come from.*; name other layers"):
+        gfa_loss(TwoHeads(), X, Y, lam=0.5, layers="deep")

@@ -9,12 +9,13 @@ from functools import partial
 
 import pytest
 import torch
+from defences import small_images
 from nets import Normalised, hooks, images
 from test_every_suite import CLASSES, NAMES, SHAPE, every_attack
 from test_inference import pair
 from torch import nn
 
-from deepdefense import attacks
+from deepdefense import attacks, evaluate
 from deepdefense.attacks import libraries
 from deepdefense.attacks.contract import AttackError, check_output, distances, in_range, rounding, takes_eps
 from deepdefense.inference import wrong
@@ -284,3 +285,30 @@ def test_more_than_a_rounding_error_is_named(value, words, network):
     assert words in str(error.value)
     with pytest.raises(AttackError):
         check_output(x.nan_to_num(0).clamp(0, 1), x, torch.inf, "own")
+
+
+@pytest.fixture
+def elsewhere():
+    """Another default device, as `torch.set_default_device("cuda")` makes one; on this one no number can be computed."""
+    torch.set_default_device("meta")
+    yield
+    torch.set_default_device(None)
+
+
+def test_another_default_device_changes_nothing(elsewhere, tmp_path):
+    with torch.device("cpu"):
+        model, x, y = small_images(6)
+        own = {
+            "restarts": partial(attacks.restarted_pgd, steps=2),
+            "targets": partial(attacks.multi_targeted_pgd, steps=2),
+            "tangential": partial(attacks.tangential_pgd, steps=2),
+            "orthogonal": partial(attacks.orthogonal_pgd, steps=2),
+            "features": partial(attacks.feature_pgd, steps=2),
+            "labels": partial(attacks.rays, queries=20),
+            "distance": partial(attacks.l2_margin, steps=2, searches=2),
+        }
+        usual = evaluate(model, x, y, eps=0.1, suites={"own": own}, progress=False)
+    found = [evaluate(model, x, y, eps=0.1, suites={"own": own}, folder=tmp_path, progress=False) for _ in range(2)]
+    for report in found:
+        assert all((report.outcomes[key].loss == outcome.loss)[outcome.attacked].all() for key, outcome in usual.outcomes.items())
+    assert found[1].taken["pieces"] == found[1].taken["of"] == 7

@@ -3,6 +3,7 @@
 import copy
 import math
 
+import numpy as np
 import pytest
 import torch
 from nets import Normalised, hooks, images
@@ -227,3 +228,10 @@ def test_a_feature_attack_may_still_listen_to_a_model_in_slices_that_is_frozen()
         with pytest.raises(RuntimeError, match="batch_size must be at least 6"):
             seen(x)
         handle.remove()
+
+
+def test_a_batch_size_of_any_kind():
+    model, x = nn.Sequential(nn.Flatten(), nn.Linear(4, 3)), torch.rand(5, 1, 2, 2)
+    assert torch.equal(predict(model, x, np.int64(2)), predict(model, x))
+    with pytest.raises(ValueError, match="batch_size must be a whole number of at least 1; got 0"):
+        predict(model, x, 0)

@@ -152,3 +152,18 @@ def test_substitutes_of_an_edited_defence_are_not_read(tmp_path):
         trained(tmp_path, make, Defence(2.0))
     with pytest.raises(ValueError, match="holds results with lr = None, not 0.1"):
         trained(tmp_path, make, Defence(1.0), lr=0.1)
+
+
+def test_a_model_of_which_no_copy_can_be_trained_is_no_substitute(monkeypatch, capsys):
+    train = masked_nets.digits().train[:200]
+    net = masked_nets.small_net(nn.ReLU)
+    old = net.forward
+    net.forward = lambda x: old(x)
+    with pytest.raises(ValueError, match=r"the model \(Sequential\) cannot be trained: the forward of the model was replaced"):
+        substitutes.undefended(net, train.images(), train.y, steps=2)
+    frozen = masked_nets.small_net(nn.ReLU).requires_grad_(False)
+    substitutes.undefended(frozen, train.images(), train.y, steps=2)
+    assert not any(parameter.requires_grad for parameter in frozen.parameters())
+    monkeypatch.setattr(substitutes, "standard_set", lambda *_, **__: {"plain": frozen})
+    assert list(substitutes.for_data(net, "digits", eps=EPS)) == ["plain"]
+    assert "no undefended copy of the model is made to transfer from: the forward" in capsys.readouterr().err

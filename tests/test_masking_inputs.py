@@ -1,14 +1,16 @@
 """Masking reports of models and images that are not float32, contiguous and finite: the right report, or one sentence first."""
 
+from fractions import Fraction
 from functools import partial
 
 import masked_nets
+import numpy as np
 import pytest
 import torch
 from nets import Plane, images
 from torch import nn
 
-from deepdefense import attacks, masking
+from deepdefense import attacks, evaluate, masking
 from deepdefense.masking import gradient_checks, rival_checks, substitutes, tested_model
 from deepdefense.masking.nine_checks import _made
 
@@ -324,6 +326,11 @@ def test_an_attack_that_fails_on_a_model_without_chance_is_an_error():
 # --- decided before any attack ----------------------------------------------------------------------------------------------
 
 
+class Pair(nn.Module):
+    def forward(self, x):
+        return x.flatten(1)[:, :10], x
+
+
 def test_what_cannot_be_used_is_said_before_any_attack(monkeypatch):
     x, y = digits()
     net = masked_nets.plain()
@@ -343,9 +350,64 @@ def test_what_cannot_be_used_is_said_before_any_attack(monkeypatch):
         "substitute": (dict(substitutes={"few": few}), "'few' must answer an image with 10 logits"),
         "shape": (dict(substitutes={"small": small}), "'small' failed on an image of shape"),
         "type": (dict(substitutes={"name": "resnet"}), "'name' must be a torch.nn.Module, got str"),
+        "pair": (dict(substitutes={"pair": Pair()}), "'pair' must answer an image with 10 logits, got a tuple"),
+        "minimum norm": (dict(adaptive={"near": attacks.deepfool_linf}), r"adaptive: 'near' must be .* it takes no eps"),
+        "no seed": (dict(black_box={"own": lambda model, x, y, *, eps: x}), r"black_box: 'own' must be .* it takes no seed"),
+        "preset": (dict(settings="quick"), r"settings must be masking.Settings\(...\), or masking.preset\('quick'\); got 'quick'"),
+        "seed": (dict(settings=masking.Settings(seed=0.5)), "seed must be a whole number; got 0.5"),
+        "about": (dict(about={"when": torch.ones(())}), r"about\['when'\] is tensor.*JSON cannot hold"),
+        "about, own entry": (dict(about={"settings": "mine"}), r"about\['settings'\] would be lost"),
+        "warnings": (dict(warnings="none"), "warnings must be a list of texts"),
     }
     for options, sentence in cases.values():
         with pytest.raises(ValueError, match=sentence):
             masking.report(net, x, y, **shared, **options)
     with pytest.raises(ValueError, match="y must hold class indices from 0 to"):
         masking.report(Plane(torch.ones(64), torch.tensor(0.0)), x, torch.full_like(y, 5), eps=EPS)
+
+
+def away(model, x, y, *, eps, seed):
+    return torch.rand(x.shape, generator=torch.Generator().manual_seed(seed))
+
+
+LIES = {
+    "outside": (away, "left the ball"),
+    "NaN": (lambda model, x, y, *, eps, seed: x * torch.nan, "left the ball"),
+    "one image for all": (lambda model, x, y, *, eps, seed: x[:1], "returned images of shape"),
+    "pair": (lambda model, x, y, *, eps, seed: (x, x), "returned a tuple"),
+    "in place": (lambda model, x, y, *, eps, seed: x.copy_(away(model, x, y, eps=eps, seed=seed)), "left the ball"),
+}
+
+
+@pytest.mark.parametrize("as_what", ["white_box_attacks", "black_box", "adaptive"])
+@pytest.mark.parametrize("lie", LIES)
+def test_no_attack_is_taken_at_its_word(lie, as_what):
+    attack, said = LIES[lie]
+    empty = {"black_box": {}, "adaptive": {}, "white_box_attacks": {"still": still}}
+    with pytest.raises(attacks.AttackError, match=f"mine {said}"):
+        masking.report(masked_nets.plain(), *digits(), **QUICK, **(empty | {as_what: {"mine": attack}}))
+
+
+def test_a_readout_is_not_solved_outside_the_ball():
+    x, _ = digits(1)
+    with pytest.raises(attacks.AttackError, match="mine left the ball"):
+        masking.binarisation_test(masked_nets.plain(), x, {"mine": away}, eps=EPS, inner=100, guesses=10)
+
+
+@pytest.mark.parametrize("eps", [np.float32(0.125), torch.tensor(0.125), Fraction(1, 8)], ids=["NumPy", "torch", "fraction"])
+def test_numbers_of_any_kind(eps, tmp_path):
+    shared = dict(white_box_attacks={"still": still}, black_box={}, adaptive={})
+    settings = [masking.Settings(steps=1, draws=2, queries=2, readouts=1, targets=1, restarts=1, seed=seed) for seed in (np.int64(1), 1)]
+    found = masking.report(masked_nets.plain(), *digits(), eps=eps, settings=settings[0], folder=tmp_path, **shared)
+    again = masking.report(masked_nets.plain(), *digits(), eps=0.125, settings=settings[1], **shared)
+    assert found.to_dict() == again.to_dict() == masking.MaskingReport.read(tmp_path).to_dict()
+
+
+def test_an_evaluation_of_another_model_or_of_other_images_with_the_same_labels_is_refused():
+    (x, y), net = digits(), masked_nets.plain()
+    other = masked_nets.small_net(nn.ReLU, seed=5)
+    done = evaluate(net, x, y, eps=EPS, suites={"own": {"still": still}}, progress=False)
+    with pytest.raises(ValueError, match="evaluated must be a report of the same model"):
+        masking.report(other, x, y, evaluated=done, **QUICK)
+    with pytest.raises(ValueError, match="same 40 images; it is of others with the same labels"):
+        masking.report(net, x.flip(3), y, evaluated=done, **QUICK)

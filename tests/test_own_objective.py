@@ -133,3 +133,80 @@ def test_a_model_of_other_code_is_refused_and_of_the_same_is_read_back(tmp_path)
     for other in (Halved(), None):
         with pytest.raises(ValueError, match="holds a run with another model than the one given"):
             fit(tmp_path, model=other)
+
+
+def loss_of(model, x, y):
+    return nn.functional.cross_entropy(model(x), y)
+
+
+NO_OBJECTIVE = {
+    "loss alone": (lambda model, x, y, step: loss_of(model, x, y), r"returned a tensor of shape \(\)"),
+    "a loss for each": (lambda model, x, y, step: (model(x).square().mean(1), {}), r"as loss a tensor of shape \(50,\)"),
+    "no gradient": (lambda model, x, y, step: (loss_of(model, x, y).detach(), {}), r"as loss a tensor of shape \(\) without a gradient"),
+    "a float": (lambda model, x, y, step: (loss_of(model, x, y).item(), {}), "as loss a float"),
+    "no log": (lambda model, x, y, step: (loss_of(model, x, y), None), "returned a NoneType beside the loss"),
+    "text in the log": (lambda model, x, y, step: (loss_of(model, x, y), {"kind": "ce"}), "returned a str as 'kind'"),
+    "a list of numbers in the log": (lambda model, x, y, step: (loss_of(model, x, y), {"z": model(x).mean(0)}), r"shape \(10,\) as 'z'"),
+}
+
+
+@pytest.mark.parametrize("case", NO_OBJECTIVE)
+def test_what_an_objective_must_return_is_said(case):
+    objective, said = NO_OBJECTIVE[case]
+    with pytest.raises(ValueError, match=rf"an objective must return \(loss, {{name: number}}\).*{said}"):
+        fit(None, objective=objective)
+
+
+def replaced(forward_of):
+    """A network whose forward was replaced from outside."""
+    net = nn.Sequential(nn.Flatten(), nn.Linear(64, 10))
+    net.forward = forward_of(net)
+    return net
+
+
+class Hidden(nn.Module):
+    def __init__(self):
+        super().__init__()
+        self.nets = [nn.Sequential(nn.Flatten(), nn.Linear(64, 10))]
+
+    def forward(self, x):
+        return self.nets[0](x)
+
+
+def empty(part):
+    return replace(digits(), **{part: digits().val[:0]})
+
+
+UNTRAINABLE = {
+    "configuration": (dict(run=SMALL.to_dict()), "config must be a TrainConfig, got dict; TrainConfig"),
+    "data": (dict(dataset=torch.utils.data.TensorDataset(torch.zeros(3))), "dataset must be a deepdefense.data.Dataset, got TensorDataset"),
+    "nothing to validate on": (dict(dataset=empty("val")), "there are none in val"),
+    "nothing to test on": (dict(dataset=empty("test")), "there are none in test"),
+    "nothing to train on": (dict(dataset=empty("train")), "there are none in train"),
+    "objective by name": (dict(objective="gfa-first"), "objective must be a function .* got 'gfa-first'"),
+    "model by name": (dict(model="cnn"), "model must be a torch.nn.Module, got str"),
+    "networks in a list": (dict(model=Hidden()), r"the model \(Hidden\) cannot be trained: it has no parameters .*nn.ModuleList"),
+    "frozen": (dict(model=nn.Sequential(nn.Flatten(), nn.Linear(64, 10)).requires_grad_(False)), "none of its parameters takes a gradient"),
+    "forward replaced": (
+        dict(model=replaced(lambda net: lambda x, old=net.forward: old(2 * x - 1))),
+        "the forward of the model was replaced by a function that holds the model itself",
+    ),
+    "forward replaced, in a closure": (
+        dict(model=replaced(lambda net: lambda x: type(net).forward(net, x))),
+        "the forward of the model was replaced",
+    ),
+}
+
+
+@pytest.mark.parametrize("case", UNTRAINABLE)
+def test_what_cannot_be_trained_is_said_before_any_work(case):
+    options, said = UNTRAINABLE[case]
+    options = {"run": SMALL, "dataset": digits(), "objective": shrunk} | options
+    with pytest.raises(ValueError, match=said):
+        training.fit(options.pop("run"), device="cpu", progress=False, **options)
+
+
+def test_a_forward_that_holds_no_module_of_its_own_may_stand_in():
+    net = nn.Sequential(nn.Flatten(), nn.Linear(64, 10), nn.ReLU())
+    net[2].forward = lambda x: x
+    assert fit(None, model=net, run=replace(SMALL, epochs=1)).record["best_epoch"] == 1

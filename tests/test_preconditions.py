@@ -372,3 +372,33 @@ def test_a_real_gradient_is_taken_and_what_is_wrong_with_it_stands_in_the_report
         report = evaluate(model, x, y, eps=0.1, suites=suites, progress=False)
         assert report.summary()["warnings"] == list(examined.warnings)
         assert all(w["part"] == "door" and f"for {w['times']} of 6 images" in w["message"] for w in examined.warnings)
+
+
+SHARED_OUT = {
+    "sum of three networks": (lambda z: z.softmax(1) + (2 * z).softmax(1) + (z / 2).softmax(1), 3),
+    "per cent": (lambda z: 100 * z.softmax(1), 100),
+    "votes": (lambda z: (500 * (z / 2).softmax(1)).floor() + z * 0 + one_vote(z, (500 * (z / 2).softmax(1)).floor()), 500),
+    "bfloat16": (lambda z: (z / 3).to(torch.bfloat16).softmax(1), 1),
+    "float16": (lambda z: (z / 3).to(torch.float16).softmax(1), 1),
+}
+
+
+def one_vote(z, votes):
+    return torch.nn.functional.one_hot(z.argmax(1), 10) * (500 - votes.sum(1, keepdim=True))
+
+
+@pytest.mark.parametrize("case", SHARED_OUT)
+def test_probabilities_times_something_or_in_few_bits_are_probabilities(case):
+    made, total = SHARED_OUT[case]
+    x = torch.rand(200, 3, 6, 6, generator=torch.Generator().manual_seed(3))
+    logits = made(MODEL(x).detach()).float()
+    if case == "bfloat16":
+        assert (logits.sum(1) - 1).abs().max() > 1e-3, "which is more than the rounding of float32"
+    with pytest.raises(preconditions.DoorError, match=rf"returns probabilities \(each row is at least 0 and sums to {total}\)"):
+        preconditions.check_logits(logits, logits.argmax(1))
+
+
+def test_what_is_positive_or_constant_is_no_probability():
+    y = torch.zeros(6, dtype=torch.long)
+    for logits in (torch.rand(6, 10) * torch.arange(1, 7)[:, None], torch.full((6, 10), 0.2), torch.full((6, 10), 0.097)):
+        preconditions.check_logits(logits, y)

@@ -3,7 +3,9 @@
 import math
 from dataclasses import fields, replace
 
+import numpy as np
 import pytest
+import torch
 
 from deepdefense import objectives
 from deepdefense.training import TrainConfig, config
@@ -207,3 +209,13 @@ def test_the_reference_is_plain_training_with_the_same_loss():
     assert plain == replace(make("smoke", "standard", loss="ce"), seed=2)
     assert config.reference(make("smoke", "pgd-at")) == make("smoke", "standard")
     assert config.reference(make("smoke", "standard")).digest() == make("smoke", "standard").digest()
+
+
+def test_scalars_of_numpy_and_torch_are_the_numbers_that_they_hold():
+    plain = TrainConfig(epochs=3, lam=0.5, seed=2, train_size=100, val_eps=0.125)
+    given = TrainConfig(
+        epochs=np.int64(3), lam=np.float32(0.5), seed=torch.tensor(2), train_size=np.array(100), val_eps=torch.tensor(0.125)
+    )
+    assert given == plain and given.digest() == plain.digest() and type(given.epochs) is int
+    with pytest.raises(ValueError, match="epochs must be a whole number of at least 1"):
+        TrainConfig(epochs=np.float64(2.5))

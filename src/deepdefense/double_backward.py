@@ -118,7 +118,7 @@ class TwiceDifferentiable(TorchFunctionMode):
 
     def __torch_function__(self, func, types, args=(), kwargs=None):
         call = _CALLS.get(func)
-        if call is not None:
+        if call is not None and torch._C._functorch.peek_interpreter_stack() is None:  # torch.func takes none of these layers
             result = call(self, *args, **(kwargs or {}))
             if result is not None:
                 return result
@@ -184,8 +184,8 @@ def _relu(mode, input, inplace=False):
 
 
 def _batch_norm(mode, input, running_mean, running_var, weight=None, bias=None, training=False, momentum=0.1, eps=1e-5):
-    alike = input.dtype == torch.float32 or input.dtype == torch.float64
-    if not (training and weight is not None and bias is not None and alike and torch.is_grad_enabled()) or input.numel() == 0:
+    usual = input.dtype in (torch.float32, torch.float64) and input.numel() > input.shape[1]  # torch refuses a single value a channel
+    if not (training and weight is not None and bias is not None and usual and torch.is_grad_enabled()):
         return None
     return _BatchNorm.apply(input, weight, bias, running_mean, running_var, momentum, eps, mode.state)
 

@@ -15,7 +15,7 @@ import torch
 from torch import Tensor, nn
 
 from . import taps
-from .arguments import check_batch, check_labels, check_logits_type
+from .arguments import check_batch, check_labels, check_logits_type, checked_whole, plain_number
 from .double_backward import TwiceDifferentiable, check_second_derivative, second_derivatives
 from .geometry import alignment
 from .losses import get_loss
@@ -42,8 +42,10 @@ class GFATerms:
 
 
 def _check(lam: float | Tensor, form: str, reduction: str) -> None:
-    if not isinstance(lam, Tensor) and not (isinstance(lam, int | float) and math.isfinite(lam) and lam >= 0):
-        raise ValueError(f"lam must be a finite number of at least 0, got {lam!r}")
+    if not isinstance(lam, Tensor):
+        number = plain_number(lam)
+        if number is None or not (math.isfinite(number) and number >= 0):
+            raise ValueError(f"lam must be a finite number of at least 0, got {lam!r}")
     if form not in FORMS:
         raise ValueError(f"form must be one of {', '.join(FORMS)}; got {form!r}")
     if reduction not in REDUCTIONS:
@@ -80,6 +82,7 @@ def gfa_terms(
     (B, K), a compiled model, and operations that torch cannot differentiate twice. Attention runs by torch's "math" kernel, which it can.
     """
     _check(lam, form, reduction)
+    lam = lam if isinstance(lam, Tensor) else plain_number(lam)
     check_batch(model, x)
     y = check_labels(y, len(x))
     objective = get_loss(loss)
@@ -124,7 +127,8 @@ def _gradients(task: Tensor, caught: list[taps.Tap], **options) -> tuple[Tensor,
     cut = [repr(tap.name) for tap, g in zip(caught, found, strict=True) if g is None]
     if cut:
         raise ValueError(
-            f"the loss has no gradient at {', '.join(cut)} (a no_grad or detach inside the model?), so nothing can be aligned there"
+            f"the loss has no gradient at {', '.join(cut)} (a no_grad or detach inside the model, or a head that the logits do not come "
+            "from?), so nothing can be aligned there; name other layers"
         )
     grads = tuple(g for g in found if g is not None)
     for tap, g in zip(caught, grads, strict=True):
@@ -177,7 +181,7 @@ def measure_alignment(
     ValueError: as for `layer_gradients`.
     """
     check_batch(model, x)
-    y = check_labels(y, len(x), values=True)
+    y, batch_size = check_labels(y, len(x), values=True), checked_whole("batch_size", batch_size, least=1)
     chunks: dict[str, list[Tensor]] = {}
     for xb, yb in zip(x.split(batch_size), y.split(batch_size), strict=True):
         for name, (h, g) in layer_gradients(model, xb, yb, layers=layers, loss=loss).items():

@@ -3,6 +3,7 @@
 import random
 from collections.abc import Iterator
 from contextlib import contextmanager, nullcontext
+from types import CellType, FunctionType, MethodType
 from typing import Any
 
 import numpy as np
@@ -16,6 +17,7 @@ from .own_generators import own_generators_at
 
 def predict(model: nn.Module, x: Tensor, batch_size: int = 1000) -> Tensor:
     """Predicted classes (N,) of images x (N, C, H, W) in [0, 1], in eval mode; −1 where the model gives no answer (NaN)."""
+    batch_size = checked_whole("batch_size", batch_size, least=1)
     with frozen(model), torch.no_grad():
         return torch.cat([answers(model(part)) for part in x.split(batch_size)])
 
@@ -116,6 +118,36 @@ def answers(logits: Tensor) -> Tensor:
 def wrong(logits: Tensor, y: Tensor) -> Tensor:
     """Is the answer another than y (B,), or none at all? (B,) bool"""
     return answers(logits) != y
+
+
+def untrainable(model: nn.Module, *, thawed: bool = False) -> str | None:
+    """Why no copy of `model` can be trained, in words; None if one can. thawed: with parameters that take no gradient set free.
+
+    A forward that was put in place of the class's own may hold the model itself: a copy would run the weights of the original.
+    """
+    if not any(parameter.requires_grad or thawed for parameter in model.parameters()):
+        kind = "none of its parameters takes a gradient" if any(True for _ in model.parameters()) else "it has no parameters"
+        return f"{kind} (networks in a plain list or dictionary are not found; put them into an nn.ModuleList or nn.ModuleDict)"
+    own = {id(module) for module in model.modules()}
+    for name, module in model.named_modules():
+        if _holds(vars(module).get("forward"), own):
+            return (
+                f"the forward of {name or 'the model'} was replaced by a function that holds the model itself, so that a copy would run "
+                "the original's weights; give an nn.Module of your own that calls it"
+            )
+    return None
+
+
+def _holds(value, modules: set[int], depth: int = 3) -> bool:
+    """Does a function that is no method hold one of `modules` (ids), or a method of one?"""
+    if isinstance(value, MethodType):
+        return depth < 3 and id(value.__self__) in modules  # a method set as forward is copied with its module
+    if not isinstance(value, FunctionType) or depth == 0:
+        return id(value) in modules
+    cells = [cell.cell_contents for cell in value.__closure__ or () if cell != CellType()]
+    named = [value.__globals__[name] for name in value.__code__.co_names if name in value.__globals__]
+    held = [*cells, *named, *(value.__defaults__ or ())]
+    return any(_holds(one, modules, depth - 1) for one in held)
 
 
 def _own_input(_module, args: tuple, kwargs: dict) -> tuple[tuple, dict]:

@@ -1,7 +1,7 @@
 """What every attack needs around it: inputs checked, the model frozen and put back, the random state kept, the ball proven."""
 
 import inspect
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 
 import numpy as np
 import torch
@@ -25,6 +25,9 @@ def check_images(model: nn.Module, x: Tensor, y: Tensor, eps: float) -> tuple[Te
     """
     if not isinstance(model, nn.Module):
         raise ValueError(f"model must be a torch.nn.Module, got {type(model).__name__}")
+    if not isinstance(x, Tensor):
+        raise ValueError(f"x must be a torch.Tensor, got {type(x).__name__}")
+    check_gradients_possible()
     if not x.is_floating_point() or x.dim() < 2:
         raise ValueError(f"x must be a float tensor (B, ...) in [0, 1], got {x.dtype} of shape {tuple(x.shape)}")
     y = arguments.check_labels(y, len(x), values=False)
@@ -33,10 +36,19 @@ def check_images(model: nn.Module, x: Tensor, y: Tensor, eps: float) -> tuple[Te
         raise ValueError(f"eps must be a Python number or a scalar of NumPy or torch, got {eps!r}; give float(eps)")
     if not 0 <= eps <= 1:
         raise ValueError(f"eps must lie in [0, 1], in units of the image range (8/255 for 8 grey levels); got {eps}")
-    if x.is_inference() and not torch.is_inference_mode_enabled():
+    if x.is_inference():
         x, y = x.clone(), y.clone()  # autograd takes no tensor of inference mode
     x = x.detach().as_subclass(Tensor).contiguous()
     return in_range(x), y.detach().as_subclass(Tensor).contiguous()
+
+
+def check_gradients_possible() -> None:
+    """A ValueError within inference mode, where an attack would find no gradient and take the model for one that has none."""
+    if torch.is_inference_mode_enabled():
+        raise ValueError(
+            "this was called within torch.inference_mode(), where no gradient can be taken (Lightning's Trainer tests and "
+            "validates in it); call it outside, or within torch.inference_mode(False), or give the Trainer inference_mode=False"
+        )
 
 
 def check_classes(y: Tensor, classes: int) -> None:
@@ -104,6 +116,22 @@ def in_range(x: Tensor) -> Tensor:
     return x.clamp(0, 1)
 
 
+def returned(x: Tensor, x_adv: Tensor, name: str) -> Tensor:
+    """What the attack `name` returned for images x (B, ...), without its graph and in their type; AttackError if it is no such images.
+
+    Whether they lie in the ball is for `check_output`.
+    """
+    if not isinstance(x_adv, Tensor):
+        raise AttackError(f"{name} returned a {type(x_adv).__name__}; it must return the perturbed images alone, as a tensor")
+    if x_adv.shape != x.shape:
+        raise AttackError(f"{name} returned images of shape {tuple(x_adv.shape)} for {tuple(x.shape)}")
+    if x_adv.device != x.device:
+        raise AttackError(f"{name} returned images on {x_adv.device} for images on {x.device}")
+    if not x_adv.is_floating_point():
+        raise AttackError(f"{name} returned images of type {x_adv.dtype}; they must be floating-point, in [0, 1]")
+    return x_adv.detach().to(x.dtype)
+
+
 def check_output(x: Tensor, x_adv: Tensor, eps: float, name: str, norm: str = "linf") -> Tensor:
     """`x_adv`, proven to lie within distance eps of `x` and in [0, 1], both to rounding; AttackError otherwise.
 
@@ -123,6 +151,14 @@ def check_output(x: Tensor, x_adv: Tensor, eps: float, name: str, norm: str = "l
 
 
 Attack = Callable[..., Tensor]
+
+
+def entry(table: Mapping, function):
+    """What `table` has of `function`, or None: an object that is called may have no hash, as one of a dataclass."""
+    try:
+        return table.get(function)
+    except TypeError:
+        return None
 
 
 def takes_eps(attack: Attack) -> bool:

@@ -10,7 +10,7 @@ from torch import Tensor, nn
 
 from ..inference import frozen
 from . import autoattack, gradient, hard_label, multi_targeted, paper, projected_gradient
-from .contract import Attack
+from .contract import Attack, entry
 from .features import feature_pgd, inner_layers
 from .orthogonal import orthogonal_pgd
 from .tangential import tangential_pgd
@@ -56,10 +56,11 @@ def passes_of(attack: Attack, classes: int, inner: int) -> int | None:
     while isinstance(attack, partial):
         settings = attack.keywords | settings
         attack = attack.func
-    if attack not in FORWARD:
+    count = entry(FORWARD, attack)
+    if count is None:
         return None
     defaults = {name: p.default for name, p in inspect.signature(attack).parameters.items()}
-    return FORWARD[attack](SimpleNamespace(**{**defaults, **settings, "classes": classes, "inner": range(inner)}))
+    return count(SimpleNamespace(**{**defaults, **settings, "classes": classes, "inner": range(inner)}))
 
 
 def planned_passes(attack: Attack, model: nn.Module, x: Tensor) -> int | None:

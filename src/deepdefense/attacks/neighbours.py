@@ -14,7 +14,7 @@ import torch
 from torch import Tensor, nn
 
 from . import autoattack, features, gradient, hard_label, minimum_norm, multi_targeted, orthogonal, paper
-from .contract import Attack
+from .contract import Attack, entry
 from .projected_gradient import loss_pgd, restarted_pgd
 from .tangential import tangential_pgd
 
@@ -69,7 +69,7 @@ LAYERED = (features.feature_pgd,)  # read layers inside the model, which cannot 
 
 def treats_alone(attack: Attack, norm: str) -> bool:
     """Does `attack` do the same to an image whatever its neighbours? False where that is not known."""
-    condition = ALONE.get(function_of(attack))
+    condition = entry(ALONE, function_of(attack))
     return condition is not None and condition(settings_of(attack), norm)
 
 

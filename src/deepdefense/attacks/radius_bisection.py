@@ -99,7 +99,8 @@ def bisect_radius(view: nn.Module, x: Tensor, y: Tensor, *, steps: int, searches
 
     view: the frozen model; for the other arguments see `minimum_norm.l2_margin`
     """
-    noise = torch.randn(x.shape[1:], generator=torch.Generator().manual_seed(seed)).to(x)  # the same beside any neighbours
+    generator = torch.Generator("cpu").manual_seed(seed)
+    noise = torch.randn(x.shape[1:], generator=generator, device="cpu").to(x)  # the same beside any neighbours
     noise = noise / noise.norm()
     every = torch.arange(len(x), device=x.device)
     _, value, gradient = _uphill(view, x, y, every, lambda logits, rows: margin(logits, y))

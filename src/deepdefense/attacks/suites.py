@@ -85,7 +85,7 @@ def suite_adaptive(
     Left out where it cannot run: DLR with two classes, features of a model without inner weight layers, smooth
     activations of a model without ReLU, transfer without substitutes, guided features without guides.
     """
-    check_inputs(model, x, torch.zeros(len(x), dtype=torch.long), 0)
+    check_inputs(model, x, torch.zeros(len(x), dtype=torch.long, device="cpu"), 0)
     if len(x) == 0:
         raise ValueError("suite_adaptive needs at least one image")
     with frozen(model), torch.no_grad():

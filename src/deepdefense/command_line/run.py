@@ -95,7 +95,7 @@ def _check_writable(name: str, path: Path | None) -> None:
         return
     trial = path.with_name(f".{path.name}.writable")
     try:
-        files.write_bytes(trial, b"").unlink()
+        files.write_bytes(trial, b"").unlink(missing_ok=True)
     except ResultsError as error:
         raise ValueError(f"{name}: {str(error).replace(str(trial), str(path))}") from error
 
@@ -143,13 +143,20 @@ def run(prepared: Prepared) -> tuple[Report, MaskingReport | None]:
             seed=options.seed, batch_size=options.batch_size, allow_random=options.allow_random, about=prepared.about, mode=options.mode,
             **_loss(options),
         )  # fmt: skip
-    found = None if options.masking is None else _masking(options, defence, report)
     report = replace(report, taken=None)  # as `Report.write`: the files do not tell how often a run was stopped
+    _write(options, report, None)
+    found = None if options.masking is None else _masking(options, defence, report)
+    if found is not None:
+        _write(options, report, found)
+    return report, found
+
+
+def _write(options: Options, report: Report, found: MaskingReport | None) -> None:
+    """The files that were asked for. Attacks are told of before the nine checks begin, which may be stopped or fail."""
     if options.json is not None:
         files.write_json(options.json, html_report.record(report, found))
     if options.html is not None:
         files.write_bytes(options.html, html_report.page(report, found).encode())
-    return report, found
 
 
 def _masking(options: Options, defence: Defence, report: Report) -> MaskingReport:

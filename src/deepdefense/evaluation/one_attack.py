@@ -15,7 +15,7 @@ from tqdm import tqdm
 
 from .. import inference
 from ..arguments import check_logits_type
-from ..attacks.contract import Attack, AttackError, check_output, distances, rounding, takes_eps
+from ..attacks.contract import Attack, check_output, distances, returned, rounding, takes_eps
 from ..attacks.neighbours import on_rows, reads_layers, treats_alone
 from ..cost import count_passes
 from ..inference import frozen, seeded
@@ -54,9 +54,7 @@ def _attack_chunk(model: nn.Module, attack: Attack, name: str, x: Tensor, y: Ten
         for part in parts:
             with seeded(x.device, seed, seen):
                 x_adv = on_rows(attack, seen, x, y.clone(), part, **options)
-            if x_adv.shape != x[part].shape:
-                raise AttackError(f"{name} returned images of shape {tuple(x_adv.shape)} for {tuple(x[part].shape)}")
-            found.append(x_adv.detach())
+            found.append(returned(x[part], x_adv, name))
     seconds = time.perf_counter() - start
     x, y = x[rows], y[rows]
     x_adv = check_output(x, torch.cat(found), eps if bounded else torch.inf, name, norm)
@@ -110,7 +108,8 @@ def run_attack(
     where = _place(name, attack, settings)
     empty = {"success": False, "prediction": -1, "linf": torch.nan, "l2": torch.nan, "loss": torch.nan}
     kinds = {"success": torch.bool, "prediction": torch.int64}
-    arrays = {key: torch.full((len(y),), value, dtype=kinds.get(key, torch.float64)) for key, value in empty.items()}
+    here = torch.device("cpu")  # whatever the default device
+    arrays = {key: torch.full((len(y),), value, dtype=kinds.get(key, torch.float64), device=here) for key, value in empty.items()}
     cost, undefined = dict(NO_COST), 0
     for number, part in enumerate(attacked.nonzero().flatten().split(threat.chunk)):
         left = standing[part]

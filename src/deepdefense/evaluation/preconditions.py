@@ -9,7 +9,7 @@ from torch import Tensor, nn
 from torch.utils.checkpoint import checkpoint
 
 from ..arguments import check_labels, check_logits_type
-from ..attacks.contract import in_range
+from ..attacks.contract import check_gradients_possible, in_range
 from ..inference import frozen, seeded
 from ..losses import ce, margin
 
@@ -87,12 +87,23 @@ def check_logits(logits: Tensor, y: Tensor) -> None:
         check_labels(y, len(y), logits.shape[1], values=True)
     bad = (~logits.isfinite()).any(1)
     _require(not bad.any(), f"the model's logits are NaN or infinite for {int(bad.sum())} of {len(y)} clean images")
-    sums_to_one = ((logits.sum(1) - 1).abs() < 1e-3).all()
+    total = _shared_out(logits)
     _require(
-        not ((logits >= 0).all() and sums_to_one),
-        "the model returns probabilities (each row is at least 0 and sums to 1); attacks need the logits before the "
+        total is None,
+        f"the model returns probabilities (each row is at least 0 and sums to {total}); attacks need the logits before the "
         "softmax, because its flat ends hide the gradient",
     )
+
+
+def _shared_out(logits: Tensor) -> int | None:
+    """What the rows of `logits` (N, K) share out among the classes, if each is at least 0 and all have one whole sum: 1 for
+    probabilities, M for those of M networks added up, 100 for per cent; None for logits."""
+    sums = logits.double().sum(1)
+    total = round(sums[0].item())
+    if total < 1 or (logits < 0).any() or (total > 1 and (logits == logits[0]).all()):  # a constant is no probability
+        return None
+    rounding = 1e-2 if any((logits == logits.to(kind)).all() for kind in (torch.bfloat16, torch.float16)) else 1e-3
+    return total if ((sums - total).abs() < rounding * total).all() else None
 
 
 def check_model(model: nn.Module, x: Tensor, y: Tensor, *, allow_random: bool = False) -> bool:
@@ -108,7 +119,7 @@ def examine(model: nn.Module, x: Tensor, y: Tensor, *, allow_random: bool = Fals
     and the random states are afterwards as they were.
     sliced: the model will be given its images in slices, whose gradients are computed by `torch.utils.checkpoint`
     """
-    _check_origin(model, x)
+    check_origin(model, x)
     x, y = (tensor[:SAMPLE].detach().clone().as_subclass(Tensor) for tensor in (x, y))
     y = y.long()
     with ExitStack() as stack:
@@ -127,8 +138,8 @@ def examine(model: nn.Module, x: Tensor, y: Tensor, *, allow_random: bool = Fals
     return Examined(same, tuple(warnings))
 
 
-def _check_origin(model: nn.Module, x: Tensor) -> None:
-    """The model is a module on the images' device, and neither it nor the call comes from inference mode."""
+def check_origin(model: nn.Module, x: Tensor) -> None:
+    """A DoorError unless the model is a module on the images' device, and neither it nor the call comes from inference mode."""
     _require(isinstance(model, nn.Module), f"model must be a torch.nn.Module, got {type(model).__name__}")
     _require(
         not isinstance(model, torch.jit.ScriptModule),
@@ -140,11 +151,8 @@ def _check_origin(model: nn.Module, x: Tensor) -> None:
             parameter.device == x.device,
             f"the model is on {parameter.device} and the images on {x.device}; move one of them",
         )
-    _require(
-        not torch.is_inference_mode_enabled(),
-        "this was called within torch.inference_mode(), where no gradient can be taken (Lightning's Trainer tests and "
-        "validates in it); call it outside, or within torch.inference_mode(False), or give the Trainer inference_mode=False",
-    )
+    with _at_the_door():
+        check_gradients_possible()
     made = [name for name, tensor in (*model.named_parameters(), *model.named_buffers()) if tensor.is_inference()]
     _require(
         not made,

@@ -29,7 +29,7 @@ from . import preconditions, standard_suite
 from .attack_words import describe
 from .cascade import in_order_of_cost, passes
 from .one_attack import NO_COST, logits_in_chunks, run_attack
-from .preparation import MODES, check_about, check_knowledge, possible, writable
+from .preparation import MODES, check_about, check_knowledge, check_substitutes, possible, writable
 from .report import Outcome, Report, unanswered
 from .sliced_model import in_slices
 from .threat import BALL_NORMS, Threat
@@ -54,6 +54,8 @@ def chosen_suites(suites: Sequence | Mapping | None, model: nn.Module, x: Tensor
         own = isinstance(item, Mapping)
         given = item if isinstance(item, Mapping) else {item: suite(item, model, x, norm, **known)}
         for name, members in given.items():
+            if not isinstance(name, str) or not isinstance(members, Mapping):
+                raise ValueError(f"suites of your own must be {{suite: {{attack name: attack}}}}, got {{{name!r}: {members!r}}}")
             if own and name == STANDARD:
                 raise ValueError(f"{STANDARD!r} is AutoAttack as its authors run it; give a suite of your own another name")
             if name in chosen:
@@ -65,6 +67,8 @@ def chosen_suites(suites: Sequence | Mapping | None, model: nn.Module, x: Tensor
         raise ValueError(f"suites names no attack, got {suites!r}; give some of {', '.join(SUITES)}, suites of your own, or None for all")
     for name, members in chosen.items():
         for key, attack in members.items():
+            if not isinstance(key, str):
+                raise ValueError(f"an attack's name must be text, got {key!r} in the suite {name!r}")
             if "/" in name + key:
                 raise ValueError(f"the names of suites and attacks must hold no '/', got {name!r} and {key!r}")
             if not callable(attack) or "seed" not in inspect.signature(attack).parameters:
@@ -224,6 +228,7 @@ def evaluate(
     logits = logits_in_chunks(seen, x, chunk, seed)
     preconditions.check_logits(logits, y)
     classes = logits.shape[1]
+    check_substitutes(substitutes, x, classes)
     chosen, left_out = possible(chosen, classes)
     if STANDARD in chosen:
         autoattack.check(model, x[:1], y[:1], threat.eps, norm)
@@ -279,6 +284,7 @@ def robust_accuracy(model: nn.Module, x: Tensor, y: Tensor, attack: Attack, *, e
     eps, seed, chunk = checked_number("eps", eps, least=0, most=1), checked_whole("seed", seed), checked_whole("chunk", chunk, least=1)
     threat = Threat(eps, seed=seed, chunk=chunk)
     x = preconditions.check_images(x, y)
+    preconditions.check_origin(model, x)
     logits = logits_in_chunks(model, x, chunk, seed)
     y = check_labels(y, len(x), logits.shape[1], values=True)
     outcome, _ = run_attack(model, attack, x, y, ~inference.wrong(logits, y), threat)

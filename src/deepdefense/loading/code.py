@@ -55,6 +55,17 @@ def _import(where: str, spec: str) -> ModuleType:
         return _import_file(Path(where).expanduser().resolve()) if where.endswith(".py") else importlib.import_module(where)
     except (ImportError, OSError, SyntaxError) as error:
         raise ValueError(f"module {spec!r} cannot be imported: {error}") from error
+    except SystemExit as error:
+        raise ValueError(f"module {spec!r} cannot be imported: {ended(error)}") from error
+
+
+def ended(error: SystemExit) -> str:
+    """That code of a defence has ended the program, in words, and what to do."""
+    said = f" and says {error.code!r}" if isinstance(error.code, str) else ""
+    return (
+        f"it ends the program (SystemExit{said}), as argparse does at a command line that is not its own; put what parses arguments or "
+        "trains under if __name__ == '__main__':"
+    )
 
 
 def _import_file(path: Path) -> ModuleType:

@@ -105,7 +105,10 @@ def _parts(defence: str) -> tuple[str | None, str]:
 def _made(defence: str, alone: bool) -> tuple:
     """What the function returns, as a tuple that begins with the model; alone: it may be the model by itself."""
     with code.function(defence) as make:
-        result = make()
+        try:
+            result = make()
+        except SystemExit as error:
+            raise ValueError(f"module {defence!r} made no defence: {code.ended(error)}") from error
     if isinstance(result, nn.Module):
         if not alone:
             raise ValueError(

@@ -15,7 +15,7 @@ import torch
 from torch import Tensor, nn
 
 from .. import taps
-from ..attacks.contract import Attack, check_inputs
+from ..attacks.contract import Attack, check_inputs, check_output, returned
 from ..inference import batch_seed, frozen, predict, seeded
 from .check import Check, Rule, falls_short, make, powerless, skipped
 from .tested_model import Subject
@@ -145,8 +145,8 @@ def binarisation_test(
             readouts += 1
             found = []
             for name, attack in attacks.items():
-                x_adv = attack(binary, image, y[:1], eps=eps, seed=batch_seed(seed, number))
-                found.append(bool(predict(binary, x_adv, 1).item() == 1))
+                x_adv = returned(image, attack(binary, image.clone(), y[:1].clone(), eps=eps, seed=batch_seed(seed, number)), name)
+                found.append(bool(predict(binary, check_output(image, x_adv, eps, name), 1).item() == 1))
                 solved[name] += found[-1]
             any_attack += any(found)
             noise = 2 * torch.rand(guesses, *image.shape[1:], generator=generator, device=x.device, dtype=x.dtype) - 1

@@ -3,11 +3,13 @@
 from dataclasses import dataclass
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from ..attacks import autoattack
 from ..attacks.suites import STANDARD
+from ..evaluation.preconditions import check_images
 from ..evaluation.report import Report
+from ..storage.resumable import fingerprint, model_fingerprint
 
 BLACK_BOX = ("Square",)  # attacks of the suites that take no gradient
 MULTI_TARGETED = "multi-targeted PGD"  # a rival of the white-box attacks in check 6
@@ -29,6 +31,14 @@ class Evidence:
 
 
 NO_EVIDENCE = Evidence({}, {}, {}, None, None)
+
+
+def check_subject(report: Report, model: nn.Module, x: Tensor, y: Tensor) -> None:
+    """A ValueError unless `report` is of `model` on the images x (N, C, H, W) with labels y (N,)."""
+    if report.about["images"] != fingerprint(check_images(x, y), y.detach().as_subclass(Tensor).long()):
+        raise ValueError(f"evaluated must be a report of the same {len(y)} images; it is of others with the same labels")
+    if report.about["model"] != model_fingerprint(model):
+        raise ValueError("evaluated must be a report of the same model; its weights, buffers or classes of modules were others")
 
 
 def of_report(report: Report, y: Tensor, eps: float) -> Evidence:

@@ -11,8 +11,10 @@ from torch import Tensor, nn
 from tqdm import tqdm
 
 from .. import attacks
+from ..arguments import checked_number, checked_whole
 from ..attacks.contract import Attack
 from ..evaluation.one_attack import logits_in_chunks
+from ..evaluation.preparation import check_about, check_substitutes
 from ..evaluation.report import Report
 from ..inference import private, seeded
 from ..storage import code_files, files, provenance
@@ -24,6 +26,7 @@ from .from_evaluation import Evidence
 from .tested_model import Settings, Subject
 
 DEFAULT = Settings()
+OWN = ("kind", "environment", "checks", "eps", "images", "attacked", "settings", "failed", "without power")  # entries of masking.json
 
 
 def default_white_box(steps: int) -> dict[str, Attack]:
@@ -88,7 +91,7 @@ class Request:
     evaluated: Report | None
     settings: Settings
     folder: str | Path | None
-    about: Mapping
+    about: Mapping | None
     progress: bool
 
 
@@ -128,20 +131,24 @@ def report(
     """
     asked = Request(
         model, x, y, eps, white_box_attacks, black_box, adaptive, dict(substitutes or {}), warnings, evaluated, settings,
-        folder, about or {}, progress,
+        folder, about, progress,
     )  # fmt: skip
     return _report(asked)
 
 
 def _report(asked: Request) -> MaskingReport:
-    settings = asked.settings
-    classes, deterministic = tested_model.examine(asked.model, asked.x, asked.y, asked.eps, settings)
+    classes, deterministic = tested_model.examine(asked.model, asked.x, asked.y, asked.eps, asked.settings)
+    settings = replace(asked.settings, seed=checked_whole("seed", asked.settings.seed))
+    asked = replace(asked, eps=checked_number("eps", asked.eps), settings=settings, about=check_about(asked.about, OWN))
+    if isinstance(asked.warnings, str):
+        raise ValueError(f"warnings must be a list of texts, [] if AutoAttack gave none; got {asked.warnings!r}")
     claimed = {"white_box_attacks": asked.white_box, "black_box": asked.black_box, "adaptive": asked.adaptive}
     tested_model.check_attacks(claimed, len(asked.y))
-    tested_model.check_substitutes(asked.substitutes, asked.x, classes)
+    check_substitutes(asked.substitutes, asked.x, classes)
     known = from_evaluation.NO_EVIDENCE
     if asked.evaluated is not None:
         known = from_evaluation.of_report(asked.evaluated, asked.y, asked.eps)
+        from_evaluation.check_subject(asked.evaluated, asked.model, asked.x, asked.y)
     with private(asked.model), seeded(asked.x.device, settings.seed, asked.model):
         white_box_attacks = asked.white_box
         if white_box_attacks is None:
@@ -155,7 +162,7 @@ def _report(asked: Request) -> MaskingReport:
     spent = asdict(settings) | {name: list(members) for name, members in named.items()}
     found = MaskingReport(checks, float(asked.eps), len(asked.y), len(tested), spent)
     if asked.folder is not None:
-        files.write_json(Path(asked.folder) / JSON_NAME, {"kind": "masking", **asked.about, **pieces.notes, **found.to_dict()})
+        files.write_json(Path(asked.folder) / JSON_NAME, {"kind": "masking", **(asked.about or {}), **pieces.notes, **found.to_dict()})
     return found
 
 

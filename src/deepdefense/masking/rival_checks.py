@@ -57,7 +57,7 @@ def _run(subject: Subject, rivals: Mapping[str, Attack | Tensor]) -> tuple[dict[
     broken, missed = {}, []
     for name, attack in rivals.items():
         try:
-            broken[name] = subject.broken(attack)
+            broken[name] = subject.broken(attack, name=name)
         except ValueError as error:
             if not subject.answers_vary():
                 raise

@@ -5,6 +5,7 @@ W) in [0, 1], labels (N,); the global random state is kept; the result depends o
 how long and how fast it is trained.
 """
 
+import sys
 from collections.abc import Callable
 from copy import deepcopy
 from functools import partial
@@ -14,12 +15,13 @@ from typing import TypedDict, Unpack, cast
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
+from tqdm import tqdm
 
 from .. import data, models
 from ..arguments import check_whole
 from ..attacks.contract import check_inputs
 from ..attacks.projected_gradient import loss_pgd
-from ..inference import frozen, seeded
+from ..inference import frozen, seeded, untrainable
 from ..losses import get_loss
 from ..storage import code_files
 from ..storage.identity import class_fingerprint, function_fingerprint, model_answers
@@ -54,6 +56,8 @@ def _trained(
     check_whole(steps=steps)
     if len(x) == 0:
         raise ValueError("no images to train on")
+    if reason := untrainable(network, thawed=True):
+        raise ValueError(f"{name} ({type(network).__name__}) cannot be trained: {reason}")
     with seeded(x.device, seed), torch.enable_grad():
         copy = deepcopy(network).train()
         for parameter in copy.parameters():
@@ -201,11 +205,15 @@ def for_data(
 ) -> dict[str, nn.Module]:
     """`standard_set` of the book's CNN for a model of the data set of that name, and the model itself "undefended".
 
-    loss: that the model was trained with; folder: as in `standard_set`
+    loss: that the model was trained with; folder: as in `standard_set`. The last is left out, which is said, where no copy of the model
+    can be trained
     """
     images = data.load(dataset)
     device = next((parameter.device for parameter in model.parameters()), torch.device("cpu"))
     x, y = images.train.images().to(device), images.train.y.to(device)
     found = standard_set(model, lambda: models.build("cnn", images.in_shape, len(images.classes)), x, y, eps=eps, folder=folder, **schedule)
+    if reason := untrainable(model, thawed=True):
+        tqdm.write(f"no undefended copy of the model is made to transfer from: {reason}", file=sys.stderr)
+        return found
     tuned = cast("Schedule", {key: value for key, value in schedule.items() if key in ("batch_size", "seed")})
     return found | {"undefended": undefended(model, x, y, loss=loss, **tuned)}

@@ -1,5 +1,6 @@
 """The model under test with the images that it gets right, and the one way in which every check judges an attack."""
 
+import inspect
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from functools import cached_property
@@ -8,8 +9,9 @@ import torch
 from torch import Tensor, nn
 
 from ..arguments import check_whole, checked_number
-from ..attacks.contract import Attack
+from ..attacks.contract import Attack, check_output, returned
 from ..evaluation import preconditions
+from ..evaluation.attack_words import describe
 from ..inference import batch_seed, frozen, predict, seeded
 from ..losses import get_loss
 
@@ -67,25 +69,28 @@ class Subject:
     def __len__(self) -> int:
         return len(self.y)
 
-    def broken(self, attack: Attack | Tensor, *, eps: float | None = None, seed: int = 0) -> Tensor:
+    def broken(self, attack: Attack | Tensor, *, eps: float | None = None, seed: int = 0, name: str | None = None) -> Tensor:
         """Images that `attack` makes the model get wrong, (n,) bool; eps: another radius, seed: another start.
 
-        An attack that was run already stands as the mask of the images it broke, (N,) bool.
+        An attack that was run already stands as the mask of the images it broke, (N,) bool. name: of the attack, in messages
         """
         if isinstance(attack, Tensor):
             return attack.to(self.right.device)[self.right]
-        return self._judge(self.model, attack, self.eps if eps is None else eps, seed)
+        return self._judge(self.model, attack, self.eps if eps is None else eps, seed, name=name)
 
     def broken_in_float64(self, model: nn.Module, attack: Attack) -> Tensor:
         """The same for a float64 copy of the model, on float64 images."""
         return self._judge(model, attack, self.eps, 0, torch.float64)
 
-    def _judge(self, model: nn.Module, attack: Attack, eps: float, seed: int, dtype: torch.dtype | None = None) -> Tensor:
-        wrong, size = [], self.settings.batch_size
+    def _judge(
+        self, model: nn.Module, attack: Attack, eps: float, seed: int, dtype: torch.dtype | None = None, name: str | None = None
+    ) -> Tensor:
+        """Is the model's answer to what `attack` returned another, (n,)? An AttackError if that does not lie in the ball."""
+        wrong, size, name = [], self.settings.batch_size, name or describe(attack)
         for number, part in enumerate(torch.arange(len(self), device=self.y.device).split(size)):
             x, y = self.x[part].to(dtype or self.x.dtype), self.y[part]
-            x_adv = attack(model, x, y, eps=eps, seed=batch_seed(self.settings.seed + seed, number))
-            answer = predict(model, x_adv, size)
+            x_adv = attack(model, x.clone(), y.clone(), eps=eps, seed=batch_seed(self.settings.seed + seed, number))
+            answer = predict(model, check_output(x, returned(x, x_adv, name), eps, name), size)
             self.silent["images"] += int((answer < 0).sum())
             wrong.append(answer != y)
         return torch.cat(wrong)
@@ -100,7 +105,7 @@ class Subject:
     @cached_property
     def broken_by_white_box(self) -> dict[str, Tensor]:
         """{attack: images it breaks, (n,) bool} for the white-box attacks, each run once."""
-        return {name: self.broken(attack) for name, attack in self.white_box.items()}
+        return {name: self.broken(attack, name=name) for name, attack in self.white_box.items()}
 
     @property
     def survived(self) -> Tensor:
@@ -110,6 +115,8 @@ class Subject:
 
 def examine(model: nn.Module, x: Tensor, y: Tensor, eps: float, settings: Settings) -> tuple[int, bool]:
     """(number of classes, whether two passes agree); one sentence, a ValueError, for what a report cannot work with."""
+    if not isinstance(settings, Settings):
+        raise ValueError(f"settings must be masking.Settings(...), or masking.preset('quick'); got {settings!r}")
     if not 0 < checked_number("eps", eps) < 0.5:
         raise ValueError(f"eps must be above 0 and below 0.5 here, since the sweep over radii ends at 0.5; got {eps!r}")
     whole = {name: getattr(settings, name) for name in ("steps", "restarts", "draws", "queries", "readouts", "batch_size")}
@@ -142,21 +149,19 @@ def check_attacks(named: Mapping[str, Mapping | None], images: int) -> None:
                     f"{name}: {key!r} must be a function (model, x, y, *, eps, seed) -> x_adv, or the mask ({images},) bool of the "
                     f"images that it broke; got {got}"
                 )
+            if not mask and (lacking := [word for word in ("eps", "seed") if not _takes(attack, word)]):
+                raise ValueError(
+                    f"{name}: {key!r} must be a function (model, x, y, *, eps, seed) -> x_adv; it takes no {' and no '.join(lacking)}"
+                )
 
 
-@torch.no_grad()
-def check_substitutes(substitutes: Mapping[str, nn.Module], x: Tensor, classes: int) -> None:
-    """A ValueError unless each takes these images to logits of that many classes."""
-    for name, network in substitutes.items():
-        if not isinstance(network, nn.Module):
-            raise ValueError(f"substitute {name!r} must be a torch.nn.Module, got {type(network).__name__}")
-        try:
-            with frozen(network), seeded(x.device, 0, network):
-                logits = network(x[:1].clone())
-        except Exception as error:
-            raise ValueError(f"substitute {name!r} failed on an image of shape {tuple(x[:1].shape)}: {error}") from error
-        if tuple(logits.shape) != (1, classes):
-            raise ValueError(f"substitute {name!r} must answer an image with {classes} logits, got shape {tuple(logits.shape)}")
+def _takes(function, word: str) -> bool:
+    """Can `function` be given the keyword `word`? True where it does not tell."""
+    try:
+        parameters = inspect.signature(function).parameters
+    except (TypeError, ValueError):
+        return True
+    return word in parameters or any(parameter.kind is parameter.VAR_KEYWORD for parameter in parameters.values())
 
 
 def build(

@@ -4,7 +4,7 @@ import errno
 import json
 import os
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -38,6 +38,37 @@ def writing(path: str | Path) -> Iterator[None]:
 
 def write_bytes(path: str | Path, content: bytes) -> Path:
     """Write a file through a temporary one beside it, synced and renamed: readers see the old file or the whole new one."""
+    return _write(path, content, os.replace)
+
+
+def begin_json(path: str | Path, record: dict) -> bool:
+    """Write `record` as `write_json` does, unless there is a file already: of several processes, one is the first. Was it this one?"""
+    try:
+        _write(path, _json(record), _first)
+    except _Taken:
+        return False
+    return True
+
+
+class _Taken(Exception):
+    """The name of a file is in use."""
+
+
+def _first(temporary: str, path: Path) -> None:
+    """Give the file `temporary` the name `path`, unless it is taken."""
+    try:
+        os.link(temporary, path)
+    except FileExistsError:
+        raise _Taken from None
+    except OSError:  # a file system without links
+        if path.exists():
+            raise _Taken from None
+        os.replace(temporary, path)
+        return
+    os.unlink(temporary)
+
+
+def _write(path: str | Path, content: bytes, name: Callable[[str, Path], None]) -> Path:
     path = Path(path).expanduser()
     temporary = None
     try:
@@ -48,7 +79,7 @@ def write_bytes(path: str | Path, content: bytes) -> Path:
             file.flush()
             os.fsync(file.fileno())
         os.chmod(temporary, 0o644)
-        os.replace(temporary, path)
+        name(temporary, path)
     except BaseException as error:
         if temporary is not None and os.path.exists(temporary):
             os.unlink(temporary)
@@ -66,7 +97,11 @@ def clear_partial(folder: str | Path) -> None:
 
 def write_json(path: str | Path, record: dict) -> Path:
     """Write `record` as readable JSON, atomically. NaN and infinities are refused: say None and why instead."""
-    return write_bytes(path, (json.dumps(record, indent=1, allow_nan=False) + "\n").encode())
+    return write_bytes(path, _json(record))
+
+
+def _json(record: dict) -> bytes:
+    return (json.dumps(record, indent=1, allow_nan=False) + "\n").encode()
 
 
 def read_json(path: str | Path) -> dict:

@@ -248,15 +248,15 @@ def sketch(rows: Tensor) -> Tensor:
     rows = rows.detach().flatten(1).to("cpu", torch.float64)
     if rows.shape[1] <= SKETCH:
         return rows
-    mix = torch.randn(rows.shape[1], SKETCH, generator=torch.Generator().manual_seed(0), dtype=torch.float64)
+    mix = torch.randn(rows.shape[1], SKETCH, generator=torch.Generator("cpu").manual_seed(0), dtype=torch.float64, device="cpu")
     return rows @ mix / rows.shape[1] ** 0.5
 
 
 def _probes(x: Tensor, eps: float, norm: str) -> Tensor:
     """A few of the images x, a corner of the ball around each and a point inside it."""
-    picked = x.detach()[torch.linspace(0, len(x) - 1, min(PROBES, len(x))).long().unique().to(x.device)]
-    generator = torch.Generator().manual_seed(0)
-    noise = torch.randn(picked.shape, generator=generator, dtype=torch.float64)
+    picked = x.detach()[torch.linspace(0, len(x) - 1, min(PROBES, len(x)), device="cpu").long().unique().to(x.device)]
+    generator = torch.Generator("cpu").manual_seed(0)
+    noise = torch.randn(picked.shape, generator=generator, dtype=torch.float64, device="cpu")
     size = noise.flatten(1).norm(dim=1).view(-1, *[1] * (x.dim() - 1))
     corner = noise.sign() if norm == "linf" else noise / size
     moves = [eps * corner, 0.4 * eps * noise.flip(0) / (1 if norm == "linf" else size.flip(0))]

@@ -94,28 +94,33 @@ class Pieces:
             return
         settings, path = json.loads(json.dumps(settings)), self.folder / "settings.json"
         kept_answers = self.folder / "settings.answers"
-        if path.exists():
-            kept = self._belongs(path)
-            if kept.get("answers") and not kept_answers.exists():
-                raise self._lost(kept_answers)
-            for key in {**kept["settings"], **settings}:
-                before, now = kept["settings"].get(key), settings.get(key)
-                if before != now:
-                    raise ValueError(f"{self.folder} holds results with {key} = {before!r}, not {now!r}; use another folder or delete it")
-            if answers is not None and kept_answers.exists():
-                if difference := other_answers(self._known(kept_answers), answers):
-                    raise ValueError(
-                        f"{self.folder} holds results of another model: the weights are the same, but it differs in {difference}; "
-                        "use another folder or delete it"
-                    )
-            self.notes = kept["notes"]
-        if answers is not None and not (path.exists() and kept_answers.exists()):
-            # Either new, or of an earlier version that knew no answers: the names of its pieces tell its code, none is read.
-            _write(kept_answers, answers, {})
         if not path.exists():
             if any(_settings_of(piece, self.folder) is None for piece in self.folder.rglob("*.safetensors")):
                 raise self._lost(path)
-            files.write_json(path, {"settings": settings, "notes": self.notes, "answers": answers is not None})
+            if files.begin_json(path, {"settings": settings, "notes": self.notes, "answers": answers is not None}) and answers is not None:
+                _write(kept_answers, answers, {})
+        self._check(path, kept_answers, settings, answers)  # another process may have begun the folder meanwhile
+        if answers is not None and not kept_answers.exists():
+            # Killed before it kept them, or of an earlier version: the names of its pieces tell its code, none is read.
+            _write(kept_answers, answers, {})
+
+    def _check(self, path: Path, kept_answers: Path, settings: dict, answers: dict[str, Tensor] | None) -> None:
+        """A ValueError if the folder is of another computation or of another model; takes its notes."""
+        kept = self._belongs(path)
+        mine = (_settings_of(piece, self.folder) == path for piece in self.folder.rglob("*.safetensors"))
+        if kept.get("answers") and not kept_answers.exists() and any(mine):
+            raise self._lost(kept_answers)
+        for key in {**kept["settings"], **settings}:
+            before, now = kept["settings"].get(key), settings.get(key)
+            if before != now:
+                raise ValueError(f"{self.folder} holds results with {key} = {before!r}, not {now!r}; use another folder or delete it")
+        if answers is not None and kept_answers.exists():
+            if difference := other_answers(self._known(kept_answers), answers):
+                raise ValueError(
+                    f"{self.folder} holds results of another model: the weights are the same, but it differs in {difference}; "
+                    "use another folder or delete it"
+                )
+        self.notes = kept["notes"]
 
     def _lost(self, path: Path, why: str = "gone") -> files.ResultsError:
         """The error for a missing or damaged file without which nobody can tell of what the pieces are."""

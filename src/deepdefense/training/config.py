@@ -5,7 +5,7 @@ import json
 from dataclasses import asdict, dataclass, field, replace
 
 from .. import data, models, objectives
-from ..arguments import is_number, require, unknown_name
+from ..arguments import is_number, plain_number, require, unknown_name
 from ..objectives.closed_loop import HIGHEST, LOWEST
 from .precision import PRECISIONS
 
@@ -50,6 +50,9 @@ class TrainConfig:
     ema: float | None = None  # decay of a moving average of the weights, which then is the network (see `deepdefense.training.averaging`)
 
     def __post_init__(self):
+        for name, value in vars(self).copy().items():
+            if getattr(value, "shape", None) == () and (plain := plain_number(value)) is not None:  # of NumPy or torch
+                object.__setattr__(self, name, plain)
         one_of = {
             "data": data.SPECS,
             "model": models.ARCHITECTURES,

@@ -21,7 +21,7 @@ from .. import cost, data, objectives
 from ..inference import pick_device, seeded
 from ..objectives import closed_loop
 from ..storage import checkpoint, files, paths, provenance
-from . import allocator, averaging, precision, resume, validation
+from . import allocator, averaging, given, precision, resume, validation
 from .config import TrainConfig, reference
 from .cuda_graph import GraphedStep, why_not
 from .resume import Progress, Training
@@ -126,6 +126,7 @@ def fit(
     record["status"] is "finished", "collapsed" (validation accuracy at chance at the end) or "diverged" (loss not finite);
     record["stopped_epoch"] is the epoch at which it was stopped for that, if it was (see `validation.stopped`).
     """
+    given.check(config, dataset, objective, model)
     folder, target = paths.given(folder), pick_device(device)
     own = resume.own_parts(objective, model) if folder is not None else {}
     precision.check(config.precision, target)
