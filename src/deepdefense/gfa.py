@@ -41,11 +41,15 @@ class GFATerms:
     logits: Tensor
 
 
-def _check(lam: float | Tensor, form: str, reduction: str) -> None:
-    if not isinstance(lam, Tensor):
-        number = plain_number(lam)
-        if number is None or not (math.isfinite(number) and number >= 0):
-            raise ValueError(f"lam must be a finite number of at least 0, got {lam!r}")
+def _number(lam) -> float:
+    """lam as a Python number; a ValueError unless it is finite and at least 0."""
+    number = plain_number(lam)
+    if number is None or not (math.isfinite(number) and number >= 0):
+        raise ValueError(f"lam must be a finite number of at least 0, got {lam!r}")
+    return number
+
+
+def _check(form: str, reduction: str) -> None:
     if form not in FORMS:
         raise ValueError(f"form must be one of {', '.join(FORMS)}; got {form!r}")
     if reduction not in REDUCTIONS:
@@ -81,8 +85,8 @@ def gfa_terms(
     ValueError: in one sentence, for labels that are not one class index (any integer type) a sample, an answer that is not logits
     (B, K), a compiled model, and operations that torch cannot differentiate twice. Attention runs by torch's "math" kernel, which it can.
     """
-    _check(lam, form, reduction)
-    lam = lam if isinstance(lam, Tensor) else plain_number(lam)
+    lam = lam if isinstance(lam, Tensor) else _number(lam)
+    _check(form, reduction)
     check_batch(model, x)
     y = check_labels(y, len(x))
     objective = get_loss(loss)

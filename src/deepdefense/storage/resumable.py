@@ -99,25 +99,26 @@ class Pieces:
                 raise self._lost(path)
             if files.begin_json(path, {"settings": settings, "notes": self.notes, "answers": answers is not None}) and answers is not None:
                 _write(kept_answers, answers, {})
-        self._check(path, kept_answers, settings, answers)  # another process may have begun the folder meanwhile
+        self._check(self.folder, settings, answers)  # another process may have begun the folder meanwhile
         if answers is not None and not kept_answers.exists():
             # Killed before it kept them, or of an earlier version: the names of its pieces tell its code, none is read.
             _write(kept_answers, answers, {})
 
-    def _check(self, path: Path, kept_answers: Path, settings: dict, answers: dict[str, Tensor] | None) -> None:
+    def _check(self, folder: Path, settings: dict, answers: dict[str, Tensor] | None) -> None:
         """A ValueError if the folder is of another computation or of another model; takes its notes."""
+        path, kept_answers = folder / "settings.json", folder / "settings.answers"
         kept = self._belongs(path)
-        mine = (_settings_of(piece, self.folder) == path for piece in self.folder.rglob("*.safetensors"))
+        mine = (_settings_of(piece, folder) == path for piece in folder.rglob("*.safetensors"))
         if kept.get("answers") and not kept_answers.exists() and any(mine):
             raise self._lost(kept_answers)
         for key in {**kept["settings"], **settings}:
             before, now = kept["settings"].get(key), settings.get(key)
             if before != now:
-                raise ValueError(f"{self.folder} holds results with {key} = {before!r}, not {now!r}; use another folder or delete it")
+                raise ValueError(f"{folder} holds results with {key} = {before!r}, not {now!r}; use another folder or delete it")
         if answers is not None and kept_answers.exists():
             if difference := other_answers(self._known(kept_answers), answers):
                 raise ValueError(
-                    f"{self.folder} holds results of another model: the weights are the same, but it differs in {difference}; "
+                    f"{folder} holds results of another model: the weights are the same, but it differs in {difference}; "
                     "use another folder or delete it"
                 )
         self.notes = kept["notes"]
