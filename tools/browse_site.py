@@ -200,7 +200,7 @@ def find_axe() -> Path:
 class Browser:
     """One headless Chromium with a profile of its own; use it in a `with` statement. Each thread has a connection of its own."""
 
-    def __init__(self, executable: str | None = None, patience: float = 60.0, axe: Path | None = None):
+    def __init__(self, executable: str | None = None, patience: float = 300.0, axe: Path | None = None):
         self.executable = executable or find_chromium()
         if not self.executable:
             raise BrowserError("No Chromium found: install it, or name the executable in $CHROMIUM.")
@@ -434,8 +434,15 @@ def sample(names: Iterable[str], each: int = 3) -> list[str]:
 
 def inspect_all(browser: Browser, origin: str, names: Sequence[str], tabs: int = 4) -> list[str]:
     """What is wrong with all pages `names`, several at a time."""
+
+    def inspect(name: str) -> list[str]:
+        try:
+            return browser.inspect(origin, name)
+        except BrowserError as error:
+            raise BrowserError(f"{name}: {error}") from error
+
     with ThreadPoolExecutor(tabs) as pool:
-        return [said for found in pool.map(lambda name: browser.inspect(origin, name), names) for said in found]
+        return [said for found in pool.map(inspect, names) for said in found]
 
 
 def main(arguments: list[str] | None = None) -> int:
