@@ -166,3 +166,16 @@ def test_a_page_prints_nothing_raw_and_shows_no_bare_table_or_picture(path):
             assert told, (cell.id, output.output_type)
             said = "".join(output.get("data", {}).get("text/html", output.get("text", "")))
             assert 'class="dataframe"' not in said and "/tmp/" not in said, cell.id
+
+
+HYPHEN = re.compile(r"(?<![\w\-–/.])-\d")  # before a number where a minus belongs
+QUOTED = {"05_your_own": ["-1"]}  # what the library says of images from -1 to 1, as it says it
+
+
+@pytest.mark.parametrize("path", NOTEBOOKS, ids=lambda path: path.stem)
+def test_numbers_below_zero_have_a_true_minus_sign(path):
+    found = []
+    for cell in code_cells(path):
+        for output in cell.outputs:
+            found += HYPHEN.findall("".join(output.get("data", {}).get("text/plain", "")))
+    assert found == QUOTED.get(path.stem, [])

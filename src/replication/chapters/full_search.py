@@ -10,6 +10,7 @@ from matplotlib.figure import Figure
 from .. import scope
 from ..full_search import DEFENCES, Pair, Setting, Taken, pick
 from ..scope import DEFENCE_NAMES, PAIRS
+from ..wording import number
 from .style import PALETTE
 
 MARKS = {"standard": "o", "pgd-at": "s", "trades": "D", "gnr": "v", "gfa-first": "^", "gfa-deep": "P"}
@@ -44,10 +45,10 @@ def accuracy_map(settings: Sequence[Setting], choices: Sequence[Taken]) -> tuple
     chosen = {one.setting.config.name() for one in choices if one.setting is not None}
     for defence in ("standard", *DEFENCES):
         mine = [one for one in settings if one.defence == defence and math.isfinite(one.clean)]
-        for number, one in enumerate(mine):
-            label = DEFENCE_NAMES[defence] if number == 0 else None
+        for place, one in enumerate(mine):
+            label = DEFENCE_NAMES[defence] if place == 0 else None
             (mark,) = ax.plot(100 * one.clean, 100 * one.robust, MARKS[defence], ms=6, color=PALETTE[defence], label=label, alpha=0.9)
-            mark.set_gid(f"full-{one.pair[0]}-{one.pair[1]}-{defence}-{number}")
+            mark.set_gid(f"full-{one.pair[0]}-{one.pair[1]}-{defence}-{place}")
             points[mark.get_gid()] = (
                 f"{DEFENCE_NAMES[defence]}, {one.words}: {100 * one.clean:.1f} % clean, {100 * one.robust:.1f} % robust"
             )
@@ -68,7 +69,8 @@ def choice_sentences(choices: Sequence[Taken]) -> list[str]:
         if one.setting is None:
             said.append(f"{DEFENCE_NAMES[one.defence]}: {one.reason}.")
             continue
-        figures = f"{100 * one.setting.clean:.1f} % clean, {100 * one.setting.robust:.1f} % robust, alignment {one.setting.alignment:+.2f}"
+        aligned = number(one.setting.alignment, 2, sign=True)
+        figures = f"{100 * one.setting.clean:.1f} % clean, {100 * one.setting.robust:.1f} % robust, alignment {aligned}"
         beside = f" Beside it, because it did not take hold: {one.aligned.words}." if one.aligned is not None else ""
         said.append(f"{DEFENCE_NAMES[one.defence]}: {one.setting.words} ({figures}), the {one.reason.removeprefix('the ')}.{beside}")
     return said

@@ -14,7 +14,7 @@ from deepdefense.storage import paths
 from ..claims.quantities import usable, worst_case
 from ..networks import Network, by_seed, of, present
 from ..scope import DEFENCE_NAMES, DEFENCES, PAIRS, VARIANTS
-from ..wording import NOTHING, number, spread
+from ..wording import NOTHING, number, several, spread
 from . import masking_checks
 from .style import MARKERS, PALETTE
 
@@ -98,6 +98,17 @@ def other_losses_table(networks: Sequence[Network], suite: str = "adaptive") -> 
                 row[DEFENCE_NAMES[defence]] = spread(points)
         rows[PAIRS[pair]] = row
     return pd.DataFrame.from_dict(rows, orient="index").rename_axis("networks")
+
+
+def singly_words(networks: Sequence[Network]) -> str:
+    """On how many images each attack was tried on its own, and with how many seeds, pair by pair."""
+    said = []
+    for pair in present(networks):
+        there = [(network.seed, len(network.singly.label)) for network in of(networks, pair) if network.singly is not None]
+        if there:
+            images = sorted({n for _, n in there})
+            said.append(f"{PAIRS[pair]} {' or '.join(f'{n:,}' for n in images)} images, {several(len(dict(there)), 'seed')}")
+    return f"First test images: {'; '.join(said)}."
 
 
 def power_table(found: Sequence[Masked]) -> pd.DataFrame:

@@ -7,7 +7,7 @@ import pandas as pd
 
 from ..scope import DEFENCE_NAMES, PAIR_NAMES, VARIANTS
 from ..search import AXES, UNALIGNED, Choice, Pair, State, Trial, choose, pairs_of, pick, plain, settings, twin, words
-from ..wording import percent
+from ..wording import number, percent
 
 ALIGNED = 0.2  # mean alignment at the input from which a network counts as aligned
 CLOSE = 0.05  # clean accuracy that a network may lose on plain training and still count as accurate
@@ -202,7 +202,8 @@ def aligned_words(runs: Sequence[Trial]) -> str:
             best = found[0]
             sentence += (
                 f" The most accurate aligned one has {100 * best.clean:.1f} % clean, {100 * best.robust:.1f} % robust, "
-                f"alignment {best.alignment:+.2f} (plain: {100 * reference.robust:.1f} % robust, {reference.alignment:+.2f})."
+                f"alignment {number(best.alignment, 2, sign=True)} (plain: {100 * reference.robust:.1f} % robust, "
+                f"{number(reference.alignment, 2, sign=True)})."
             )
         said.append(f"{sentence}\n{_epochs_words(runs, pair, reference)}")
     return "\n".join(said)
@@ -217,8 +218,9 @@ def _epochs_words(runs: Sequence[Trial], pair: Pair, reference: Trial) -> str:
         return sentence + "."
     (clean, robust, alignment), run = found[0]
     return (
-        f"{sentence}; the most accurate of them had {100 * clean:.1f} % clean, {100 * robust:.1f} % robust, alignment {alignment:+.2f} "
-        f"({DEFENCE_NAMES[run.variant]}, λ = {run.lam:g}, warm-up {run.warmup:g}, {words(run.varied)})."
+        f"{sentence}; the most accurate of them had {100 * clean:.1f} % clean, {100 * robust:.1f} % robust, "
+        f"alignment {number(alignment, 2, sign=True)} ({DEFENCE_NAMES[run.variant]}, λ = {run.lam:g}, warm-up {run.warmup:g}, "
+        f"{words(run.varied)})."
     )
 
 
@@ -236,7 +238,8 @@ def chosen_words(runs: Sequence[Trial], choices: Sequence[Choice] | None = None)
                 said.append(f"{title(pair)}, {DEFENCE_NAMES[variant]}: {mine[variant].reason}.")
                 continue
             gaps = ", ".join(
-                f"{100 * (run.clean - other.clean):+.1f} clean and {100 * (run.robust - other.robust):+.1f} robust on {DEFENCE_NAMES[name]}"
+                f"{number(100 * (run.clean - other.clean), sign=True)} clean and "
+                f"{number(100 * (run.robust - other.robust), sign=True)} robust on {DEFENCE_NAMES[name]}"
                 for name, other in against.items()
             )
             bar = "" if mine[variant].bar is None or run.clean >= mine[variant].bar else ", below the bar"
@@ -257,7 +260,7 @@ def ended_words(runs: Sequence[Trial], pair: Pair) -> str:
     base = [run for run in pick(runs, pair, *VARIANTS) if not run.varied]
     counts = ", ".join(f"{n} {status}" for status, n in Counter(run.status for run in base).items())
     top = max((run for run in base if run.status == "finished"), key=lambda run: run.alignment, default=None)
-    best = f"; the best aligned that finished has {top.alignment:+.2f} and {100 * top.clean:.1f} % clean".replace("-", "−") if top else ""
+    best = f"; the best aligned that finished has {number(top.alignment, 2, sign=True)} and {100 * top.clean:.1f} % clean" if top else ""
     return f"{title(pair)}: of {len(base)} runs in base settings {counts or 'none'}{best}."
 
 
@@ -313,6 +316,6 @@ def effects_words(runs: Sequence[Trial], pair: Pair) -> str:
     ]
     for name, run in saved:
         at = f"{DEFENCE_NAMES[run.variant]}, λ = {run.lam:g}, warm-up {run.warmup:g}"
-        figures = f"{100 * run.clean:.1f} % clean, {100 * run.robust:.1f} % robust, alignment {run.alignment:+.2f}"
+        figures = f"{100 * run.clean:.1f} % clean, {100 * run.robust:.1f} % robust, alignment {number(run.alignment, 2, sign=True)}"
         said.append(f"  above chance where the base run collapsed: {name} ({at}): {figures}")
     return "\n".join(said)
