@@ -194,7 +194,7 @@ def test_who_escapes_a_collapse_is_named():
     changed = [first(1, 0.4, 0.05, alignment=-0.3, form="negative"), first(2, 0.1, 0.1, status="collapsed", lr=0.1)]
     said = search_tables.effects_words(search.runs_of([*REFERENCES, *base, *changed]), CNN)
     assert "Of the 1 whose base run collapsed, 1 ended above chance; of the other 2, 1 collapsed." in said
-    assert "form negative (GFA-FIRST, λ = 1, warm-up 1): 40.0 % clean, 5.0 % robust, alignment -0.30" in said
+    assert "form negative (GFA-FIRST, λ = 1, warm-up 1): 40.0 % clean, 5.0 % robust, alignment −0.30" in said
 
 
 def test_the_counts_add_up_over_the_whole_grid():
