@@ -166,6 +166,7 @@ def test_a_page_prints_nothing_raw_and_shows_no_bare_table_or_picture(path):
             assert told, (cell.id, output.output_type)
             said = "".join(output.get("data", {}).get("text/html", output.get("text", "")))
             assert 'class="dataframe"' not in said and "/tmp/" not in said, cell.id
+            assert "has changed since" not in said + output.get("text", ""), f"{cell.id} shows a run of other code; delete it, execute anew"
 
 
 HYPHEN = re.compile(r"(?<![\w\-–/.])-\d")  # before a number where a minus belongs
