@@ -14,7 +14,7 @@ right whatever the k candidates have to do with each other. The other end stays,
 """
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 
@@ -157,6 +157,12 @@ def of_points(samples: Samples, *, choices: int = 1, favours: str = "high") -> E
     """`estimate` of a mean difference of two networks in percentage points; samples: -100, 0 or 100 an image."""
     fewest = min((n for n in samples.images if n), default=0)
     return estimate(samples.mean, samples.values.shape[1], choices=choices, favours=favours, within=(-100.0, 100.0), counted=fewest or None)
+
+
+def of_lengths(above: Statistic, below: Statistic, n_images: int, *, choices: int = 1) -> Estimate:
+    """`estimate` of the quotient of two lengths, which is never below 0; Student's t knows no such bound."""
+    found = estimate(ratio(above, below), n_images, choices=choices)
+    return replace(found, low=max(found.low, 0.0)) if np.isfinite(found.low) else found
 
 
 @dataclass(frozen=True)

@@ -258,4 +258,4 @@ def distance_ratio(
     ones = np.ones((1, ours.values.shape[1]))
     if min(ours.images) < intervals.FEW or not (plain.mean(ones) > 0).all():
         return None
-    return intervals.estimate(intervals.ratio(ours.mean, plain.mean), ours.values.shape[1], choices=choices), ours.images
+    return intervals.of_lengths(ours.mean, plain.mean, ours.values.shape[1], choices=choices), ours.images

@@ -5,7 +5,6 @@ known of it is missing, or where one of those that it compares collapsed or dive
 """
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import replace
 
 import numpy as np
 
@@ -196,12 +195,9 @@ def _ratio(rows: tuple[list, list], kind: str, choices: int) -> tuple[Estimate, 
     if not rows[0]:
         return None
     samples = [Samples.of(side) for side in rows]
-    quotient = intervals.ratio(*(getattr(one, kind) for one in samples))
+    ours, others = (getattr(one, kind) for one in samples)
     fewest = tuple(min(both) for both in zip(*(one.images for one in samples), strict=True))
-    found = intervals.estimate(quotient, samples[0].values.shape[1], choices=choices)
-    if np.isfinite(found.low):  # Student's t knows no bounds, a ratio of lengths is never below 0
-        found = replace(found, low=max(found.low, 0.0))
-    return found, fewest
+    return intervals.of_lengths(ours, others, samples[0].values.shape[1], choices=choices), fewest
 
 
 def paper_ratio(networks: Networks, variant: str, attack: str, against: str = "standard") -> float | None:
