@@ -2,6 +2,7 @@
 
 import errno
 import json
+import os
 import shutil
 import subprocess
 import sys
@@ -236,6 +237,16 @@ def test_reason_of_a_notebook(tmp_path):
     cell = nbformat.v4.new_code_cell("1", outputs=[error], execution_count=3)
     nbformat.write(nbformat.v4.new_notebook(cells=[cell]), path)
     assert run_notebook.reason(path) == "cell [3], KeyError: without a message"
+
+
+def test_a_kernel_keeps_its_memory_unless_the_user_says_otherwise(tmp_path):
+    names = tuple(run_notebook.KEEP_MEMORY)
+    checkout.write_notebook(tmp_path / "n.ipynb", f"import os\nprint([os.environ.get(name) for name in {names}])")
+    command = [sys.executable, run_notebook.__file__, str(tmp_path / "n.ipynb"), str(tmp_path / "log.ipynb")]
+    clean = {name: value for name, value in os.environ.items() if name not in names}
+    for own in ({}, {names[0]: "7"}):
+        subprocess.run(command, env=clean | own, check=True)
+        assert str(list((run_notebook.KEEP_MEMORY | own).values())) in checkout.outputs(tmp_path / "log.ipynb")
 
 
 STILLBORN = """

@@ -20,6 +20,9 @@ from pathlib import Path
 
 PR_SET_PDEATHSIG = 1
 STARTS = 3  # of a kernel, before it is said that it does not start
+# glibc otherwise hands every large tensor back to the system and asks for new pages for the next. Eight steps of PGD-7 on the CNN, with
+# their start, took 10.7 s of one core so and 9.2 s with these (medians of four in turn); what is computed stays the same.
+KEEP_MEMORY = {"MALLOC_MMAP_MAX_": "0", "MALLOC_TRIM_THRESHOLD_": str(2**34), "MALLOC_TOP_PAD_": str(2**28)}
 STILLBORN = "Kernel died before replying to kernel_info"  # the RuntimeError of jupyter_client
 
 
@@ -31,6 +34,12 @@ def die_with_parent() -> None:
     ctypes.CDLL(None, use_errno=True).prctl(PR_SET_PDEATHSIG, signal.SIGKILL, 0, 0, 0)
     if os.getppid() != parent:  # it died meanwhile
         os.kill(os.getpid(), signal.SIGKILL)
+
+
+def keep_memory() -> None:
+    """For processes started from here on; what the user has set stays."""
+    for name, value in KEEP_MEMORY.items():
+        os.environ.setdefault(name, value)
 
 
 def literally(path: str | Path) -> str:
@@ -84,6 +93,7 @@ def main(arguments: list[str] | None = None) -> int:
     options = parser.parse_args(arguments)
     die_with_parent()
     os.environ["OMP_NUM_THREADS"] = str(options.threads)  # the kernel inherits it; results on a CPU depend on it
+    keep_memory()
 
     try:
         execute(options.notebook, options.log, options.parameters, options.folder or options.notebook.parent)

@@ -21,7 +21,7 @@ from pathlib import Path
 import grid
 import torch
 from job_costs import in_words
-from run_notebook import die_with_parent
+from run_notebook import die_with_parent, keep_memory
 
 from deepdefense import data, training
 from deepdefense.storage import files, paths
@@ -63,6 +63,7 @@ def search(rows: dict[str, grid.Row], folder: Path, cores: int) -> list[str]:
     todo = {name: row for name, row in rows.items() if not (folder / f"{name}.json").is_file()}
     print(f"{len(rows)} runs, {len(todo)} of them to do, {cores} at a time", flush=True)
     failed, start = [], time.time()
+    keep_memory()
     context = multiprocessing.get_context("spawn")
     with ProcessPoolExecutor(cores, mp_context=context, initializer=begin) as pool:
         jobs = {pool.submit(train_one, row.config, folder / f"{name}.json"): name for name, row in todo.items()}
