@@ -6,6 +6,11 @@ import torch
 from nets import Plane, images
 
 import deepdefense
+from deepdefense import data, models
+from deepdefense.storage import files, paths
+from replication import networks
+from replication.chapters import break_our_networks as chapter
+from replication.experiments import more_effort
 from replication.experiments.break_networks import check_batch
 
 X = images(6, (1, 2, 2))[0].clamp(0.2, 0.8)
@@ -56,3 +61,46 @@ def test_what_is_no_batch_is_said(tmp_path):
         check_batch(MODEL, REPORT, tmp_path / "batch.npz", X, Y)
     with pytest.raises(ValueError, match="the 6 images of the report"):
         check_batch(MODEL, REPORT, tmp_path / "batch.npz", X[:5], Y[:5])
+
+
+NO_ATTACK = {"no": {"attack": lambda model, x, y, *, eps, seed: x}}
+
+
+def test_more_effort_breaks_what_can_be_broken_and_nothing_else():
+    """The nearest mistake of a plane lies along the signs of its weights, so what is within reach is known."""
+    worst = X + 0.1 * torch.where(MODEL(X).argmax(1) == 1, -1.0, 1.0).view(-1, 1, 1, 1)
+    reach = [i for i in range(1, 6) if MODEL(worst[i : i + 1]).argmax(1) != Y[i]]
+    found = more_effort.try_harder(MODEL, REPORT, X, Y, more_effort.Effort(restarts=1, targets=1, steps=10))
+    assert found == {"eps": 0.1, "n": 6, "survivors": 5, "broken": reach} and 0 < len(reach) < 5
+    nothing_left = deepdefense.evaluate(MODEL, X, 1 - MODEL(X).argmax(1), eps=0.1, suites=NO_ATTACK, progress=False)
+    assert more_effort.try_harder(MODEL, nothing_left, X, 1 - MODEL(X).argmax(1), more_effort.Effort())["broken"] == []
+    in_l2 = deepdefense.evaluate(MODEL, X, Y, eps=0.1, norm="l2", suites=NO_ATTACK, progress=False)
+    with pytest.raises(ValueError, match="under linf; got l2"):
+        more_effort.try_harder(MODEL, in_l2, X, Y, more_effort.Effort())
+
+
+def test_more_effort_keeps_a_record_which_the_page_reads(tmp_path, monkeypatch, capsys):
+    digits = data.load("digits")
+    model = models.build("mlp", digits.in_shape, classes=10, width=0.25, seed=0).eval()
+    test = digits.test[:40]
+    report = deepdefense.evaluate(model, test.images(), test.y, eps=0.1, suites=NO_ATTACK, progress=False)
+    record = {"name": "digits-mlp", "config": {"data": "digits"}}
+    monkeypatch.setattr(paths, "results_root", lambda: tmp_path)
+    monkeypatch.setattr(networks, "load", lambda name: networks.Published(model, record, None if name == "not attacked" else report))
+    with pytest.raises(SystemExit):
+        more_effort.main(["digits-mlp", "not attacked"])
+    assert "digits-mlp must have a report under L∞" in capsys.readouterr().err and not list(tmp_path.iterdir())
+    (path,) = more_effort.main(["digits-mlp", "--restarts", "1", "--steps", "5"])
+    made = files.read_json(path)
+    kept = int(report.robust().sum())
+    assert made["survivors"] == kept and set(made["broken"]) <= set(report.robust().nonzero()[0]) and made["effort"]["steps"] == 5
+    assert more_effort.main(["digits-mlp"]) == [] and "its record is there" in capsys.readouterr().out
+
+    published = networks.Network(record | {"config": {"data": "digits", "val_eps": 0.1}}, tmp_path)
+    published.__dict__["reports"] = {"linf": report}
+    there = chapter.efforts([published])
+    assert made["broken"] and f"{len(made['broken'])} of {kept} survivors of 1 network fall" in chapter.effort_words(there)
+    assert chapter.effort_table([published], there).loc["digits-mlp", "broken"] == len(made["broken"])
+    assert chapter.efforts([]) == [] and "Nobody has tried" in chapter.effort_words([])
+    files.write_json(path, made | {"survivors": kept + 1})
+    assert chapter.efforts([published]) == []

@@ -1,12 +1,17 @@
 """The published networks and the images that no attack of their reports broke; nothing here runs a model."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 import pandas as pd
 
+from deepdefense.storage import paths
+
 from ..networks import Network
+from ..records import load_records
 from ..scope import DEFENCE_NAMES, PAIR_NAMES
 from ..wording import NOTHING, number, percent
+
+READS = ("more_effort",)  # folders of data/results/, for the workflow
 
 
 def published_words(networks: Sequence[Network]) -> str:
@@ -82,3 +87,47 @@ def cut(survivors: pd.DataFrame) -> pd.DataFrame:
         return " ".join(there[:SHOWN]) + more
 
     return survivors.assign(indices=survivors["indices"].map(first))
+
+
+def efforts(networks: Sequence[Network]) -> list[dict]:
+    """What more effort than the reports' did to the published `networks`, in their order: records of `experiments.more_effort`.
+
+    A record that was made of another list of survivors than the network's report has now is left out.
+    """
+    folder = paths.results_root() / READS[0]
+    there = {record["name"]: record for record in load_records(folder)} if folder.is_dir() else {}
+    counts = {network.name: int(network.reports["linf"].robust().sum()) for network in networks if "linf" in network.reports}
+    return [there[name] for name, count in counts.items() if name in there and there[name]["survivors"] == count]
+
+
+def _spent(effort: Mapping) -> str:
+    return f"{effort['restarts']} starts, {effort['targets']} targets, {effort['steps']} steps"
+
+
+def effort_words(records: Sequence[Mapping]) -> str:
+    """How many survivors fall to more effort, of how many, and to which."""
+    if not records:
+        return "Nobody has tried yet to break what survives."
+    broken, all_of_them = (sum(each) for each in zip(*((len(one["broken"]), one["survivors"]) for one in records), strict=True))
+    spent = "; ".join(dict.fromkeys(_spent(one["effort"]) for one in records))
+    return (
+        f"We have tried harder ourselves, with multi-targeted PGD beyond what any report spends ({spent}): {broken} of {all_of_them:,} "
+        f"survivors of {len(records)} network{'s' * (len(records) > 1)} fall{'s' * (broken == 1)}."
+    )
+
+
+def effort_table(networks: Sequence[Network], records: Sequence[Mapping]) -> pd.DataFrame:
+    """One row a record of `efforts`: what was spent, which survivors fell, and the worst case before and after."""
+    reports, rows = {network.name: network.reports.get("linf") for network in networks}, []
+    for one in records:
+        n, kept = one["n"], int(reports[one["name"]].robust().sum())
+        rows.append({
+            "name": one["name"],
+            "spent on an image": _spent(one["effort"]),
+            "survivors": kept,
+            "broken": len(one["broken"]),
+            "indices": " ".join(map(str, one["broken"])) or "none",
+            "worst case, report (%)": percent(kept / n, n),
+            "worst case, with these (%)": percent((kept - len(one["broken"])) / n, n),
+        })  # fmt: skip
+    return pd.DataFrame(rows).set_index("name")

@@ -1,0 +1,89 @@
+"""More effort than any report spends, on the images that a report calls robust: does it break some of them?
+
+    python -m replication.experiments.more_effort NAME ... [--restarts 5] [--targets 9] [--steps 100]     of published networks
+
+One JSON record a network, data/results/more_effort/NAME.json; a network whose record is there is not tried again. What counts as broken
+is said by `break_networks.check_batch`, as for everybody who sends in a batch (`book/15_break_our_networks.ipynb`).
+"""
+
+import argparse
+import time
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from tempfile import TemporaryDirectory
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+from deepdefense import data
+from deepdefense.attacks import multi_targeted_pgd
+from deepdefense.evaluation.report import Report
+from deepdefense.storage import files, paths, provenance
+
+from .. import networks
+from .break_networks import check_batch
+
+KIND = "more_effort"  # of the records, and their folder
+CHUNK = 250  # images at a time
+
+
+@dataclass(frozen=True)
+class Effort:
+    """Of multi-targeted PGD on each image: `steps` steps towards each of `targets` wrong classes, from `restarts` random starts each."""
+
+    restarts: int = 5
+    targets: int = 9
+    steps: int = 100
+    seed: int = 1001
+
+
+def try_harder(model: nn.Module, report: Report, x: Tensor, y: Tensor, effort: Effort) -> dict:
+    """{"eps", "n", "survivors", "broken"}: how many images the report calls robust, and the indices of those that fall now.
+
+    x, y: the first test images (N, C, H, W) in [0, 1] and their labels (N,), as many as the report has, which is one under L∞
+    """
+    about, survivors = report.about, torch.from_numpy(report.robust().nonzero()[0])
+    if about["norm"] != "linf":
+        raise ValueError(f"report must be one under linf; got {about['norm']}")
+    broken: tuple[int, ...] = ()
+    if len(survivors):
+        parts = [multi_targeted_pgd(model, x[part], y[part], eps=about["eps"], **asdict(effort)) for part in survivors.split(CHUNK)]
+        with TemporaryDirectory() as folder:
+            batch = Path(folder) / "batch.npz"
+            np.savez(batch, indices=survivors.numpy(), images=torch.cat(parts).numpy())
+            broken = check_batch(model, report, batch, x, y).broken
+    return {"eps": about["eps"], "n": len(y), "survivors": len(survivors), "broken": list(broken)}
+
+
+def main(arguments: Sequence[str] | None = None) -> list[Path]:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("names", nargs="+", metavar="NAME", help="of published networks; the beginning will do where one alone has it")
+    for name, least in asdict(Effort()).items():
+        parser.add_argument(f"--{name}", type=int, default=least, help="default: %(default)s")
+    options = parser.parse_args(arguments)
+    effort = Effort(options.restarts, options.targets, options.steps, options.seed)
+    try:
+        chosen = [networks.load(name) for name in options.names]
+    except ValueError as error:
+        parser.error(str(error))
+    for one in chosen:
+        if one.report is None:
+            parser.error(f"{one.record['name']} must have a report under L∞, which lists its survivors; it has none")
+    written = []
+    for one in chosen:
+        target = paths.results_root() / KIND / f"{one.record['name']}.json"
+        if target.is_file():
+            print(f"{target.stem}: its record is there")
+            continue
+        test, start = data.load(one.record["config"]["data"]).test[: len(one.report.label)], time.monotonic()
+        found = try_harder(one.model, one.report, test.images(), test.y, effort)
+        made = {"kind": KIND, "name": target.stem, "effort": asdict(effort), "seconds": round(time.monotonic() - start)}
+        written.append(files.write_json(target, made | found | {"environment": provenance.environment("cpu")}))
+        print(f"{target.stem}: {len(found['broken'])} of {found['survivors']} survivors are broken, {made['seconds']} s", flush=True)
+    return written
+
+
+if __name__ == "__main__":
+    main()
