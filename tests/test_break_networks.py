@@ -79,6 +79,15 @@ def test_more_effort_breaks_what_can_be_broken_and_nothing_else():
         more_effort.try_harder(MODEL, in_l2, X, Y, more_effort.Effort())
 
 
+def test_momentum_is_a_decaying_sum_of_directions_of_one_length():
+    low, high = torch.full((2, 1, 1, 2), -9.0), torch.full((2, 1, 1, 2), 9.0)
+    move, at = more_effort.Momentum(0.5), torch.zeros(2, 1, 1, 2)
+    first, second = torch.tensor([[3.0, 1.0], [0.0, 0.0]]).view(2, 1, 1, 2), torch.tensor([[-0.1, 0.1], [2.0, -2.0]]).view(2, 1, 1, 2)
+    assert torch.equal(move(at, first, low, high, 1.0), first.sign())
+    assert torch.equal(move(at, second, low, high, 1.0), torch.tensor([[-1.0, 1.0], [1.0, -1.0]]).view(2, 1, 1, 2))
+    assert torch.allclose(move.sum[0].flatten(), torch.tensor([0.5 * 1.5 - 1, 0.5 * 0.5 + 1]))
+
+
 def test_more_effort_keeps_a_record_which_the_page_reads(tmp_path, monkeypatch, capsys):
     digits = data.load("digits")
     model = models.build("mlp", digits.in_shape, classes=10, width=0.25, seed=0).eval()

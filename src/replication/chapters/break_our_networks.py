@@ -101,7 +101,7 @@ def efforts(networks: Sequence[Network]) -> list[dict]:
 
 
 def _spent(effort: Mapping) -> str:
-    return f"{effort['restarts']} starts, {effort['targets']} targets, {effort['steps']} steps"
+    return f"{effort['restarts']} starts, {effort['targets']} targets, {effort['steps']} steps, momentum {effort['decay']:g}"
 
 
 def effort_words(records: Sequence[Mapping]) -> str:
@@ -111,7 +111,7 @@ def effort_words(records: Sequence[Mapping]) -> str:
     broken, all_of_them = (sum(each) for each in zip(*((len(one["broken"]), one["survivors"]) for one in records), strict=True))
     spent = "; ".join(dict.fromkeys(_spent(one["effort"]) for one in records))
     return (
-        f"We have tried harder ourselves, with multi-targeted PGD beyond what any report spends ({spent}): {broken} of {all_of_them:,} "
+        f"We have tried harder ourselves, with an attack that is in no report ({spent}): {broken} of {all_of_them:,} "
         f"survivors of {len(records)} network{'s' * (len(records) > 1)} fall{'s' * (broken == 1)}."
     )
 

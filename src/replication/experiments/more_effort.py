@@ -18,8 +18,10 @@ import torch
 from torch import Tensor, nn
 
 from deepdefense import data
-from deepdefense.attacks import multi_targeted_pgd
+from deepdefense.attacks.linf_ascent import climb, loss_score, per_image, shrinking, sign_step, uniform_start, worst_of
 from deepdefense.evaluation.report import Report
+from deepdefense.inference import frozen
+from deepdefense.losses import targeted_margin
 from deepdefense.storage import files, paths, provenance
 
 from .. import networks
@@ -31,12 +33,48 @@ CHUNK = 250  # images at a time
 
 @dataclass(frozen=True)
 class Effort:
-    """Of multi-targeted PGD on each image: `steps` steps towards each of `targets` wrong classes, from `restarts` random starts each."""
+    """On each image: `steps` steps with momentum `decay` towards each of `targets` wrong classes, from `restarts` random starts each."""
 
     restarts: int = 5
     targets: int = 9
     steps: int = 100
+    decay: float = 0.8
     seed: int = 1001
+
+
+class Momentum:
+    """A step along the sign of a decaying sum of the gradients met, each divided by its mean magnitude (Dong et al. 2018)."""
+
+    def __init__(self, decay: float):
+        self.decay, self.sum = decay, torch.zeros(())
+
+    def __call__(self, x_adv: Tensor, gradient: Tensor, low: Tensor, high: Tensor, size: float) -> Tensor:
+        length = gradient.abs().flatten(1).mean(1).clamp_min(torch.finfo(gradient.dtype).tiny)
+        self.sum = self.decay * self.sum + gradient / per_image(length, gradient)
+        return sign_step(x_adv, self.sum, low, high, size)
+
+
+def targeted_momentum(model: nn.Module, x: Tensor, y: Tensor, eps: float, effort: Effort) -> Tensor:
+    """Ascents of logit_t − logit_y with momentum under L∞, towards the wrong classes t of the largest logits first; the worst an image.
+
+    No suite has it: images (B, C, H, W) in [0, 1] within eps of x, for a model in eval mode.
+    """
+    generator = torch.Generator().manual_seed(effort.seed)
+
+    def attempt(rank: int, start: Tensor):
+        def run(index: Tensor) -> Tensor:
+            target = order[index, rank]
+            score = loss_score(model, y[index], lambda logits, labels: targeted_margin(logits, labels, target))
+            sizes, move = shrinking(eps, effort.steps), Momentum(effort.decay)
+            return climb(score, x[index], eps=eps, sizes=sizes, start=start[index], move=move).best
+
+        return run
+
+    with frozen(model):
+        with torch.no_grad():
+            order = model(x).scatter(1, y[:, None], -torch.inf).argsort(1, descending=True)[:, :-1]
+        starts = [uniform_start(x, eps, generator) for _ in range(effort.restarts)]
+        return worst_of(model, x, y, [attempt(rank, start) for start in starts for rank in range(min(effort.targets, order.shape[1]))])
 
 
 def try_harder(model: nn.Module, report: Report, x: Tensor, y: Tensor, effort: Effort) -> dict:
@@ -49,7 +87,7 @@ def try_harder(model: nn.Module, report: Report, x: Tensor, y: Tensor, effort: E
         raise ValueError(f"report must be one under linf; got {about['norm']}")
     broken: tuple[int, ...] = ()
     if len(survivors):
-        parts = [multi_targeted_pgd(model, x[part], y[part], eps=about["eps"], **asdict(effort)) for part in survivors.split(CHUNK)]
+        parts = [targeted_momentum(model, x[part], y[part], about["eps"], effort) for part in survivors.split(CHUNK)]
         with TemporaryDirectory() as folder:
             batch = Path(folder) / "batch.npz"
             np.savez(batch, indices=survivors.numpy(), images=torch.cat(parts).numpy())
@@ -60,10 +98,10 @@ def try_harder(model: nn.Module, report: Report, x: Tensor, y: Tensor, effort: E
 def main(arguments: Sequence[str] | None = None) -> list[Path]:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("names", nargs="+", metavar="NAME", help="of published networks; the beginning will do where one alone has it")
-    for name, least in asdict(Effort()).items():
-        parser.add_argument(f"--{name}", type=int, default=least, help="default: %(default)s")
+    for name, usual in asdict(Effort()).items():
+        parser.add_argument(f"--{name}", type=type(usual), default=usual, help="default: %(default)s")
     options = parser.parse_args(arguments)
-    effort = Effort(options.restarts, options.targets, options.steps, options.seed)
+    effort = Effort(options.restarts, options.targets, options.steps, options.decay, options.seed)
     try:
         chosen = [networks.load(name) for name in options.names]
     except ValueError as error:
