@@ -16,7 +16,7 @@ RUNS, CODE = "runs", "code"  # folders of the site
 SHOWN_CODE = ("src/**/*.py", "workflow/*.py", "workflow/Snakefile", "workflow/grids/*.csv", "benchmarks/*.py", "tools/*.py")
 
 
-MEASURED = "scale"  # folder of measures of runs whose training records lie elsewhere
+MEASURED = ("more_effort", "scale")  # folders of measures of runs whose training records lie elsewhere
 
 
 def record_files(root: Path | None = None) -> dict[str, Path]:
@@ -27,7 +27,7 @@ def record_files(root: Path | None = None) -> dict[str, Path]:
     """
     root = paths.results_root() if root is None else root
     found: dict[str, Path] = {}
-    for path in sorted(root.glob("*/*.json"), key=lambda path: (path.parent.name == MEASURED, path)):
+    for path in sorted(root.glob("*/*.json"), key=lambda path: (path.parent.name in MEASURED, path)):
         found[f"{path.parent.name}-{path.stem}" if path.stem in found else path.stem] = path
     return found | {path.parent.name: path for path in sorted(root.glob("checked/*/*.json"))}
 
