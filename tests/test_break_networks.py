@@ -109,7 +109,7 @@ def test_more_effort_keeps_a_record_which_the_page_reads(tmp_path, monkeypatch, 
     published.__dict__["reports"] = {"linf": report}
     there = chapter.efforts([published])
     assert made["broken"] and f"{len(made['broken'])} of {kept} survivors of 1 network fall" in chapter.effort_words(there)
-    assert chapter.effort_table([published], there).loc["digits-mlp", "broken"] == len(made["broken"])
+    assert chapter.effort_table(there).loc["digits-mlp", "broken"] == len(made["broken"])
     assert chapter.efforts([]) == [] and "Nobody has tried" in chapter.effort_words([])
     files.write_json(path, made | {"survivors": kept + 1})
     assert chapter.efforts([published]) == []

@@ -108,7 +108,7 @@ def effort_words(records: Sequence[Mapping]) -> str:
     """How many survivors fall to more effort, of how many, and to which."""
     if not records:
         return "Nobody has tried yet to break what survives."
-    broken, all_of_them = (sum(each) for each in zip(*((len(one["broken"]), one["survivors"]) for one in records), strict=True))
+    broken, all_of_them = sum(len(one["broken"]) for one in records), sum(one["survivors"] for one in records)
     spent = "; ".join(dict.fromkeys(_spent(one["effort"]) for one in records))
     return (
         f"We have tried harder ourselves, with an attack that is in no report ({spent}): {broken} of {all_of_them:,} "
@@ -116,11 +116,11 @@ def effort_words(records: Sequence[Mapping]) -> str:
     )
 
 
-def effort_table(networks: Sequence[Network], records: Sequence[Mapping]) -> pd.DataFrame:
+def effort_table(records: Sequence[Mapping]) -> pd.DataFrame:
     """One row a record of `efforts`: what was spent, which survivors fell, and the worst case before and after."""
-    reports, rows = {network.name: network.reports.get("linf") for network in networks}, []
+    rows = []
     for one in records:
-        n, kept = one["n"], int(reports[one["name"]].robust().sum())
+        n, kept = one["n"], one["survivors"]
         rows.append({
             "name": one["name"],
             "spent on an image": _spent(one["effort"]),

@@ -101,7 +101,7 @@ def main(arguments: Sequence[str] | None = None) -> list[Path]:
     for name, usual in asdict(Effort()).items():
         parser.add_argument(f"--{name}", type=type(usual), default=usual, help="default: %(default)s")
     options = parser.parse_args(arguments)
-    effort = Effort(options.restarts, options.targets, options.steps, options.decay, options.seed)
+    effort = Effort(**{name: getattr(options, name) for name in asdict(Effort())})
     try:
         chosen = [networks.load(name) for name in options.names]
     except ValueError as error:
