@@ -15,9 +15,9 @@ from deepdefense.evaluation.report import Outcome, Report
 from deepdefense.storage import files, paths
 from deepdefense.training import TrainConfig
 from replication import networks as headline_networks
-from replication import planned, profiles, provenance, records, scope
+from replication import planned, profiles, provenance, records, scope, wording
 from replication.chapters import gradient_attacks, headline, masking, minimum_norm
-from replication.claims import by_seed, measured, quantities, scoreboard, verdicts
+from replication.claims import by_seed, front, measured, quantities, scoreboard, verdicts
 from replication.claims.quantities import ALIGNMENTS
 from replication.estimates import estimate
 
@@ -332,6 +332,7 @@ def test_full_results_take_the_place_of_reduced_ones(folder):
     files.write_json(root / "benchmarks" / "training.json", timing | {"environment": {"device": "NVIDIA H100"}})
     assert "| **inconclusive (NVIDIA H100)** | in words |" in scoreboard.text(root)
     full = root / "paper"
+    assert headline_networks.under_way(root) == [] and "At full size so far" not in front.text(root)
     shutil.copytree(folder, full)
     for path in full.glob("*.json"):
         record = files.read_json(path)
@@ -340,8 +341,16 @@ def test_full_results_take_the_place_of_reduced_ones(folder):
     names = {path.stem: int(path.stem.split("-seed")[1][0]) for path in full.glob("*.json")}
     runs = [planned.PlannedRun(name, CNN, seed, kept) for name, seed in names.items()]
     assert "(reduced scale)" in scoreboard.text(root), "nothing says what the folder is to hold"
+    so_far = headline_networks.under_way(root)
+    table = headline.under_way_table(so_far)
+    assert {n.where for n in so_far} == {full} and len(so_far) == len(table) == 15 and list(table["n, 8/255"]) == [f"{N}"] * 15
+    kept_by_pgd = [wording.percent(n.reports["linf"].robust().mean(), N) for n in so_far if n.defence == "pgd-at"]
+    assert list(table.loc[("CNN, CIFAR-10", "PGD-7 training"), "worst case, 8/255 (%)"]) == kept_by_pgd
+    said = "in no verdict yet, images kept in the worst case at 8/255 (%): CNN, CIFAR-10: plain"
+    assert said in front.text(root) and f"PGD-7 training {', '.join(kept_by_pgd)} (seeds 1, 2, 3)" in front.text(root)
     files.write_json(full / planned.GRID_JSON, planned.as_json(runs))
     assert "(reduced scale)" not in scoreboard.text(root) and {n.where for n in headline_networks.headline(root)} == {full}
+    assert headline_networks.under_way(root) == [] and "At full size so far" not in front.text(root)
     more = [planned.PlannedRun(f"{run.name}-more", CNN, 4, kept) for run in runs]
     files.write_json(full / planned.GRID_JSON, planned.as_json([*runs, *more]))
     assert {n.where for n in headline_networks.headline(root)} == {full}, "three whole seeds stay while further ones are under way"

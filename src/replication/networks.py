@@ -119,6 +119,14 @@ def headline(root: Path | None = None) -> list[Network]:
     return [network for pair in PAIRS for network in of(there, pair)]
 
 
+def under_way(root: Path | None = None) -> list[Network]:
+    """The attacked networks at full size of the pairs that are still shown reduced (see `headline`), since their grid is not finished."""
+    full = (root or paths.results_root()) / FULL
+    there = read_all(full) if full.is_dir() else []
+    shown = {network.pair for network in headline(root) if network.where == full} if there else set()
+    return [network for network in there if network.pair not in shown and not network.reduced and "linf" in network.reports]
+
+
 def full_size_progress(root: Path | None = None) -> str:
     """How many runs of the full grid are there, of those that are to be: "CNN, CIFAR-10: 7 of 18 runs; …"."""
     where = (root or paths.results_root()) / FULL

@@ -1,7 +1,7 @@
 """Numbers as readers see them: true minus signs, intervals, percentages."""
 
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 import numpy as np
 
@@ -43,6 +43,12 @@ def percent(share: float, n: int) -> str:
     """An accuracy in % with its 95 % Wilson interval over n images."""
     low, high = wilson(round(share * n), n)
     return f"{100 * share:.1f} [{100 * low:.1f}, {100 * high:.1f}]"
+
+
+def weight(config: Mapping) -> str:
+    """What a training run's regulariser is weighted by: "λ 0.3", "target 0.2" in a closed loop, or nothing."""
+    target = config["options"].get("target")
+    return f"target {target:g}" if target else f"λ {config['lam']:g}" if config["lam"] else ""
 
 
 NOTHING = "–"

@@ -10,7 +10,7 @@ from ..claims.findings import Finding
 from ..networks import Network, Page, of, present
 from ..records import FULL, REDUCED
 from ..scope import DEFENCE_NAMES, DEFENCES, PAIRS
-from ..wording import NOTHING, spread
+from ..wording import NOTHING, number, percent, spread
 
 
 def runs_table(networks: Sequence[Network]) -> pd.DataFrame:
@@ -30,7 +30,7 @@ def runs_table(networks: Sequence[Network]) -> pd.DataFrame:
             rows.append({
                 "networks": PAIRS[pair],
                 "defence": DEFENCE_NAMES[defence],
-                "λ": _weight(config),
+                "λ": wording.weight(config).removeprefix("λ ") or NOTHING,
                 "warm-up": f"{config['warmup']:g}" if config["lam"] else NOTHING,
                 "set besides": ", ".join(f"{k} {v}" for k, v in _besides(config).items()) or NOTHING,
                 "seeds": ", ".join(str(n.seed) for n in group),
@@ -51,15 +51,27 @@ def _took_hold(group: Sequence[Network], plain: Sequence[Network]) -> str:
     return f"{', '.join(wording.number(v, 3) for v in values)}: {sum(said)} of {len(said)}"
 
 
-def _weight(config: Mapping) -> str:
-    """λ, or the alignment that it is steered to in a closed loop."""
-    target = config["options"].get("target")
-    return f"target {target:g}" if target else f"{config['lam']:g}" if config["lam"] else NOTHING
-
-
 def _besides(config: Mapping) -> dict:
     options = {name: value for name, value in config["options"].items() if name != "target"}
     return {**options, **({"start": config["start"]} if config.get("start", "fresh") != "fresh" else {})}
+
+
+def under_way_table(networks: Sequence[Network]) -> pd.DataFrame:
+    """One row an attacked network of a grid that is not finished (see `networks.under_way`): clean accuracy, worst cases with their n."""
+    rows = []
+    for network in networks:
+        row = {
+            "networks": PAIRS[network.pair],
+            "defence": ", ".join(filter(None, (DEFENCE_NAMES[network.defence], wording.weight(network.config)))),
+            "seed": network.seed,
+            "clean (%)": number(100 * network.clean),
+        }
+        for report in filter(None, (network.reports["linf"], network.beyond)):
+            robust = report.robust()
+            row |= {f"worst case, {255 * report.about['eps']:g}/255 (%)": percent(robust.mean(), len(robust))}
+            row |= {f"n, {255 * report.about['eps']:g}/255": f"{len(robust):,}"}
+        rows.append(row)
+    return pd.DataFrame(rows).fillna(NOTHING).set_index(["networks", "defence"])
 
 
 def scale_table(networks: Sequence[Network]) -> pd.DataFrame:

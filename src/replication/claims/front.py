@@ -7,9 +7,9 @@ from pathlib import Path
 from deepdefense.storage import files, paths
 
 from .. import provenance, scope
-from ..networks import Network, by_seed, of, reduced
+from ..networks import Network, by_seed, of, reduced, settings, under_way
 from ..scope import CNN, MLP, PAIRS
-from ..wording import interval, number
+from ..wording import interval, number, percent, weight
 from . import by_seed as gaps_by_seed
 from . import extra, extra_verdicts, figure, quantities, scoreboard, verdicts
 from .scoreboard import Finding, Results
@@ -146,6 +146,28 @@ def sentences(one: Results, limits: str) -> list[str]:
     return [verdict_sentence(one), f"{reason_sentence(one)} {how_sentence(one)}", f"{NEVER_SEEN} ({limits})."]
 
 
+def under_way_sentence(networks: Sequence[Network]) -> str:
+    """What the first networks of an unfinished full grid have left (see `networks.under_way`), which no verdict counts; "" if none."""
+    said, eps = [], {f"{255 * network.reports['linf'].about['eps']:g}/255": None for network in networks}
+    for pair in PAIRS:
+        kept = []
+        for setting in [one for defence in scope.DEFENCES for one in settings(networks, pair, defence)]:
+            name = " ".join(filter(None, (scope.DEFENCE_NAMES[setting[0].defence], weight(setting[0].config))))
+            reports = [one.reports["linf"] for one in setting]
+            robust = [percent(report.robust().mean(), len(report.label)) for report in reports]
+            kept.append(f"{name} {', '.join(robust)} ({'seeds' if len(setting) > 1 else 'seed'} {', '.join(str(n.seed) for n in setting)})")
+        if kept:
+            said.append(f"{PAIRS[pair]}: {'; '.join(kept)}")
+    if not said:
+        return ""
+    return f"At full size so far, in no verdict yet, images kept in the worst case at {', '.join(eps)} (%): {'. '.join(said)}."
+
+
+def _answer(one: Results, root: Path | None, limits: str) -> str:
+    verdict, *rest = sentences(one, limits)
+    return "\n\n".join(filter(None, [verdict, under_way_sentence(under_way(root)), *rest]))
+
+
 def badge(verdict: str) -> str:
     """Word, mark and shape of a verdict."""
     mark, kind = BADGES[word(verdict)]
@@ -180,7 +202,7 @@ def card(one: Finding, networks: Sequence[Network]) -> str:
 def text(root: Path | None = None) -> str:
     """All of book/_front.md, from the results below `root` (default: the committed ones)."""
     one = scoreboard.results(root)
-    answer = "\n\n".join(sentences(one, "{doc}`14_limits`"))
+    answer = _answer(one, root, "{doc}`14_limits`")
     drawings = "\n".join(figure.draw(one.findings, width) for width in (figure.WIDE, figure.NARROW))
     cards = []
     for title, letter in GROUPS.items():
@@ -209,7 +231,7 @@ def readme_part(root: Path | None = None) -> str:
     for found in [*one.findings, *one.own]:
         claim = found.claim
         lines.append(f"| **{claim.id}** {claim.text} | {claim.paper} | {BADGES[word(found.verdict)][0]} **{found.verdict}** |")
-    answer = "\n\n".join(sentences(one, "[deviations and limits](book/14_limits.md)"))
+    answer = _answer(one, root, "[deviations and limits](book/14_limits.md)")
     picture = f"![{figure.words(one.findings)}]({README_FIGURE})"
     ran = scoreboard.spent(one.networks, one.searched)
     return f"{README_START}\n{answer}\n\n{picture}\n\n" + "\n".join(lines) + f"\n\nWhat we ran: {ran}\n{README_END}"

@@ -7,7 +7,7 @@ import numpy as np
 
 from deepdefense.storage import files, paths
 
-from .. import intervals
+from .. import intervals, wording
 from ..estimates import Estimate
 from ..intervals import Samples
 from ..networks import Network
@@ -53,9 +53,7 @@ def name_of(config: Mapping) -> str:
 def setting(network: Network) -> str:
     """A candidate in all that distinguishes it but the seed, as readers see it."""
     config = network.config
-    target = config["options"].get("target")
-    how = f"target {target:g}" if target else f"λ {config['lam']:g}" if config["lam"] else ""
-    return f"{name_of(config)}, {how}" if how else name_of(config)
+    return ", ".join(filter(None, (name_of(config), wording.weight(config))))
 
 
 def candidates(networks: Iterable[Network], kinds: Iterable[str]) -> dict[str, dict[int, Network]]:

@@ -7,10 +7,11 @@ from pathlib import Path
 
 from ..provenance import run_page, short
 from ..scope import NORM_NAMES
+from ..wording import weight
 from . import commands
 from .html import breakable, page, percent, table, value
 from .records import Record
-from .run_page import address, defence, pair, weight
+from .run_page import address, defence, pair
 
 EPS = re.compile(r"eps(\d[\d.]*)")
 TOLD = re.compile(rf"{EPS.pattern}|n\d+|worst_case")  # radius, images and kind of attacks, in the name of a folder

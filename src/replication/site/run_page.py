@@ -8,7 +8,7 @@ from urllib.parse import quote
 from deepdefense.masking.check import Check
 
 from ..scope import DEFENCE_NAMES, NORM_NAMES, PAIR_NAMES
-from ..wording import NOTHING, number
+from ..wording import NOTHING, number, weight
 from . import commands
 from .curves import chart
 from .html import anchor, command, duration, facts, page, percent, section, table, value
@@ -25,12 +25,6 @@ def defence(config: Mapping) -> str:
 
 def pair(config: Mapping) -> str:
     return PAIR_NAMES.get((config["data"], config["model"]), f"{config['model']}, {config['data']}")
-
-
-def weight(config: Mapping) -> str:
-    """ "λ 0.3", "target 0.2" or nothing."""
-    target = config["options"].get("target")
-    return f"target {target:g}" if target else f"λ {config['lam']:g}" if config["lam"] else ""
 
 
 def summary(record: Mapping) -> str:
