@@ -68,6 +68,11 @@ def test_the_name_says_the_target_and_the_profiles_schedule_is_left_out():
     run = make("smoke", "gfa-first", target=0.25, seed=3)
     assert run.name().startswith("digits-cnn-gfa-first-target0.25-seed3-") and (run.lam, run.warmup, run.target) == (0.0, 0.0, 0.25)
     assert make("smoke", "gfa-first", target=None) == make("smoke", "gfa-first") and make("smoke", "gfa-first").lam == 0.5
+    full = make("paper", "gfa-deep")
+    assert (full.target, full.lam) == (0.4, 0.02) and make("paper", "gfa-deep", target=0.4, lam=0.02) == full
+    assert make("paper", "gfa-deep", target=0.3).lam == 0, "a target of one's own begins at the usual λ"
+    own = make("paper", "gfa-deep", lam=0.6, warmup=1.0)
+    assert (own.target, own.lam, own.warmup) == (None, 0.6, 1.0), "λ of one's own takes the place of the profile's target"
     with_none = TrainConfig(objective="gfa-first", options={"target": None})
     assert with_none.digest() == TrainConfig(objective="gfa-first").digest() and with_none.target is None
     assert len({TrainConfig(objective="gfa-deep", options={"target": one}).name() for one in (1, 1.0)}) == 1

@@ -412,4 +412,4 @@ def test_e4_is_held_against_training_that_is_alike(tmp_path):
     for seed in SEEDS:
         attacked(tmp_path, "pgd-at-gfa-first", seed, clean=0.5, robust=70, lam=1.0, loss="ce", target=0.1)
     found = finding(tmp_path, 4)
-    assert found.verdict == "supported" and found.named == ("PGD-7 + GFA-FIRST, target 0.1",)
+    assert found.verdict == "supported" and found.named == ("PGD-7 + GFA-FIRST, target 0.1 from λ 1",)

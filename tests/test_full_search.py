@@ -41,7 +41,7 @@ def test_the_most_robust_of_those_that_pass_the_bar_whatever_their_alignment():
     records = [*BASE, *both("gfa-first", 0.66, 0.03, 0.3, target=0.1), *both("gfa-first", 0.54, 0.11, 0.02, target=0.2)]
     records += both("gfa-first", 0.40, 0.20, 0.4, target=0.4)
     choice = chosen(records)
-    assert choice.setting.words == "target 0.2" and "of the 2 of 3 settings" in choice.reason and "49.0 %" in choice.reason
+    assert choice.setting.words == "target 0.2" and "of the 2 of 3 settings" in choice.reason and "49.00 %" in choice.reason
     assert choice.aligned.words == "target 0.4"  # the chosen one has not taken hold: beside it the most robust that has
 
 
@@ -165,6 +165,21 @@ def test_candidates_are_chosen_by_the_rule_and_gnr_keeps_all_its_weights(tmp_pat
         ("pgd-at-gfa-first", 0.0, 0.1, None, "ce"), ("gnr", 1.0, None, None, None), ("gnr", 10.0, None, None, None),
     }  # fmt: skip
     assert {(run.seed, run.epochs) for run in runs} == {(seed, 30) for seed in (1, 2, 3)}
+
+
+def test_the_first_two_of_each_candidate_by_seed_0_get_the_second_seed():
+    ranks = [
+        ("tangential-gnr", lam, clean, robust) for lam, clean, robust in ((4, 0.55, 0.2), (12, 0.5, 0.25), (40, 0.49, 0.1), (120, 0.3, 0.4))
+    ]
+    records = [*BASE, *(record(name, clean, robust, lam=lam) for name, lam, clean, robust in ranks)]
+    records += both("gfa-first", 0.52, 0.1, target=0.2, form="negative")
+    assert [setting.config.lam for setting in choose_settings.better_use_looks(settings_of(records))] == [12, 4]
+    assert choose_settings.better_use_looks(settings_of(records[len(BASE) :])) == [], "no bar, no looks"
+    rows = grid.load(paths.root() / "workflow" / "grids" / "better_use.csv", "paper").values()
+    assert {row.config.seed for row in rows} == {0} and len(rows) == better_use.WANTED * better_use.SETTINGS
+    chosen = next(one for one in choose(full_search.load()) if (one.pair, one.defence) == (CNN, "pgd-at")).setting
+    rivals = {row.config.options["loss"] for row in rows if row.config.objective.startswith("pgd-at")}
+    assert rivals == {chosen.config.options.get("loss", "mse")}, "beside the adversarial training that the search chose"
 
 
 def test_the_table_of_other_uses_takes_what_the_rule_takes(tmp_path):

@@ -1,5 +1,7 @@
 """What chapters 10 to 13 say in words of the networks that they show, as inequalities: records that contradict them fail here."""
 
+import re
+
 import numpy as np
 import pytest
 
@@ -128,6 +130,19 @@ def test_deep_gains_nothing_on_the_cnn():
     assert worst_case(CNN, "gfa-deep") <= worst_case(CNN, "standard")
 
 
+def test_gfa_gains_on_fashion_mnist_and_on_cifar_too_few_images_tell():
+    said = {(pair, variant): mean for pair, variant, _, mean in masking._gains(PAGE.networks)}
+
+    def ends(pair, variant):
+        return [float(one) for one in re.findall(r"[+−-]?[\d.]+", said[pair, variant].replace("−", "-"))]
+
+    for variant in VARIANTS:
+        assert ends(MLP, variant)[0] > 10 and ends(MLP, variant)[1] > 5, said
+    for pair in (CNN, MLP_CIFAR):
+        mean, low, high = ends(pair, "gfa-first")
+        assert 1.5 < mean < 2.5 and low < 0 < high, said
+
+
 @every_pair
 def test_adaptive_attacks_find_nothing_on_gfas_networks_that_autoattack_misses_and_one_image_elsewhere(pair):
     for network in headline.of(PAGE.networks, pair):
@@ -151,6 +166,12 @@ def test_distances_grow_by_less_than_two_and_stay_below_adversarial_training(pai
     for network in headline.of(PAGE.networks, pair):
         if "l2" in network.reports:
             assert np.isfinite(quantities.strict_distances(network)).all(), "no median hides a failure"
+
+
+def test_by_the_papers_means_deep_lies_behind_adversarial_training_on_fashion_mnist():
+    seeds = headline.by_seed(PAGE.networks, MLP)
+    first, deep = (quantities.paper_ratio_estimate(seeds, name, "paper/DeepFool", "pgd-at")[0].mean for name in VARIANTS)
+    assert deep < 1 < first
 
 
 def test_deepfool_alone_overrates_gfa_on_fashion_mnist():

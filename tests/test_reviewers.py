@@ -29,20 +29,21 @@ def test_gnr_is_read_between_its_lambdas_and_nowhere_else():
     made = [setting("standard", 0.8, 0.0), setting("gnr", 0.6, 0.2, lam=1.0), setting("gnr", 0.4, 0.25, lam=10.0)]
     made.append(setting("gnr", 0.1, 0.9, lam=100.0, status="collapsed"))
     points = rivals.curve(made, CNN, "gnr")
-    assert points == [(0.4, 0.25), (0.6, 0.2), (0.8, 0.0)]
-    assert rivals.at_clean(points, 0.7) == pytest.approx(0.1) and rivals.at_clean(points, 0.5) == pytest.approx(0.225)
-    assert rivals.at_clean(points, 0.39) is None and rivals.at_clean(points, 0.81) is None and rivals.at_clean(points[:1], 0.4) is None
-    gfa = setting("gfa-first", 0.7, 0.04, target=0.2)
-    assert rivals.lead([*made, gfa], gfa) == pytest.approx(0.06)
-    assert rivals.lead([made[0], gfa], gfa) is None, "plain training alone is no curve of GNR"
+    assert points == [(0.4, 0.25), (0.6, 0.2)] and rivals.at_clean(points, 0.5) == pytest.approx(0.225)
+    assert rivals.at_clean(points, 0.39) is None and rivals.at_clean(points, 0.61) is None and rivals.at_clean(points[:1], 0.4) is None
+    gfa, beyond = setting("gfa-first", 0.5, 0.04, target=0.2), setting("gfa-first", 0.7, 0.04, target=0.1)
+    assert rivals.lead([*made, gfa], gfa) == pytest.approx(0.185)
+    assert rivals.lead([*made, beyond], beyond) is None, "plain training does not stand for GNR at λ 0"
+    said = rivals.ahead_words([*made, gfa, beyond])
+    assert "in 1 of 1 settings of CNN, CIFAR-10" in said and "1 more lie outside the range of GNR's clean accuracies" in said
     assert rivals.lead(made, setting("gfa-first", 0.7, math.nan, target=0.3, status="diverged")) is None
 
 
 def test_a_collapsed_rival_is_named_and_not_numbered():
-    made = [setting("standard", 0.8, 0.0), setting("gnr", 0.4, 0.25, lam=10.0)]
+    made = [setting("standard", 0.8, 0.0), setting("gnr", 0.8, 0.05, lam=1.0), setting("gnr", 0.4, 0.25, lam=10.0)]
     table = rivals.rivals_table([setting("cure", 0.1, 0.1, lam=4.0, h=1.5, status="collapsed"), setting("mart", 0.6, 0.3)], made)
     assert list(table.loc[("CNN, CIFAR-10", "CURE", "λ 4, h 1.5"), ["ended", "clean (%)"]]) == ["collapsed", "–"]
-    assert table.loc[("CNN, CIFAR-10", "MART", "as it is"), "GNR's at that clean (%)"] == "12.5"
+    assert table.loc[("CNN, CIFAR-10", "MART", "as it is"), "GNR's at that clean (%)"] == "15.0"
     assert rivals.rivals_table([], []).empty
     assert rivals.missing([setting("mart", 0.6, 0.3)]).splitlines() == [f"{n}: not run yet" for n in ("GradAlign", "CURE", "TRADES")]
 

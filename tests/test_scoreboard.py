@@ -144,6 +144,8 @@ def test_samples_of_images_have_the_means_of_the_quantities(folder):
     assert quantities.strict_samples(seeds, "gfa-first").mean(ones)[0] == pytest.approx([20] * 3)
     paper, n = quantities.paper_ratio_estimate(seeds, "gfa-first", "paper/DeepFool")
     assert paper == replace(estimate([29, 30, 31]), mean=pytest.approx(30)) and n == (36, 36, 36)
+    assert quantities.with_power((paper, n)) == paper and quantities.with_power(None) is None
+    assert quantities.with_power((paper, (36, 29, 36))) is None, "below 30 images of a seed nothing could be shown"
     strict, n = quantities.strict_ratio_estimate(seeds, "gfa-first", "pgd-at")
     assert strict.mean == pytest.approx(15) and n == (36, 36, 36)
     found = quantities.ceiling(seeds, "APGD-100", 16)
@@ -332,7 +334,7 @@ def test_full_results_take_the_place_of_reduced_ones(folder):
     files.write_json(root / "benchmarks" / "training.json", timing | {"environment": {"device": "NVIDIA H100"}})
     assert "| **inconclusive (NVIDIA H100)** | in words |" in scoreboard.text(root)
     full = root / "paper"
-    assert headline_networks.under_way(root) == [] and "At full size so far" not in front.text(root)
+    assert headline_networks.under_way(root) == [] and front.under_way_sentence([]) == ""
     shutil.copytree(folder, full)
     for path in full.glob("*.json"):
         record = files.read_json(path)
@@ -346,11 +348,12 @@ def test_full_results_take_the_place_of_reduced_ones(folder):
     assert {n.where for n in so_far} == {full} and len(so_far) == len(table) == 15 and list(table["n, 8/255"]) == [f"{N}"] * 15
     kept_by_pgd = [wording.percent(n.reports["linf"].robust().mean(), N) for n in so_far if n.defence == "pgd-at"]
     assert list(table.loc[("CNN, CIFAR-10", "PGD-7 training"), "worst case, 8/255 (%)"]) == kept_by_pgd
-    said = "in no verdict yet, images kept in the worst case at 8/255 (%): CNN, CIFAR-10: plain"
-    assert said in front.text(root) and f"PGD-7 training {', '.join(kept_by_pgd)} (seeds 1, 2, 3)" in front.text(root)
+    said = front.under_way_sentence(so_far)
+    assert "in no verdict yet, images kept in the worst case at 8/255 (%): CNN, CIFAR-10: plain" in said and said in front.text(root)
+    assert f"PGD-7 training {', '.join(kept_by_pgd)} (seeds 1, 2, 3)" in said
     files.write_json(full / planned.GRID_JSON, planned.as_json(runs))
     assert "(reduced scale)" not in scoreboard.text(root) and {n.where for n in headline_networks.headline(root)} == {full}
-    assert headline_networks.under_way(root) == [] and "At full size so far" not in front.text(root)
+    assert headline_networks.under_way(root) == []
     more = [planned.PlannedRun(f"{run.name}-more", CNN, 4, kept) for run in runs]
     files.write_json(full / planned.GRID_JSON, planned.as_json([*runs, *more]))
     assert {n.where for n in headline_networks.headline(root)} == {full}, "three whole seeds stay while further ones are under way"

@@ -4,6 +4,7 @@
     python workflow/choose_settings.py --second OUT.csv      the runs with the second seed, for train_grid.py
     python workflow/choose_settings.py --headline OUT.csv    the headline runs of every pair whose search is complete
     python workflow/choose_settings.py --weak OUT.csv        their adversarial training with two steps, and for a tenth of the epochs (E2)
+    python workflow/choose_settings.py --better-use-second OUT.csv  the same of workflow/grids/better_use.csv, with the second seed
     python workflow/choose_settings.py --better-use OUT.csv  candidates of E3 and E4 chosen from workflow/grids/better_use.csv, and GNR's λ
 
 The rules are those of book/plan_full_size.md, as `replication.full_search` has them; nobody chooses a setting by hand.
@@ -97,6 +98,19 @@ def better_use_rows(settings: Sequence[Setting]) -> list[dict]:
     return [grid_row(setting, **HEADLINE) | WORST_CASE for setting in (*taken, *gnr)]
 
 
+def better_use_looks(settings: Sequence[Setting]) -> list[Setting]:
+    """The first two settings of each candidate of E3 and E4 by what seed 0 gave, of those that have not got the second seed."""
+    once = full_search.with_first_seed(pick(settings, CNN))
+    adversarial, _ = full_search.ranked(pick(once, CNN, "pgd-at"), None)
+    if not adversarial:
+        return []
+    kinds = (*use_quantities.INSTEAD, *use_quantities.BESIDE)
+    each = [[s for s in once if use_quantities.kind_of(vars(s.config)) == kind] for kind in kinds]
+    wanted = [setting for some in each for setting in full_search.ranked(some, adversarial[0].clean)[0][: full_search.LOOKS]]
+    there = {s.config.name() for s in settings if set(SEEDS) <= set(s.trials)}
+    return [setting for setting in wanted if setting.config.name() not in there]
+
+
 def searched_uses() -> list[Setting]:
     """The settings of workflow/grids/better_use.csv that have been run, with the seeds of the search."""
     folder = paths.results_root() / BETTER_USE
@@ -109,6 +123,7 @@ def main() -> int:
     parser.add_argument("--second", type=Path, metavar="OUT.csv", help="write the runs with the second seed")
     parser.add_argument("--headline", type=Path, metavar="OUT.csv", help="write the headline grid")
     parser.add_argument("--weak", type=Path, metavar="OUT.csv", help="write the weak adversarial training of E2")
+    parser.add_argument("--better-use-second", type=Path, metavar="OUT.csv", help="write the second seeds of the search of E3 and E4")
     parser.add_argument("--better-use", type=Path, metavar="OUT.csv", help="write the runs of E3 and E4 beside the headline's")
     asked = parser.parse_args()
     planned = [row.config for row in grid.load(ROOT / "workflow" / "grids" / "full_search.csv", "paper").values()]
@@ -128,6 +143,9 @@ def main() -> int:
         write_rows(asked.headline, headline_rows(choices), HEADLINE_COLUMNS)
     if asked.weak:
         write_rows(asked.weak, weak_rows(choices), (*COLUMNS, "attack_steps"))
+    if asked.better_use_second:
+        looked = better_use_looks([*settings, *searched_uses()])
+        write_rows(asked.better_use_second, [grid_row(setting, seed=SEEDS[1]) for setting in looked], COLUMNS)
     if asked.better_use:
         if CNN not in closed:
             parser.error(f"the search of {PAIRS[CNN]} is not complete, so there is no bar to choose by")

@@ -186,9 +186,9 @@ def _choose(pair: Pair, defence: str, mine: list[Setting], bar: float | None) ->
     if bar is None:
         reason = f"highest robust accuracy of {tried}"
     elif passed:
-        reason = f"highest robust accuracy of the {len(order)} of {tried} with a clean accuracy of at least {100 * bar:.1f} %"
+        reason = f"highest robust accuracy of the {len(order)} of {tried} with a clean accuracy of at least {100 * bar:.2f} %"
     else:
-        reason = f"none of {tried} has a clean accuracy of {100 * bar:.1f} %: highest mean of clean and robust accuracy"
+        reason = f"none of {tried} has a clean accuracy of {100 * bar:.2f} %: highest mean of clean and robust accuracy"
     beside = None
     if defence in VARIANTS and not order[0].aligned:
         held = [s for s in mine if s.aligned]
@@ -196,10 +196,15 @@ def _choose(pair: Pair, defence: str, mine: list[Setting], bar: float | None) ->
     return Taken(pair, defence, order[0], bar, reason, beside)
 
 
+def with_first_seed(settings: Iterable[Setting]) -> list[Setting]:
+    """Those that finished with seed 0, by what that seed gave alone."""
+    once = [s for s in settings if SEEDS[0] in s.trials and s.trials[SEEDS[0]].status == "finished"]
+    return [Setting(s.config, {SEEDS[0]: s.trials[SEEDS[0]]}) for s in once]
+
+
 def second_looks(settings: Sequence[Setting], pair: Pair) -> list[Setting]:
     """Settings of `pair` with one seed that get the other: the first two of each defence by its numbers with seed 0 (see the plan)."""
-    once = [s for s in pick(settings, pair) if SEEDS[0] in s.trials and s.trials[SEEDS[0]].status == "finished"]
-    once = [Setting(s.config, {SEEDS[0]: s.trials[SEEDS[0]]}) for s in once]
+    once = with_first_seed(pick(settings, pair))
     adversarial = ranked(pick(once, pair, "pgd-at"), None)[0]
     bar = adversarial[0].clean if adversarial else None
     wanted = [*pick(once, pair, "standard"), *adversarial[:LOOKS]]

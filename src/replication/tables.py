@@ -246,7 +246,9 @@ def show(
         note(f"{label}: there is no record yet of what it would show.")
         return
     if best and _laid_out(table, decimals or {}, best)[2]:
-        caption = f"{caption.rstrip()} Bold: beyond the 95 % intervals over seeds of all the others."
+        caption = (
+            f"{caption.rstrip()} Bold: beyond the 95 % intervals over seeds of all the others; the error of few images is not in these."
+        )
     content = base64.b64encode(csv(table if whole is None else whole).encode()).decode()
     link = f'<a class="behind-csv" download="{escape(name)}.csv" href="data:text/csv;base64,{content}">CSV</a>'
     box = html(table, label=label, decimals=decimals, best=best, links=links)

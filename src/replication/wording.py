@@ -20,6 +20,12 @@ def several(n: int, noun: str) -> str:
     return f"{n:,} {noun}{'s' * (n != 1)}"
 
 
+def span(numbers: Sequence[int]) -> str:
+    """ "3" or "3–5", of whole numbers."""
+    low, high = min(numbers), max(numbers)
+    return str(low) if low == high else f"{low}–{high}"
+
+
 def interval(one: Estimate | None, unit: str = "", digits: int = 1, sign: bool = False) -> str:
     """An estimate in words: mean, 95 % interval over seeds, number of seeds."""
     if one is None:
@@ -46,9 +52,9 @@ def percent(share: float, n: int) -> str:
 
 
 def weight(config: Mapping) -> str:
-    """What a training run's regulariser is weighted by: "λ 0.3", "target 0.2" in a closed loop, or nothing."""
-    target = config["options"].get("target")
-    return f"target {target:g}" if target else f"λ {config['lam']:g}" if config["lam"] else ""
+    """What a training run's regulariser is weighted by: "λ 0.3"; in a closed loop "target 0.2" or "target 0.2 from λ 0.02"; or nothing."""
+    target, lam = config["options"].get("target"), f"λ {config['lam']:g}" if config["lam"] else ""
+    return " from ".join(filter(None, (f"target {target:g}", lam))) if target else lam
 
 
 NOTHING = "–"

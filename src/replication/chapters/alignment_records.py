@@ -217,11 +217,14 @@ def answer_words(scales: Sequence[Mapping], records: Sequence[Mapping]) -> list[
             f"Measured on {len(scales)} networks trained on images: both sides equal to rounding at {equal} of {len(errors)} layers."
         )
     if plain:
-        said.append(f"Plain training ends where it is 0: at most {max(plain):.3f} at any layer of {len(plain)} networks at full size.")
+        said.append(
+            f"Plain training ends where it is 0: at most {max(plain):.3f} at any layer of {len(plain)} networks of the search at full size."
+        )
     if quiet:
         below = sum(value < 0 for value in quiet)
         said.append(
-            f"What quietens a network makes it negative: in {below} of {len(quiet)} runs of adversarial training and GNR at full size."
+            f"What quietens a network makes it negative at the input: in {below} of {len(quiet)} runs of adversarial training and GNR "
+            "of that search."
         )
     same = [one for one in scales if one["status"] == "finished" and {row["answers"] for row in one["louder"]} == {1.0}]
     if same:

@@ -22,6 +22,8 @@ from .style import MARKERS, PALETTE, legend_below
 READS = ("better_use", "full_search")  # folders of data/results/, for the workflow
 BESIDE = ("pgd-at", "trades", "gnr", "standard")
 WANTED = 5  # candidates, three for E3 and two for E4
+SETTINGS = 5  # of each in workflow/grids/better_use.csv, each with seed 0
+SEARCHED = WANTED * (SETTINGS + full_search.LOOKS)  # runs of that search: the first two of each get the second seed
 
 
 def shown(networks: Sequence[Network]) -> list[Network]:
@@ -46,7 +48,7 @@ def present(networks: Sequence[Network], search: Sequence[Network]) -> str:
     return (
         f"{len(kinds)} of {WANTED} candidates have been attacked at full size "
         f"({sum(use_quantities.kind(n) is not None for n in judged)} networks); "
-        f"of their search there are {mine} runs (the grid has 50)."
+        f"of their search there are {mine} runs (it has {SEARCHED})."
     )
 
 

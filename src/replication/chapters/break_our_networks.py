@@ -21,6 +21,12 @@ def published_words(networks: Sequence[Network]) -> str:
     return f"The weights of {len(networks)} network{'s' * (len(networks) > 1)} are committed, and `networks.load` loads them by name."
 
 
+def listed(published: Sequence[Network], headline: Sequence[Network], seed: int) -> list[Network]:
+    """The networks whose survivors are listed: the `published` ones, then those with `seed` that the results pages show besides."""
+    names = {network.name for network in published}
+    return [*published, *(network for network in headline if network.seed == seed and network.name not in names)]
+
+
 def survivors_words(networks: Sequence[Network]) -> str:
     """How many images wait to be broken: the sum over the networks that were attacked, and the network that has most."""
     attacked = [network for network in networks if "linf" in network.reports]
@@ -65,13 +71,14 @@ def survivors_table(networks: Sequence[Network]) -> pd.DataFrame:
             rows.append({
                 "networks": PAIR_NAMES[network.pair],
                 "defence": DEFENCE_NAMES[network.defence],
+                "size": "reduced" if network.reduced else "full",
                 "seed": network.seed,
                 "survivors": int(robust.sum()),
                 "n": len(robust),
                 "L∞ eps (1/255)": f"{255 * report.about['eps']:g}",
                 "indices": " ".join(map(str, robust.nonzero()[0])) or "none",
             })  # fmt: skip
-    columns = ["networks", "defence", "seed", "survivors", "n", "L∞ eps (1/255)", "indices"]
+    columns = ["networks", "defence", "size", "seed", "survivors", "n", "L∞ eps (1/255)", "indices"]
     return pd.DataFrame(rows, columns=columns).set_index(["networks", "defence"])
 
 

@@ -50,7 +50,7 @@ def accuracy_table(networks: Sequence[Network], pair: tuple[str, str]) -> pd.Dat
 
 
 def _span(numbers: Sequence[int]) -> str:
-    return scoreboard.span(numbers) if numbers else NOTHING
+    return wording.span(numbers) if numbers else NOTHING
 
 
 def numbers_of_images(networks: Sequence[Network], pair: tuple[str, str]) -> str:
@@ -81,7 +81,7 @@ def paper_table(networks: Sequence[Network], pair: tuple[str, str]) -> pd.DataFr
         for defence, report in reports.items():
             for key in report.in_suite("paper", bounded=True):
                 rows[defence][key].append(report.robust(key)[shared])
-    n = scoreboard.span(images) if images else NOTHING
+    n = wording.span(images) if images else NOTHING
     titles = {key: key.removeprefix("paper/") for key in attacks}
     table = [{"defence": DEFENCE_NAMES[d], **{titles[key]: shares(kept) for key, kept in row.items()}, "n": n} for d, row in rows.items()]
     return pd.DataFrame(table).set_index("defence")
@@ -155,13 +155,13 @@ def gaps_table(networks: Sequence[Network], attacks: Mapping[str, float] = score
             ceilings = {level: quantities.ceiling(seeds, attack, level) for level in quantities.levels(seeds, attack)}
             reached = [str(level) for level, one in ceilings.items() if one is not None and one.reaches(claimed)]
             readings["paper, best eps"] |= {"claim in reach": f"at {', '.join(reached)} /255" if reached else "at no eps"}
-            strict = {"remark": f"only {scoreboard.span(gap.strict_images)} images" if gap.strict_images else "no usable run"}
+            strict = {"remark": f"only {wording.span(gap.strict_images)} images" if gap.strict_images else "no usable run"}
             if gap.strict:
-                strict = {"gap (points)": wording.bounds(gap.strict[1], sign=True), "n": scoreboard.span(gap.strict_images)}
+                strict = {"gap (points)": wording.bounds(gap.strict[1], sign=True), "n": wording.span(gap.strict_images)}
                 strict |= {"seeds": str(gap.strict[1].n), "variant": DEFENCE_NAMES[gap.strict[0]], "eps": "8/255"}
             readings["strict, 8/255"] = strict
             if (far := gap.beyond) is not None:
-                row = {"gap (points)": wording.bounds(far.estimate, sign=True), "n": scoreboard.span(far.images), "eps": f"{far.level}/255"}
+                row = {"gap (points)": wording.bounds(far.estimate, sign=True), "n": wording.span(far.images), "eps": f"{far.level}/255"}
                 row |= {"seeds": str(far.estimate.n), "variant": DEFENCE_NAMES[far.variant], "remark": "not read by the rule"}
                 readings[f"strict, {far.level}/255"] = row
             for name, row in readings.items():
@@ -176,7 +176,7 @@ GAP_COLUMNS = ("variant", "gap (points)", "at most", "eps", "n", "seeds", "claim
 def _reading_row(reading: scoreboard.Reading | None, otherwise: str = "no usable run") -> dict[str, str]:
     if reading is None:
         return {"remark": otherwise}
-    n = scoreboard.span(reading.ceiling.images)
+    n = wording.span(reading.ceiling.images)
     row = {"variant": DEFENCE_NAMES[reading.variant], "eps": f"{reading.level}/255", "n": n, "seeds": str(reading.estimate.n)}
     if reading.ceiling.few:
         return row | {"remark": reading.words()}
@@ -200,7 +200,7 @@ def kept_words(networks: Sequence[Network]) -> list[str]:
 
 
 def _images_attacked(networks: Sequence[Network], pair: tuple[str, str]) -> str:
-    return scoreboard.span([len(n.reports["linf"].label) for n in of(networks, pair) if "linf" in n.reports])
+    return wording.span([len(n.reports["linf"].label) for n in of(networks, pair) if "linf" in n.reports])
 
 
 def _capital(sentence: str) -> str:

@@ -11,10 +11,12 @@ from matplotlib.figure import Figure
 from deepdefense.masking.check import JSON_NAME, MaskingReport
 from deepdefense.storage import paths
 
+from .. import intervals
 from ..claims.quantities import usable, worst_case
+from ..intervals import Samples
 from ..networks import Network, by_seed, of, present
 from ..scope import DEFENCE_NAMES, DEFENCES, PAIRS, VARIANTS
-from ..wording import NOTHING, number, several, spread
+from ..wording import NOTHING, bounds, number, several, spread
 from . import masking_checks
 from .style import MARKERS, PALETTE
 
@@ -54,16 +56,18 @@ def findings(found: Sequence[Masked]) -> str:
     return masking_checks.findings({title(network): report for network, report in found})
 
 
-def _gains(networks: Sequence[Network]) -> Iterator[tuple[tuple[str, str], str, dict[int, float]]]:
-    """(pair, variant, points over plain training in the strict worst case by seed) of seeds whose two networks finished."""
+def _gains(networks: Sequence[Network]) -> Iterator[tuple[tuple[str, str], str, dict[int, float], str]]:
+    """(pair, variant, points over plain training in the strict worst case by seed, their mean with its interval over seeds and images)
+    of seeds whose two networks finished."""
     for pair in present(networks):
         for variant in VARIANTS:
-            gains = {}
+            more = {}
             for seed, nets in sorted(by_seed(networks, pair).items()):
                 kept = [worst_case(nets[name]) for name in ("standard", variant)] if usable(nets, "standard", variant) else [None]
                 if all(one is not None for one in kept):
-                    gains[seed] = 100 * float(kept[1].mean() - kept[0].mean())
-            yield pair, variant, gains
+                    more[seed] = 100.0 * (kept[1].astype(float) - kept[0])
+            said = bounds(intervals.of_points(Samples.of([(one, np.ones(len(one), bool)) for one in more.values()]))) if more else NOTHING
+            yield pair, variant, {seed: float(one.mean()) for seed, one in more.items()}, said
 
 
 def gains_table(networks: Sequence[Network], found: Sequence[Masked]) -> pd.DataFrame:
@@ -72,10 +76,10 @@ def gains_table(networks: Sequence[Network], found: Sequence[Masked]) -> pd.Data
     The points are of seeds that have both networks; a network that did not finish is left out.
     """
     rows = {}
-    for pair, variant, gains in _gains(networks):
+    for pair, variant, gains, mean in _gains(networks):
         said = [f"seed {n.seed}: {masking_checks.tally_words(r)}" for n, r in found if (n.pair, n.defence) == (pair, variant)]
         rows[PAIRS[pair], DEFENCE_NAMES[variant]] = {
-            "points over plain": spread(list(gains.values())),
+            "points over plain": mean,
             "by seed": ", ".join(number(gain, sign=True) for gain in gains.values()) or NOTHING,
             "nine checks": "; ".join(said) or "no report",
         }
@@ -144,7 +148,7 @@ def spent_table(found: Sequence[Masked]) -> pd.DataFrame:
 
 def gains_figure(networks: Sequence[Network]) -> Figure:
     """Points over plain training of the same seed in the strict worst case: a mark a seed, a row a pair and variant."""
-    rows = [(pair, variant, list(points.values())) for pair, variant, points in _gains(networks) if points]
+    rows = [(pair, variant, list(points.values())) for pair, variant, points, _ in _gains(networks) if points]
     fig, ax = plt.subplots(figsize=(7, 0.32 * len(rows) + 0.9))
     for row, (_, variant, points) in enumerate(rows):
         ax.plot(points, [row] * len(points), MARKERS[variant], color=PALETTE[variant], ms=6, alpha=0.8, mec="white", mew=0.5)
@@ -159,8 +163,8 @@ def gains_figure(networks: Sequence[Network]) -> Figure:
 def gains_words(networks: Sequence[Network]) -> str:
     """`gains_figure` in a sentence."""
     said = [
-        f"{PAIRS[pair]} {DEFENCE_NAMES[variant]} {spread(list(points.values()))} ({len(points)} seed{'s' * (len(points) > 1)})"
-        for pair, variant, points in _gains(networks)
+        f"{PAIRS[pair]} {DEFENCE_NAMES[variant]} {mean} ({several(len(points), 'seed')})"
+        for pair, variant, points, mean in _gains(networks)
         if points
     ]
     return f"Points kept over plain training in the worst case at L∞ 8/255: {'; '.join(said)}."

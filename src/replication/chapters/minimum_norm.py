@@ -8,7 +8,7 @@ import pandas as pd
 from matplotlib.figure import Figure
 
 from .. import intervals, scope, wording
-from ..claims import quantities, scoreboard, verdicts
+from ..claims import quantities, verdicts
 from ..networks import Network, by_seed, of, present
 from ..scope import DEFENCE_NAMES, DEFENCES, PAIRS
 from ..tables import without
@@ -42,7 +42,7 @@ def distance_table(networks: Sequence[Network], pair: tuple[str, str]) -> pd.Dat
             medians = [float(np.median(r.outcomes[key].l2[r.clean])) for n in group if key in (r := n.reports["l2"]).outcomes]
             row[title] = spread(medians, 3)
         row["failures"] = f"{sum(int(np.isinf(v).sum()) for v in least)} of {sum(len(v) for v in least)}"
-        rows.append(row | {"seeds": len(group), "n": scoreboard.span([len(values) for values in least])})
+        rows.append(row | {"seeds": len(group), "n": wording.span([len(values) for values in least])})
     return pd.DataFrame(rows).set_index("defence") if rows else pd.DataFrame()
 
 
@@ -64,11 +64,11 @@ def ratio_table(networks: Sequence[Network]) -> pd.DataFrame:
                 against = {"standard": "to plain (×)", "pgd-at": "to PGD-7 (×)"}
                 paper = {name: quantities.paper_ratio_estimate(seeds, variant, attack, name) for name in against}
                 strict = {name: quantities.strict_ratio_estimate(seeds, variant, name) for name in against}
-                word = verdicts.ratio(*(one["standard"] and one["standard"][0] for one in (paper, strict)))
+                word = verdicts.ratio(*(quantities.with_power(one["standard"]) for one in (paper, strict)))
                 for protocol, found in (("paper", paper), ("strict", strict)):
                     row = {title: wording.bounds(found[name][0], 2) if found[name] else NOTHING for name, title in against.items()}
                     images, there = [n for one in found.values() if one for n in one[1]], [one[0].n for one in found.values() if one]
-                    row |= {"n": scoreboard.span(images) if images else NOTHING, "seeds": scoreboard.span(there) if there else NOTHING}
+                    row |= {"n": wording.span(images) if images else NOTHING, "seeds": wording.span(there) if there else NOTHING}
                     rows[PAIRS[pair], TITLES[attack], DEFENCE_NAMES[variant], protocol] = row | {"by the rule": word}
     index = pd.MultiIndex.from_tuples(list(rows), names=["networks", "attack", "variant", "protocol"])
     return pd.DataFrame(list(rows.values()), index=index)
@@ -81,7 +81,7 @@ def distances_words(networks: Sequence[Network]) -> list[str]:
         groups = {d: _with_distances(of(networks, pair, d)) for d in DEFENCES}
         medians = {d: [float(np.median(quantities.strict_distances(n))) for n in group] for d, group in groups.items() if group}
         shown = ", ".join(f"{DEFENCE_NAMES[d]} {spread(values, 2)}" for d, values in medians.items())
-        n = scoreboard.span([len(quantities.strict_distances(net)) for group in groups.values() for net in group])
+        n = wording.span([len(quantities.strict_distances(net)) for group in groups.values() for net in group])
         seeds = max(map(len, groups.values()))
         said.append(f"{PAIRS[pair]}, median smallest L2 distance: {shown}; n = {n} images right, {several(seeds, 'seed')}.")
     return said

@@ -123,6 +123,13 @@ def masking_words(networks: Sequence[Network], folder: Path | None = None) -> st
     return f"nine checks on each of {len(found)} GFA networks: {counts}" if found else NOT_YET
 
 
+def _tried_on(networks: Sequence[Network], key: str) -> str:
+    """ "seed 1, 200 images": which CNNs with GFA met this attack on every image."""
+    found = [n for name in VARIANTS for n in of(networks, CNN, name) if attack(n, key) is not None]
+    seeds, images = sorted({n.seed for n in found}), sorted({len(n.singly.label) for n in found})
+    return f"seed{'s' * (len(seeds) > 1)} {', '.join(map(str, seeds))}, {' or '.join(map(str, images))} images"
+
+
 def targeted_words(networks: Sequence[Network]) -> str:
     """GFA under torchattacks' APGD on cross-entropy and under its targeted twin."""
     said = []
@@ -134,7 +141,7 @@ def targeted_words(networks: Sequence[Network]) -> str:
                 f"{DEFENCE_NAMES[name]} {_percent([p[0] for p in pairs])} % under APGD, {_percent([p[1] for p in pairs])} % under APGDT"
             )
     why = ", which climbs margins against other classes; GFA turns the gradient of one loss"
-    return f"{PAIRS[CNN]}: " + "; ".join(said) + why if said else NOT_YET
+    return f"{PAIRS[CNN]}, {_tried_on(networks, 'paper/APGDT')}: " + "; ".join(said) + why if said else NOT_YET
 
 
 def fab_words(networks: Sequence[Network]) -> str:
@@ -150,7 +157,7 @@ def fab_words(networks: Sequence[Network]) -> str:
                 f"{DEFENCE_NAMES[name]} {fab} % of all images under its authors' FAB-T ({clean} % clean, {least} % in the worst case)"
             )
     other = "; torchattacks' FAB, untargeted and with ten steps, is tried as one of the mistakes of E2"
-    return f"{PAIRS[CNN]}: " + "; ".join(said) + other if said else NOT_YET
+    return f"{PAIRS[CNN]}, {_tried_on(networks, 'paper/FAB')}: " + "; ".join(said) + other if said else NOT_YET
 
 
 def varied_words(trials: Sequence[search.Trial], setting: str, value: object) -> str:

@@ -7,6 +7,7 @@ import pandas as pd
 import seaborn as sns
 from matplotlib.figure import Figure
 
+from .. import wording
 from ..scope import DEFENCE_NAMES
 
 COLOURS = [*sns.color_palette("colorblind"), *sns.color_palette("dark")]
@@ -55,7 +56,7 @@ def label(record: Mapping) -> str:
     config = record["config"]
     lam = f", λ = {config['lam']:g}" if config["lam"] or config["objective"].startswith("gfa") else ""
     if config["options"].get("target") is not None:
-        lam = f", target {config['options']['target']:g}"
+        lam = f", {wording.weight(config)}"
     return DEFENCE_NAMES.get(config["objective"], config["objective"]) + lam
 
 

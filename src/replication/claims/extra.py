@@ -60,7 +60,7 @@ def e1(networks: Sequence[UnderProtocol]) -> Finding:
     The plan corrects E2 to E4 for their choices, not E1: its ends are those of a plain 95 % interval.
     """
     found = protocol_quantities.groups(networks, lambda one: one.collapsed and one.pair in (CNN, MLP))
-    there, judged, said = set(), {}, {}
+    there, judged, trios_of, said = set(), {}, {}, {}
     for key, some in found.items():
         trios = protocol_quantities.trios(networks, some)
         if not trios:
@@ -69,12 +69,26 @@ def e1(networks: Sequence[UnderProtocol]) -> Finding:
         gaps = {attack: _gap(trios, attack) for attack in POINTS}
         said[key] = f"{PAIRS[key[0]]}, {DEFENCE_NAMES[key[1]]}: {'; '.join(one.words for one in gaps.values())}"
         if len(trios) >= LEAST_SEEDS:
-            judged[key] = gaps
+            judged[key], trios_of[key] = gaps, trios
     word = extra_verdicts.nothing_learnt(list(judged.values()), len({key[:2] for key in judged}) == 4)
     reached = {key: sum(one.all_of_it for one in gaps.values()) for key, gaps in judged.items()}
     named = tuple(said[key] for key, number_of in reached.items() if number_of == max(reached.values()) > 0)
     strict = f"{len(there)} of 4 pairs and variants with a collapsed network"
+    chosen = [
+        _corrected(DEFENCE_NAMES[key[1]], attack, trios)
+        for key, trios in trios_of.items()
+        for attack in POINTS
+        if judged[key][attack].all_of_it
+    ]
+    strict += f"; not corrected for the choice of ε: {', '.join(chosen)}" if chosen else ""
     return Finding(EXTRA[0], "<br>".join(said.values()) or NO_RUN, strict, word, named=named)
+
+
+def _corrected(name: str, attack: str, trios) -> str:
+    """What the interval of a gap at the best ε begins at if the choice of that ε is counted, which the plan does not ask of E1."""
+    levels = protocol_quantities.best_gap(trios, attack, POINTS[attack]).levels
+    low = protocol_quantities.best_gap(trios, attack, POINTS[attack], choices=levels).estimate.low
+    return f"{name} under {attack}, the best of {levels}, would begin at {number(low, sign=True)}"
 
 
 def works(one: UnderProtocol, networks: Sequence[UnderProtocol]) -> bool:

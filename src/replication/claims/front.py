@@ -9,7 +9,7 @@ from deepdefense.storage import files, paths
 from .. import provenance, scope
 from ..networks import Network, by_seed, of, reduced, settings, under_way
 from ..scope import CNN, MLP, PAIRS
-from ..wording import interval, number, percent, weight
+from ..wording import interval, number, percent, span, weight
 from . import by_seed as gaps_by_seed
 from . import extra, extra_verdicts, figure, quantities, scoreboard, verdicts
 from .scoreboard import Finding, Results
@@ -116,7 +116,7 @@ BY_MISTAKE = {
 def compared(one: Results) -> str:
     """On what the paper's protocol compares: how many images all networks share, and what it leaves out."""
     masks = [mask for seed in by_seed(one.networks, CNN).values() if (mask := quantities.common(seed)) is not None]
-    shared = f"the {scoreboard.span([int(mask.sum()) for mask in masks])} of {len(masks[0])} images" if masks else "the images"
+    shared = f"the {span([int(mask.sum()) for mask in masks])} of {len(masks[0])} images" if masks else "the images"
     return f"the paper's protocol compares on {shared} that all networks get right and leaves clean accuracy out"
 
 

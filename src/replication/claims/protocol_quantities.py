@@ -213,6 +213,7 @@ class BestGap:
     level: int
     estimate: Estimate
     ceiling: Ceiling
+    levels: int  # how many there were of those
 
 
 def best_gap(found: Trios, attack: str, claimed: float, condition: str = "", choices: int = 1) -> BestGap | None:
@@ -230,7 +231,7 @@ def best_gap(found: Trios, attack: str, claimed: float, condition: str = "", cho
     samples = {level: gap_samples(found, attack, level, condition) for level in readable}
     means = {level: float(np.mean(one.mean(np.ones((1, one.values.shape[1]))))) for level, one in samples.items()}
     level = max(means, key=means.get)
-    return BestGap(level, intervals.of_points(samples[level], choices=choices), readable[level])
+    return BestGap(level, intervals.of_points(samples[level], choices=choices), readable[level], len(readable))
 
 
 def distance_ratio(

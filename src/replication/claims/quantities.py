@@ -200,6 +200,11 @@ def _ratio(rows: tuple[list, list], kind: str, choices: int) -> tuple[Estimate, 
     return intervals.of_lengths(ours, others, samples[0].values.shape[1], choices=choices), fewest
 
 
+def with_power(found: tuple[Estimate, tuple[int, ...]] | None) -> Estimate | None:
+    """The estimate of a ratio if every seed has at least 30 images of it; None where one has fewer, and a rule says *inconclusive*."""
+    return found[0] if found and min(found[1]) >= intervals.FEW else None
+
+
 def paper_ratio(networks: Networks, variant: str, attack: str, against: str = "standard") -> float | None:
     """Mean distance of GFA over that of another network, commonly correct images."""
     values = [paper_distances(networks, attack, name) for name in (variant, against)]

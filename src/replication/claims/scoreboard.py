@@ -15,7 +15,7 @@ from ..intervals import Ceiling
 from ..networks import Network, by_seed, has_aligned, headline, reduced
 from ..records import FULL, REDUCED, SEARCH_FOLDERS, load_records
 from ..scope import CNN, DEFENCE_NAMES, MLP
-from ..wording import interval, number, several
+from ..wording import interval, number, several, span
 from . import extra, quantities, verdicts
 from .bars import ALIGNMENT, DISTANCE, GAP, PLAIN, Bar
 from .findings import Claim, Finding
@@ -104,12 +104,6 @@ class Reading:
             return f"images kept, {DEFENCE_NAMES[self.variant]} against {DEFENCE_NAMES['pgd-at']} at {self.level}/255: {counts}"
         of = f"of at most {number(self.ceiling.points, sign=True)}, n {span(self.ceiling.images)}"
         return f"{interval(self.estimate, ' points', sign=True)} {of}, {DEFENCE_NAMES[self.variant]} at {self.level}/255"
-
-
-def span(numbers: Sequence[int]) -> str:
-    """ "3" or "3–5", of whole numbers."""
-    low, high = min(numbers), max(numbers)
-    return str(low) if low == high else f"{low}–{high}"
 
 
 @dataclass(frozen=True)
@@ -231,11 +225,12 @@ def _distance(seeds: Mapping, attack: str) -> Said:
     ):
         chosen = best(quantities.variants(seeds, quantity, *arguments[:-1]))
         one = estimated(seeds, chosen[0], *arguments) if chosen else None
-        found.append(one and one[0])
-        said.append(f"{interval(one[0], '×', 2)}, n {span(one[1])}, {DEFENCE_NAMES[chosen[0]]}" if one else "no usable run")
+        found.append(one)
+        few = "" if quantities.with_power(one) else " (no power)"
+        said.append(f"{interval(one[0], '×', 2)}, n {span(one[1])}{few}, {DEFENCE_NAMES[chosen[0]]}" if one else "no usable run")
     labels = (f"{attack.rpartition('/')[2]}, mean", "smallest of all attacks, median")
-    bars = tuple(Bar(label, DISTANCE, one, DISTANCE_CLAIMED) for label, one in zip(labels, found, strict=True))
-    return *said, verdicts.ratio(*found), bars
+    bars = tuple(Bar(label, DISTANCE, one and one[0], DISTANCE_CLAIMED) for label, one in zip(labels, found, strict=True))
+    return *said, verdicts.ratio(*map(quantities.with_power, found)), bars
 
 
 def _suppressed(seeds: Mapping) -> Said:
