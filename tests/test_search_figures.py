@@ -241,3 +241,15 @@ def test_the_command_prints_the_choices(tmp_path, monkeypatch, capsys):
     said = capsys.readouterr().out
     assert "CNN, CIFAR-10: 5 runs" in said and "-> λ 2, warm-up 1, loss = ce: clean 50.0 %, robust 20.0 %" in said
     assert "GFA-DEEP: no choice" in said
+
+
+@pytest.mark.parametrize(("variant", "factor"), [("gfa-first", 1.33), ("gfa-deep", 2.0)])
+def test_there_is_little_room_between_hardly_aligned_and_collapsed_on_the_reduced_cnn(variant, factor):
+    """Chapter 8 in words: λ at which a network of the long warm-up is hardly aligned, and the first at which it has collapsed."""
+    runs = [one for one in search.pick(search.load(), CNN, variant) if not one.varied]
+    ridge = [one for one in runs if one.warmup == 1]
+    hardly = max(one.lam for one in ridge if one.status == "finished" and one.alignment < 0.1)
+    collapsed = min(one.lam for one in ridge if one.status == "collapsed")
+    assert collapsed / hardly == pytest.approx(factor, abs=0.01)
+    if variant == "gfa-deep":
+        assert {one.status for one in runs if one.warmup < 1} == {"collapsed"}, "with DEEP every shorter warm-up has collapsed"
