@@ -92,9 +92,9 @@ def test_committed_grids(profile):
             assert (ROOT / path.removeprefix("code/")).is_file()
 
 
-@pytest.mark.parametrize("field", ["val_size", "val_eps"])
-def test_a_field_that_the_notebook_cannot_set_is_said_before_any_run(tmp_path, field):
-    (tmp_path / "own.csv").write_text(f"objective,{field}\nstandard,0.1\n" if field == "val_eps" else f"objective,{field}\nstandard,100\n")
+@pytest.mark.parametrize(("field", "value"), [("val_size", 100), ("val_eps", 0.1)])
+def test_a_field_that_the_notebook_cannot_set_is_said_before_any_run(tmp_path, field, value):
+    (tmp_path / "own.csv").write_text(f"objective,{field}\nstandard,{value}\n")
     with pytest.raises(plan.PlanError, match=f"own.csv: book/03_train.ipynb, which trains the runs, has no parameter {field}"):
         plan.make("smoke", ROOT, tmp_path / "own.csv", "own").rows  # noqa: B018
 
