@@ -1,5 +1,8 @@
 """Published networks: loaded by name with their record and report, and as robust as the report says."""
 
+import sys
+
+import keep_weights
 import numpy as np
 import pytest
 import torch
@@ -39,6 +42,18 @@ def test_a_network_is_loaded_exactly_by_its_name_or_its_beginning(published):
             networks.load(name, root)
     with pytest.raises(ValueError, match="none is"):
         networks.load("a", root / "quick")
+
+
+def test_weights_that_are_kept_stay_where_the_runs_are_elsewhere(tmp_path, monkeypatch, capsys):
+    monkeypatch.setenv("DEEPDEFENSE_RUNS", str(tmp_path))
+    monkeypatch.setattr(sys, "argv", ["keep_weights.py"])
+    before = {path: path.stat().st_mtime_ns for path in paths.results_root().glob(f"*/*{networks.WEIGHTS}")}
+    assert keep_weights.main() == 0 and f"{len(before)} networks" in capsys.readouterr().out
+    assert {path: path.stat().st_mtime_ns for path in before} == before
+    monkeypatch.setattr(sys, "argv", ["keep_weights.py", "--seeds", "1", "2", "--most", "1000"])
+    with pytest.raises(SystemExit):
+        keep_weights.main()
+    assert "no finished run is in" in capsys.readouterr().err
 
 
 def test_committed_weights_are_small_enough():

@@ -3,7 +3,8 @@
     python workflow/keep_weights.py [--profile paper] [--seeds 1] [--pairs cifar10/cnn fashion_mnist/mlp] [--most 30]
 
 `replication.networks.load(NAME)` gives such a network with its record and its report. Weights are float32, as they were trained: in half
-precision decisions would change. Refused if the files in the folder were larger than `--most` MB together.
+precision decisions would change. Of a GFA variant with two settings the chosen one is kept, not the aligned one beside it. What is kept
+already stays where the run is not on this machine. Refused if the files in the folder were larger than `--most` MB together.
 """
 
 import argparse
@@ -22,14 +23,19 @@ def main() -> int:
     parser.add_argument("--most", type=float, default=30, help="MB (default: %(default)g)")
     options = parser.parse_args()
     where = paths.results_root() / options.profile
-    chosen = [n for n in networks.read_all(where) if n.seed in options.seeds and "/".join(n.pair) in options.pairs]
+    there = networks.read_all(where)
+    each = [networks.by_seed(there, pair).get(seed, {}) for pair in networks.present(there) for seed in options.seeds]
+    chosen = [n for one in each for n in one.values() if "/".join(n.pair) in options.pairs]
     kept = {n.name: n for n in networks.published_networks() if n.where == where} | {n.name: n for n in chosen}
     size = 4 * sum(n.record["parameters"] for n in kept.values()) / 1e6
     if size > options.most:
         parser.error(f"--most is {options.most:g} MB, and the weights of these {len(kept)} networks are {size:.0f} MB")
-    for network in chosen:
-        target = where / f"{network.name}{networks.WEIGHTS}"
-        print(runs.export(paths.runs_root() / network.name, target).relative_to(paths.root()))
+    here, published = records.finished_runs(), {network.name for network in networks.published_networks() if network.where == where}
+    lost = [network.name for network in chosen if network.name not in {*here, *published}]
+    if lost:
+        parser.error(f"no weights are in {where} and no finished run is in {paths.runs_root()} of {', '.join(lost)}")
+    for network in [one for one in chosen if one.name in here]:
+        print(runs.export(paths.runs_root() / network.name, where / f"{network.name}{networks.WEIGHTS}").relative_to(paths.root()))
     print(f"{len(kept)} networks, {size:.1f} MB")
     return 0
 
