@@ -345,9 +345,9 @@ def test_full_results_take_the_place_of_reduced_ones(folder):
     assert "(reduced scale)" in scoreboard.text(root), "nothing says what the folder is to hold"
     so_far = headline_networks.under_way(root)
     table = headline.under_way_table(so_far)
-    assert {n.where for n in so_far} == {full} and len(so_far) == len(table) == 15 and list(table["n, 8/255"]) == [f"{N}"] * 15
+    assert {n.where for n in so_far} == {full} and len(so_far) == len(table) == 15 and list(table["n"]) == [f"{N}"] * 15
     kept_by_pgd = [wording.percent(n.reports["linf"].robust().mean(), N) for n in so_far if n.defence == "pgd-at"]
-    assert list(table.loc[("CNN, CIFAR-10", "PGD-7 training"), "worst case, 8/255 (%)"]) == kept_by_pgd
+    assert list(table.loc[("CNN, CIFAR-10", "PGD-7 training"), "kept, 8/255 (%)"]) == kept_by_pgd
     said = front.under_way_sentence(so_far)
     assert "in no verdict yet, images kept in the worst case at 8/255 (%): CNN, CIFAR-10: plain" in said and said in front.text(root)
     assert f"PGD-7 training {', '.join(kept_by_pgd)} (seeds 1, 2, 3)" in said

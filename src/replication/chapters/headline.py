@@ -66,11 +66,10 @@ def under_way_table(networks: Sequence[Network]) -> pd.DataFrame:
             "seed": network.seed,
             "clean (%)": number(100 * network.clean),
         }
-        for report in filter(None, (network.reports["linf"], network.beyond)):
-            robust = report.robust()
-            row |= {f"worst case, {255 * report.about['eps']:g}/255 (%)": percent(robust.mean(), len(robust))}
-            row |= {f"n, {255 * report.about['eps']:g}/255": f"{len(robust):,}"}
-        rows.append(row)
+        attacked = [report for report in (network.reports["linf"], network.beyond) if report is not None]
+        for report in attacked:
+            row |= {f"kept, {255 * report.about['eps']:g}/255 (%)": percent(report.robust().mean(), len(report.label))}
+        rows.append(row | {"n": "; ".join(f"{len(report.label):,}" for report in attacked)})
     return pd.DataFrame(rows).fillna(NOTHING).set_index(["networks", "defence"])
 
 
