@@ -4,7 +4,7 @@
 
 `replication.networks.load(NAME)` gives such a network with its record and its report. Weights are float32, as they were trained: in half
 precision decisions would change. Of a GFA variant with two settings the chosen one is kept, not the aligned one beside it. What is kept
-already stays where the run is not on this machine. Refused if the files in the folder were larger than `--most` MB together.
+already stays as it is. Refused if the files in the folder were larger than `--most` MB together.
 """
 
 import argparse
@@ -34,7 +34,7 @@ def main() -> int:
     lost = [network.name for network in chosen if network.name not in {*here, *published}]
     if lost:
         parser.error(f"no weights are in {where} and no finished run is in {paths.runs_root()} of {', '.join(lost)}")
-    for network in [one for one in chosen if one.name in here]:
+    for network in [one for one in chosen if one.name not in published]:
         print(runs.export(paths.runs_root() / network.name, where / f"{network.name}{networks.WEIGHTS}").relative_to(paths.root()))
     print(f"{len(kept)} networks, {size:.1f} MB")
     return 0
