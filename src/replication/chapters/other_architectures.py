@@ -9,6 +9,7 @@ from ..scope import DEFENCE_NAMES, PROBES
 from ..wording import NOTHING, number, several
 
 READS = ("gpu", "probes", "quick")  # folders of data/results/, for the workflow; the fullest first
+HARDLY = 0.2  # clean accuracy on ten classes
 COLUMNS = (
     "networks", "defence", "seed", "clean (%)", "kept in the worst case (images)", "n", "L∞ eps (1/255)",
     "size", "width", "training images", "epochs", "ended", "suites",
@@ -52,7 +53,18 @@ def kept_words(networks: Sequence[Network]) -> list[str]:
                 size = "at reduced scale" if reduced else "at full size"
                 counted = several(seeds, "seed")
                 said.append(f"{title}, {size}, images kept in the worst case: {', '.join(parts)} ({counted}).")
-    return [*said, missing(networks)]
+    return [*said, *unlearnt(networks), missing(networks)]
+
+
+def unlearnt(networks: Sequence[Network]) -> list[str]:
+    """Which networks are hardly better than chance, so that nothing can be read off them: a sentence, or none."""
+    weak = [n for n in networks if n.record["metrics"]["last"] and n.clean < HARDLY]
+    shown = [f"{PROBES[n.pair]}, {DEFENCE_NAMES[n.defence]} {number(100 * n.clean)} %" for n in weak]
+    return (
+        [f"Of ten classes hardly anything has been learnt (clean accuracy below {100 * HARDLY:g} %) by: {'; '.join(shown)}."]
+        if weak
+        else []
+    )
 
 
 def _kept(network: Network) -> str:
