@@ -1,7 +1,5 @@
 """What chapters 10 to 13 say in words of the networks that they show, as inequalities: records that contradict them fail here."""
 
-import re
-
 import numpy as np
 import pytest
 
@@ -131,16 +129,12 @@ def test_deep_gains_nothing_on_the_cnn():
 
 
 def test_gfa_gains_on_fashion_mnist_and_on_cifar_too_few_images_tell():
-    said = {(pair, variant): mean for pair, variant, _, mean in masking._gains(PAGE.networks)}
-
-    def ends(pair, variant):
-        return [float(one) for one in re.findall(r"[+−-]?[\d.]+", said[pair, variant].replace("−", "-"))]
-
+    points = {(pair, variant): mean for pair, variant, _, mean in masking.over_plain(PAGE.networks)}
     for variant in VARIANTS:
-        assert ends(MLP, variant)[0] > 10 and ends(MLP, variant)[1] > 5, said
+        assert points[MLP, variant].mean > 10 and points[MLP, variant].low > 5, points
     for pair in (CNN, MLP_CIFAR):
-        mean, low, high = ends(pair, "gfa-first")
-        assert 1.5 < mean < 2.5 and low < 0 < high, said
+        first = points[pair, "gfa-first"]
+        assert 1.5 < first.mean < 2.5 and first.low < 0 < first.high, points
 
 
 @every_pair

@@ -86,13 +86,18 @@ def weak_rows(choices: Sequence[Taken], pairs: Sequence[Pair] = (CNN, MLP)) -> l
     return [grid_row(setting, **(HEADLINE | way)) for setting in mine for way in ways]
 
 
+def by_candidate(settings: Sequence[Setting]) -> list[list[Setting]]:
+    """The settings of each candidate of E3 and E4."""
+    kinds = (*use_quantities.INSTEAD, *use_quantities.BESIDE)
+    return [[s for s in settings if use_quantities.kind_of(vars(s.config)) == kind] for kind in kinds]
+
+
 def better_use_rows(settings: Sequence[Setting]) -> list[dict]:
     """E3 and E4: each candidate as the rule takes it, and every λ of GNR that finished, between which GNR is read; CNN on CIFAR-10."""
     bar = full_search.first(pick(settings, CNN, "pgd-at"), None)
     if bar is None:
         return []
-    kinds = (*use_quantities.INSTEAD, *use_quantities.BESIDE)
-    each = [[s for s in pick(settings, CNN) if use_quantities.kind_of(vars(s.config)) == kind] for kind in kinds]
+    each = by_candidate(pick(settings, CNN))
     taken = [one for some in each if (one := full_search.first(some, bar.clean)) is not None]
     gnr = [setting for setting in pick(settings, CNN, "gnr") if not setting.lost]
     return [grid_row(setting, **HEADLINE) | WORST_CASE for setting in (*taken, *gnr)]
@@ -104,11 +109,9 @@ def better_use_looks(settings: Sequence[Setting]) -> list[Setting]:
     adversarial, _ = full_search.ranked(pick(once, CNN, "pgd-at"), None)
     if not adversarial:
         return []
-    kinds = (*use_quantities.INSTEAD, *use_quantities.BESIDE)
-    each = [[s for s in once if use_quantities.kind_of(vars(s.config)) == kind] for kind in kinds]
-    wanted = [setting for some in each for setting in full_search.ranked(some, adversarial[0].clean)[0][: full_search.LOOKS]]
-    there = {s.config.name() for s in settings if set(SEEDS) <= set(s.trials)}
-    return [setting for setting in wanted if setting.config.name() not in there]
+    bar = adversarial[0].clean
+    wanted = [setting for some in by_candidate(once) for setting in full_search.ranked(some, bar)[0][: full_search.LOOKS]]
+    return full_search.without_second_seed(wanted, settings)
 
 
 def searched_uses() -> list[Setting]:

@@ -26,15 +26,17 @@ def main() -> int:
     there = networks.read_all(where)
     each = [networks.by_seed(there, pair).get(seed, {}) for pair in networks.present(there) for seed in options.seeds]
     chosen = [n for one in each for n in one.values() if "/".join(n.pair) in options.pairs]
-    kept = {n.name: n for n in networks.published_networks() if n.where == where} | {n.name: n for n in chosen}
+    published = {n.name: n for n in networks.published_networks() if n.where == where}
+    kept = published | {n.name: n for n in chosen}
     size = 4 * sum(n.record["parameters"] for n in kept.values()) / 1e6
     if size > options.most:
         parser.error(f"--most is {options.most:g} MB, and the weights of these {len(kept)} networks are {size:.0f} MB")
-    here, published = records.finished_runs(), {network.name for network in networks.published_networks() if network.where == where}
-    lost = [network.name for network in chosen if network.name not in {*here, *published}]
+    new = [network for network in chosen if network.name not in published]
+    here = records.finished_runs()
+    lost = [network.name for network in new if network.name not in here]
     if lost:
         parser.error(f"no weights are in {where} and no finished run is in {paths.runs_root()} of {', '.join(lost)}")
-    for network in [one for one in chosen if one.name not in published]:
+    for network in new:
         print(runs.export(paths.runs_root() / network.name, where / f"{network.name}{networks.WEIGHTS}").relative_to(paths.root()))
     print(f"{len(kept)} networks, {size:.1f} MB")
     return 0

@@ -139,11 +139,10 @@ class Plan:
     @cached_property
     def rows(self) -> dict[str, grid.Row]:
         found = grid.load(self.table, self.profile) if self.table else {}
-        strange = {name for row in found.values() for name in row.parameters if not self.jobs["03_train"].takes(name)}
+        named = sorted({name for row in found.values() for name in row.parameters})
+        strange = ", ".join(name for name in named if not self.jobs["03_train"].takes(name))
         if strange:
-            raise PlanError(
-                f"{self.table.name}: book/03_train.ipynb, which trains the runs, has no parameter {', '.join(sorted(strange))}."
-            )
+            raise PlanError(f"{self.table.name}: book/03_train.ipynb, which trains the runs, has no parameter {strange}.")
         return found
 
     @cached_property

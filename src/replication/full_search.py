@@ -202,6 +202,12 @@ def with_first_seed(settings: Iterable[Setting]) -> list[Setting]:
     return [Setting(s.config, {SEEDS[0]: s.trials[SEEDS[0]]}) for s in once]
 
 
+def without_second_seed(wanted: Iterable[Setting], settings: Iterable[Setting]) -> list[Setting]:
+    """Those of `wanted`, each once, that `settings` have not got with both seeds."""
+    there = {s.config.name() for s in settings if set(SEEDS) <= set(s.trials)}
+    return list({s.config.name(): s for s in wanted if s.config.name() not in there}.values())
+
+
 def second_looks(settings: Sequence[Setting], pair: Pair) -> list[Setting]:
     """Settings of `pair` with one seed that get the other: the first two of each defence by its numbers with seed 0 (see the plan)."""
     once = with_first_seed(pick(settings, pair))
@@ -213,8 +219,7 @@ def second_looks(settings: Sequence[Setting], pair: Pair) -> list[Setting]:
         wanted += ranked(mine, bar)[0][:LOOKS]
         if defence in VARIANTS:
             wanted += ranked([s for s in mine if s.aligned], None)[0][:LOOKS]
-    there = {s.config.name() for s in pick(settings, pair) if set(SEEDS) <= set(s.trials)}
-    return list({s.config.name(): s for s in wanted if s.config.name() not in there}.values())
+    return without_second_seed(wanted, settings)
 
 
 def describe(setting: Setting) -> str:

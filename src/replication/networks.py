@@ -104,14 +104,19 @@ def read_all(where: Path, pairs: Iterable[tuple[str, str]] = tuple(PAIRS)) -> li
     return sorted(found, key=lambda n: (list(PAIR_NAMES).index(n.pair), DEFENCES.index(n.defence), n.seed))
 
 
+def _finished(full: Path) -> set[str]:
+    """Names of the runs in the folder of full results that may be shown: those of the pairs whose grid is finished."""
+    wanted = planned.read(full)
+    return {run.name for pair in PAIRS for run in planned.finished(planned.of_pair(wanted, pair), full)}
+
+
 def headline(root: Path | None = None) -> list[Network]:
     """The networks that pages and scoreboard show, from the results below `root` (default: the committed ones).
 
     Pair by pair: those of the full grid if it is finished (see `planned.finished`), else the reduced ones.
     """
     root = root or paths.results_root()
-    full, wanted = root / FULL, planned.read(root / FULL)
-    names = {run.name for pair in PAIRS for run in planned.finished(planned.of_pair(wanted, pair), full)}
+    full, names = root / FULL, _finished(root / FULL)
     there = [network for network in read_all(full) if network.name in names] if names else []
     done = {network.pair for network in there}
     if (root / REDUCED).is_dir() or not full.is_dir():
@@ -123,7 +128,8 @@ def under_way(root: Path | None = None) -> list[Network]:
     """The attacked networks at full size of the pairs that are still shown reduced (see `headline`), since their grid is not finished."""
     full = (root or paths.results_root()) / FULL
     there = read_all(full) if full.is_dir() else []
-    shown = {network.pair for network in headline(root) if network.where == full} if there else set()
+    names = _finished(full)
+    shown = {network.pair for network in there if network.name in names}
     return [network for network in there if network.pair not in shown and not network.reduced and "linf" in network.reports]
 
 

@@ -13,6 +13,7 @@ from deepdefense.storage import paths
 
 from .. import intervals
 from ..claims.quantities import usable, worst_case
+from ..estimates import Estimate
 from ..intervals import Samples
 from ..networks import Network, by_seed, of, present
 from ..scope import DEFENCE_NAMES, DEFENCES, PAIRS, VARIANTS
@@ -56,9 +57,9 @@ def findings(found: Sequence[Masked]) -> str:
     return masking_checks.findings({title(network): report for network, report in found})
 
 
-def _gains(networks: Sequence[Network]) -> Iterator[tuple[tuple[str, str], str, dict[int, float], str]]:
+def over_plain(networks: Sequence[Network]) -> Iterator[tuple[tuple[str, str], str, dict[int, float], Estimate | None]]:
     """(pair, variant, points over plain training in the strict worst case by seed, their mean with its interval over seeds and images)
-    of seeds whose two networks finished."""
+    of seeds whose two networks finished; no mean where there are none."""
     for pair in present(networks):
         for variant in VARIANTS:
             more = {}
@@ -66,8 +67,8 @@ def _gains(networks: Sequence[Network]) -> Iterator[tuple[tuple[str, str], str, 
                 kept = [worst_case(nets[name]) for name in ("standard", variant)] if usable(nets, "standard", variant) else [None]
                 if all(one is not None for one in kept):
                     more[seed] = 100.0 * (kept[1].astype(float) - kept[0])
-            said = bounds(intervals.of_points(Samples.of([(one, np.ones(len(one), bool)) for one in more.values()]))) if more else NOTHING
-            yield pair, variant, {seed: float(one.mean()) for seed, one in more.items()}, said
+            mean = intervals.of_points(Samples.of([(one, np.ones(len(one), bool)) for one in more.values()])) if more else None
+            yield pair, variant, {seed: float(one.mean()) for seed, one in more.items()}, mean
 
 
 def gains_table(networks: Sequence[Network], found: Sequence[Masked]) -> pd.DataFrame:
@@ -76,10 +77,10 @@ def gains_table(networks: Sequence[Network], found: Sequence[Masked]) -> pd.Data
     The points are of seeds that have both networks; a network that did not finish is left out.
     """
     rows = {}
-    for pair, variant, gains, mean in _gains(networks):
+    for pair, variant, gains, mean in over_plain(networks):
         said = [f"seed {n.seed}: {masking_checks.tally_words(r)}" for n, r in found if (n.pair, n.defence) == (pair, variant)]
         rows[PAIRS[pair], DEFENCE_NAMES[variant]] = {
-            "points over plain": mean,
+            "points over plain": bounds(mean) if mean else NOTHING,
             "by seed": ", ".join(number(gain, sign=True) for gain in gains.values()) or NOTHING,
             "nine checks": "; ".join(said) or "no report",
         }
@@ -148,7 +149,7 @@ def spent_table(found: Sequence[Masked]) -> pd.DataFrame:
 
 def gains_figure(networks: Sequence[Network]) -> Figure:
     """Points over plain training of the same seed in the strict worst case: a mark a seed, a row a pair and variant."""
-    rows = [(pair, variant, list(points.values())) for pair, variant, points, _ in _gains(networks) if points]
+    rows = [(pair, variant, list(points.values())) for pair, variant, points, _ in over_plain(networks) if points]
     fig, ax = plt.subplots(figsize=(7, 0.32 * len(rows) + 0.9))
     for row, (_, variant, points) in enumerate(rows):
         ax.plot(points, [row] * len(points), MARKERS[variant], color=PALETTE[variant], ms=6, alpha=0.8, mec="white", mew=0.5)
@@ -163,9 +164,9 @@ def gains_figure(networks: Sequence[Network]) -> Figure:
 def gains_words(networks: Sequence[Network]) -> str:
     """`gains_figure` in a sentence."""
     said = [
-        f"{PAIRS[pair]} {DEFENCE_NAMES[variant]} {mean} ({several(len(points), 'seed')})"
-        for pair, variant, points, mean in _gains(networks)
-        if points
+        f"{PAIRS[pair]} {DEFENCE_NAMES[variant]} {bounds(mean)} ({several(len(points), 'seed')})"
+        for pair, variant, points, mean in over_plain(networks)
+        if mean
     ]
     return f"Points kept over plain training in the worst case at L∞ 8/255: {'; '.join(said)}."
 

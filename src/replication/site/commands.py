@@ -39,7 +39,7 @@ def _departs(config: TrainConfig, profile: str) -> dict | None:
     given = {name: getattr(config, name) for name in named if getattr(config, name) != getattr(own, name)}
     given |= {name: value for name, value in config.options.items() if own.options.get(name) != value}
     if config.target:
-        given = {name: value for name, value in given.items() if name != "warmup" and (name != "lam" or value)}
+        given = {name: value for name, value in given.items() if name not in ("lam", "warmup")}
         if (config.target, config.lam) != (own.target, own.lam):  # each takes the place of the profile's other
             given |= {"target": config.target} | ({"lam": config.lam} if config.lam else {})
     if not taken().issuperset(given):
