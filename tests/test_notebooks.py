@@ -129,11 +129,12 @@ def test_scoreboard_follows_from_the_records():
 def test_the_front_page_has_its_doors_between_the_answer_and_the_figure():
     """index.md includes the front page's made parts twice, cut at a line: above it the sentences, from it on the figure."""
     index = (BOOK / "index.md").read_text(encoding="utf-8")
-    (above,), (below,) = re.findall(r":end-line: (\d+)", index), re.findall(r":start-line: (\d+)", index)
-    lines = front.text().splitlines()
-    assert above == below and lines[int(above)].startswith("```{raw} html")
-    assert not [line for line in lines[: int(above)] if line.startswith(("`", "<", "#"))]
-    assert index.index(":end-line:") < index.index("Read the evidence") < index.index(":start-line:")
+    ends, starts = f':end-before: "{front.CUT}"', f':start-after: "{front.CUT}"'
+    assert index.count(ends) == index.count(starts) == 1
+    above, below = front.text().split(front.CUT)
+    assert below.lstrip().startswith("```{raw} html")
+    assert not [line for line in above.splitlines() if line.startswith(("`", "<", "#"))]
+    assert index.index(ends) < index.index("Read the evidence") < index.index(starts)
 
 
 def parts_of_the_book() -> dict[str, list[str]]:

@@ -12,11 +12,12 @@ from deepdefense.attacks import paper
 from deepdefense.storage import paths
 from deepdefense.training.config import TrainConfig
 from replication import full_search, networks, profiles, search, tables, timings
-from replication.chapters import masking, masking_checks, reviewers, rivals
+from replication.chapters import masking, masking_checks, other_architectures, reviewers, rivals
 from replication.full_search import OneSeed, Setting
 from replication.scope import CNN, MLP, VARIANTS
 
 PAGE, SETTINGS = networks.of_page(), full_search.load()
+PROBES = networks.probes(other_architectures.READS)
 
 
 def setting(objective, clean, robust, lam=0.0, status="finished", **options):
@@ -63,7 +64,7 @@ def test_the_fab_of_the_reports_is_its_authors():
 
 
 def test_every_question_has_an_answer_and_a_page_that_is_there():
-    found = reviewers.rows(PAGE.networks, search.load(), SETTINGS, timings.benchmarks("training")[0])
+    found = reviewers.rows(PAGE.networks, search.load(), SETTINGS, timings.benchmarks("training")[0], PROBES)
     assert len(found) >= 14 and len({row.question for row in found}) == len(found)
     pages = {path.stem for path in (paths.root() / "book").glob("*.ipynb")}
     assert all(row.page in pages and len(row.answer) > 20 and "nan" not in row.answer.split() for row in found)
@@ -83,7 +84,7 @@ def test_every_question_has_an_answer_and_a_page_that_is_there():
 
 
 def test_without_records_nothing_is_made_up():
-    found = reviewers.rows([], [], [], None)
+    found = reviewers.rows([], [], [], None, [])
     assert all("not run yet" in row.answer or row.question.startswith(("Is the loss", "Does theory")) for row in found)
 
 

@@ -196,7 +196,8 @@ def test_parameters_go_before_the_profile_and_the_profile_before_the_defaults(pr
         if name not in ("objective", "options"):
             assert value == own.get(name, getattr(TrainConfig(), name)), name
     assert run.objective == objective and options.items() <= run.options.items()
-    assert (run.lam > 0) == (objective not in ("standard", "pgd-at", "trades", "mart")), "all others weigh a penalty by it"
+    weighed = run.lam > 0 or "target" in run.options  # by a λ, or by one that follows a target
+    assert weighed == (objective not in ("standard", "pgd-at", "trades", "mart")), "all others weigh a penalty"
     changed = make(profile, objective, lr=0.5, loss="ce", epochs=None, lam=None)
     assert changed == replace(run, lr=0.5, options={**options, "loss": "ce"})
     assert changed.loss == "ce" and run.loss == ("ce" if objective == "mart" else "mse")

@@ -10,13 +10,13 @@ import pandas as pd
 from .. import full_search, search
 from ..claims import quantities
 from ..full_search import Setting
-from ..networks import Network, by_seed, of, probes
+from ..networks import Network, by_seed, of
 from ..scope import CNN, DEFENCE_NAMES, DEFENCES, MLP, PAIRS, PROBES, VARIANTS
 from ..wording import NOTHING, number, several
-from . import masking, other_architectures
+from . import masking
 from .rivals import NOT_YET, lead, missing, rival_settings
 
-READS = ("full_search", "masking", "rivals")  # folders of data/results/, for the workflow
+READS = ("full_search", "masking", "rivals", "gpu", "probes")  # folders of data/results/, for the workflow
 
 
 TITLES = {  # of the pages that hold the answers, as in the table of contents
@@ -232,8 +232,14 @@ def flatness_table(found: Mapping[tuple[str, float], Mapping[str, float]]) -> pd
 LAYERS = "without biases all layers share one inner product, and a deep alignment promises no more than its ρ-fold at the input"
 
 
-def rows(networks: Sequence[Network], trials: Sequence[search.Trial], settings: Sequence[Setting], timing: Mapping | None) -> list[Row]:
-    """The questions with their answers, in the order of the page."""
+def rows(
+    networks: Sequence[Network],
+    trials: Sequence[search.Trial],
+    settings: Sequence[Setting],
+    timing: Mapping | None,
+    probes: Sequence[Network],
+) -> list[Row]:
+    """The questions with their answers, in the order of the page; `probes` are networks of other architectures."""
     seeds = max((len(by_seed(networks, pair)) for pair in (CNN, MLP)), default=0)
     clean = f"{_pairs(networks, lambda n: n.clean)} (whole test set, up to {seeds} seeds)"
     losses = f"GFA with cross-entropy: {varied_words(trials, 'loss', 'ce')}. {losses_words(settings)}"
@@ -252,7 +258,7 @@ def rows(networks: Sequence[Network], trials: Sequence[search.Trial], settings: 
         ("GradAlign, CURE, TRADES, MART?", f"{named}; the table below has every run", "17_reviewers"),
         ("Is the loss flat in the sense of SAM?", "measured below, on the networks of this page", "17_reviewers"),
         ("Does theory link the layers?", LAYERS, "01b_alignment"),
-        ("Modern architectures: ResNet, ViT?", probes_words(probes(other_architectures.READS)), "16_other_architectures"),
+        ("Modern architectures: ResNet, ViT?", probes_words(probes), "16_other_architectures"),
     ]
     return [Row(*one) for one in answered]
 

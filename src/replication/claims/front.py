@@ -199,6 +199,9 @@ def card(one: Finding, networks: Sequence[Network]) -> str:
     )
 
 
+CUT = "<!-- the doors of index.md stand here -->"
+
+
 def text(root: Path | None = None) -> str:
     """All of book/_front.md, from the results below `root` (default: the committed ones)."""
     one = scoreboard.results(root)
@@ -212,7 +215,7 @@ def text(root: Path | None = None) -> str:
             cards.append(f'## {title}\n\n```{{raw}} html\n<div class="claim-cards">\n{inside}\n</div>\n```\n')
     ran = scoreboard.spent(one.networks, one.searched)
     pictures = f'```{{raw}} html\n<figure class="claims">{drawings}</figure>\n```'
-    return f"{answer}\n\n{pictures}\n\n**What we ran:** {ran}\n\n" + "\n".join(cards)
+    return f"{answer}\n\n{CUT}\n\n{pictures}\n\n**What we ran:** {ran}\n\n" + "\n".join(cards)
 
 
 README_START, README_END = "<!-- made by tools/write_scoreboard.py -->", "<!-- end of what is made -->"
