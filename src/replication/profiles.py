@@ -7,7 +7,7 @@ from deepdefense.arguments import require, unknown_name
 from deepdefense.training.config import TrainConfig
 
 # What a profile sets. λ of "quick" is what the search chose (chapter 8); λ of "smoke" was accurate and aligned on its own
-# validation images; GNR's λ, GFA's targets and PGD's loss of "paper" are what the search at full size chose for the CNN (chapter
+# validation images; GNR's λ, GFA's targets, TRADES' β and PGD's loss of "paper" are what the search at full size chose for the CNN (chapter
 # 8b). GradAlign's λ is its authors' for CIFAR-10 at 8/255 (their public code); CURE's 4 is the default of its authors' code, which
 # penalises the length and not its square: our reading. The rest of the block that begins with them are leads from what these
 # defences are made of: no search has chosen them.
@@ -48,6 +48,7 @@ PROFILES: dict[str, dict] = {
             data="cifar10", model="cnn", epochs=30, batch_size=128, lr=1e-3, augment="crop-flip", val_size=1000, stop_at_chance=2
         ),
         "pgd-at": dict(options=dict(loss="mse")),
+        "trades": dict(options=dict(loss="ce", beta=24)),
         "gfa-first": dict(options=dict(target=0.2)),
         "gfa-deep": dict(lam=0.02, options=dict(target=0.4)),
         "gnr": dict(lam=3.0),
