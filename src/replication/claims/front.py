@@ -4,6 +4,8 @@ from collections.abc import Sequence
 from html import escape
 from pathlib import Path
 
+import numpy as np
+
 from deepdefense.storage import files, paths
 
 from .. import provenance, scope
@@ -150,17 +152,21 @@ def under_way_sentence(networks: Sequence[Network]) -> str:
     """What the first networks of an unfinished full grid have left (see `networks.under_way`), which no verdict counts; "" if none."""
     said, eps = [], {f"{255 * network.reports['linf'].about['eps']:g}/255": None for network in networks}
     for pair in PAIRS:
-        kept = []
-        for setting in [one for defence in scope.DEFENCES for one in settings(networks, pair, defence)]:
+        mine = [one for defence in scope.DEFENCES for one in settings(networks, pair, defence)]
+        mine.sort(key=lambda setting: -float(np.mean([one.reports["linf"].robust().mean() for one in setting])))
+        seeds = [f"seed{'s' * (len(setting) > 1)} {', '.join(str(one.seed) for one in setting)}" for setting in mine]
+        alike, kept = len(set(seeds)) == 1, []
+        for setting, of_seeds in zip(mine, seeds, strict=True):
             name = " ".join(filter(None, (scope.DEFENCE_NAMES[setting[0].defence], weight(setting[0].config))))
             reports = [one.reports["linf"] for one in setting]
-            robust = [percent(report.robust().mean(), len(report.label)) for report in reports]
-            kept.append(f"{name} {', '.join(robust)} ({'seeds' if len(setting) > 1 else 'seed'} {', '.join(str(n.seed) for n in setting)})")
+            robust = ", ".join(percent(report.robust().mean(), len(report.label)) for report in reports)
+            clean = ", ".join(number(100 * one.clean) for one in setting)
+            kept.append(f"{name}{'' if alike else f', {of_seeds}'}: {robust} ({clean})")
         if kept:
-            said.append(f"{PAIRS[pair]}: {'; '.join(kept)}")
+            said.append(f"*{PAIRS[pair]}{f', {seeds[0]}' if alike else ''}*: {'; '.join(kept)}")
     if not said:
         return ""
-    return f"At full size so far, in no verdict yet, images kept in the worst case at {', '.join(eps)} (%): {'. '.join(said)}."
+    return f"At full size so far, in no verdict yet, images kept in the worst case at {', '.join(eps)} (in parentheses: clean accuracy), in %. {'. '.join(said)}."
 
 
 def _answer(one: Results, root: Path | None, limits: str) -> str:
