@@ -166,7 +166,8 @@ def under_way_sentence(networks: Sequence[Network]) -> str:
             said.append(f"*{PAIRS[pair]}{f', {seeds[0]}' if alike else ''}*: {'; '.join(kept)}")
     if not said:
         return ""
-    return f"At full size so far, in no verdict yet, images kept in the worst case at {', '.join(eps)} (in parentheses: clean accuracy), in %. {'. '.join(said)}."
+    what = f"images kept in the worst case at {', '.join(eps)} (in parentheses: clean accuracy), in %"
+    return f"At full size so far, in no verdict yet, {what}. {'. '.join(said)}."
 
 
 def _answer(one: Results, root: Path | None, limits: str) -> str:
