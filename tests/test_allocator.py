@@ -1,6 +1,7 @@
 """Freed memory stays with the process, so that the next step need not fault it in again."""
 
 import ctypes
+import os
 import platform
 import subprocess
 import sys
@@ -38,7 +39,8 @@ needs_mallinfo2 = pytest.mark.skipif(
 
 
 def run(what):
-    done = subprocess.run([sys.executable, "-c", PROGRAM, what], capture_output=True, text=True, check=True, timeout=120)
+    own = {name: value for name, value in os.environ.items() if not name.startswith(("MALLOC_", "GLIBC_TUNABLES"))}  # no user's settings
+    done = subprocess.run([sys.executable, "-c", PROGRAM, what], capture_output=True, text=True, check=True, timeout=120, env=own)
     kept, free, faults = done.stdout.split()
     return kept, int(free), int(faults)
 
