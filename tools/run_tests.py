@@ -1,7 +1,8 @@
 """Run the tests, and compare every notebook with a fresh execution: python tools/run_tests.py [--quick]
 
-In two processes, because one leaves one of two cores idle; so with one thread each: more of them would fight for the cores. The second
-takes the tests of whole workflows, sites, notebooks and killed trainings; its output is shown when the first has ended. Fails if any part does.
+In two processes, because one leaves one of two cores idle; so with one thread each: more of them would fight for the cores. The
+second takes the tests of whole workflows, sites, notebooks and killed trainings; its output is shown when the first has ended.
+Fails if any part does.
 
 --quick: in under three minutes on two idle cores, all but those and the tests marked slow (see pyproject.toml), which kill a process,
 train or attack for long, or check masking reports; each process takes half of the files.
