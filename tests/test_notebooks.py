@@ -127,7 +127,7 @@ def test_scoreboard_follows_from_the_records():
 
 
 def test_the_front_page_has_its_doors_between_the_answer_and_the_figure():
-    """index.md includes the front page's made parts twice, cut at a line: above it the sentences, from it on the figure."""
+    """index.md includes the front page's made parts twice, cut at a mark: above it the sentences, from it on the figure."""
     index = (BOOK / "index.md").read_text(encoding="utf-8")
     ends, starts = f':end-before: "{front.CUT}"', f':start-after: "{front.CUT}"'
     assert index.count(ends) == index.count(starts) == 1

@@ -349,8 +349,11 @@ def test_full_results_take_the_place_of_reduced_ones(folder):
     kept_by_pgd = [wording.percent(n.reports["linf"].robust().mean(), N) for n in so_far if n.defence == "pgd-at"]
     assert list(table.loc[("CNN, CIFAR-10", "PGD-7 training"), "kept, 8/255 (%)"]) == kept_by_pgd
     said = front.under_way_sentence(so_far)
-    assert "in no verdict yet, images kept in the worst case at 8/255 (" in said and "*CNN, CIFAR-10, seeds 1, 2, 3*: " in said
-    assert said in front.text(root)
+    assert "in no verdict yet, images kept in the worst case at 8/255 (in parentheses: clean accuracy), in %. *CNN, CIFAR-10, seeds" in said
+    assert "*CNN, CIFAR-10, seeds 1, 2, 3*: " in said and said in front.text(root)
+    kept = {name: sum(n.reports["linf"].robust().mean() for n in so_far if n.defence == name) for name in {n.defence for n in so_far}}
+    order = sorted(kept, key=lambda name: said.index(scope.DEFENCE_NAMES[name]))
+    assert [kept[name] for name in order] == sorted(kept.values(), reverse=True), "the most robust comes first"
     clean = ", ".join(wording.number(100 * n.clean) for n in so_far if n.defence == "pgd-at")
     assert f"PGD-7 training: {', '.join(kept_by_pgd)} ({clean})" in said
     one_less = [n for n in so_far if (n.defence, n.seed) != ("pgd-at", 1)]

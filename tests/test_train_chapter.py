@@ -103,4 +103,5 @@ def test_the_page_gives_the_numbers_of_the_loop():
     loop = closed_loop
     assert f"m &\\leftarrow {loop.MEMORY:g}\\,m + {1 - loop.MEMORY:.1g}\\,\\bar a" in text
     assert f"e^{{{loop.KAPPA:g}\\,(\\mathrm{{goal}}(t) - m)}},\\; {loop.LOWEST:g},\\; {loop.HIGHEST:g}" in text
-    assert f"\\min(1,\\; t/{loop.RISE:g})" in text and f"from $\\lambda = {loop.START:g}$, or" in text and "and $m = 0$" in text
+    assert f"\\min(1,\\; t/{loop.RISE:g})" in text and f"from $\\lambda = {loop.START:g}$, or from `lam` where that is given" in text
+    assert "), and $m = 0$ (`deepdefense.objectives.closed_loop`)" in text

@@ -20,6 +20,11 @@ def several(n: int, noun: str) -> str:
     return f"{n:,} {noun}{'s' * (n != 1)}"
 
 
+def of_seeds(seeds: Sequence[int]) -> str:
+    """ "seed 1" or "seeds 1, 2": which seeds, not how many."""
+    return f"seed{'s' * (len(seeds) != 1)} {', '.join(map(str, seeds))}"
+
+
 def span(numbers: Sequence[int]) -> str:
     """ "3" or "3–5", of whole numbers."""
     low, high = min(numbers), max(numbers)

@@ -12,11 +12,11 @@ from ..claims import quantities
 from ..full_search import Setting
 from ..networks import Network, by_seed, of
 from ..scope import CNN, DEFENCE_NAMES, DEFENCES, MLP, PAIRS, PROBES, VARIANTS
-from ..wording import NOTHING, number, several
+from ..wording import NOTHING, number, of_seeds, several
 from . import masking
 from .rivals import NOT_YET, lead, missing, rival_settings
 
-READS = ("full_search", "masking", "rivals", "gpu", "probes")  # folders of data/results/, for the workflow
+READS = ("full_search", "masking", "rivals")  # folders of data/results/, for the workflow
 
 
 TITLES = {  # of the pages that hold the answers, as in the table of contents
@@ -127,7 +127,7 @@ def _tried_on(networks: Sequence[Network], key: str) -> str:
     """ "seed 1, 200 images": which CNNs with GFA met this attack on every image."""
     found = [n for name in VARIANTS for n in of(networks, CNN, name) if attack(n, key) is not None]
     seeds, images = sorted({n.seed for n in found}), sorted({len(n.singly.label) for n in found})
-    return f"seed{'s' * (len(seeds) > 1)} {', '.join(map(str, seeds))}, {' or '.join(map(str, images))} images"
+    return f"{of_seeds(seeds)}, {' or '.join(map(str, images))} images"
 
 
 def targeted_words(networks: Sequence[Network]) -> str:

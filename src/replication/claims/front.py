@@ -3,15 +3,14 @@
 from collections.abc import Sequence
 from html import escape
 from pathlib import Path
-
-import numpy as np
+from statistics import fmean
 
 from deepdefense.storage import files, paths
 
 from .. import provenance, scope
 from ..networks import Network, by_seed, of, reduced, settings, under_way
 from ..scope import CNN, MLP, PAIRS
-from ..wording import interval, number, percent, span, weight
+from ..wording import interval, number, of_seeds, percent, span, weight
 from . import by_seed as gaps_by_seed
 from . import extra, extra_verdicts, figure, quantities, scoreboard, verdicts
 from .scoreboard import Finding, Results
@@ -150,18 +149,18 @@ def sentences(one: Results, limits: str) -> list[str]:
 
 def under_way_sentence(networks: Sequence[Network]) -> str:
     """What the first networks of an unfinished full grid have left (see `networks.under_way`), which no verdict counts; "" if none."""
+    left = {network.name: network.reports["linf"].robust() for network in networks}
     said, eps = [], {f"{255 * network.reports['linf'].about['eps']:g}/255": None for network in networks}
     for pair in PAIRS:
         mine = [one for defence in scope.DEFENCES for one in settings(networks, pair, defence)]
-        mine.sort(key=lambda setting: -float(np.mean([one.reports["linf"].robust().mean() for one in setting])))
-        seeds = [f"seed{'s' * (len(setting) > 1)} {', '.join(str(one.seed) for one in setting)}" for setting in mine]
+        mine.sort(key=lambda setting: -fmean(left[one.name].mean() for one in setting))
+        seeds = [of_seeds([one.seed for one in setting]) for setting in mine]
         alike, kept = len(set(seeds)) == 1, []
-        for setting, of_seeds in zip(mine, seeds, strict=True):
+        for setting, which in zip(mine, seeds, strict=True):
             name = " ".join(filter(None, (scope.DEFENCE_NAMES[setting[0].defence], weight(setting[0].config))))
-            reports = [one.reports["linf"] for one in setting]
-            robust = ", ".join(percent(report.robust().mean(), len(report.label)) for report in reports)
+            robust = ", ".join(percent(left[one.name].mean(), len(left[one.name])) for one in setting)
             clean = ", ".join(number(100 * one.clean) for one in setting)
-            kept.append(f"{name}{'' if alike else f', {of_seeds}'}: {robust} ({clean})")
+            kept.append(f"{name}{'' if alike else f', {which}'}: {robust} ({clean})")
         if kept:
             said.append(f"*{PAIRS[pair]}{f', {seeds[0]}' if alike else ''}*: {'; '.join(kept)}")
     if not said:
