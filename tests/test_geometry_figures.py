@@ -25,6 +25,7 @@ from replication.tables import Spread
 
 matplotlib.use("Agg")
 OBJECTIVES = ("standard", "gnr", "pgd-at", "gfa-first", "gfa-deep")
+ROWS = (*OBJECTIVES, "gfa-first-aligned")
 FIGURES = {
     name: getattr(geometry_figures, name)
     for name in (
@@ -40,7 +41,7 @@ TABLES = {
 
 @pytest.fixture(scope="module")
 def records():
-    """Five defences, two seeds each; the weights are those of the seed, whatever the objective."""
+    """Five defences, two seeds each, and an aligned setting of one; the weights are those of the seed, whatever the objective."""
     base = {seed: record("standard", seed) for seed in (1, 2)}
     found = []
     for seed, one in base.items():
@@ -48,6 +49,8 @@ def records():
             found.append(copy.deepcopy(one))
             found[-1]["training"]["config"] |= {"objective": objective}
             found[-1]["name"] = f"{objective}-{seed}"
+    for one in [one for one in found if measured.row(one) == "gfa-first"]:
+        found.append(copy.deepcopy(one) | {"row": "gfa-first-aligned", "name": f"{one['name']}-aligned"})
     return found
 
 
@@ -61,7 +64,7 @@ def changed(records, objective, change):
     """Copies of the records, those of `objective` passed through `change(geometry, seed)`."""
     copies = copy.deepcopy(records)
     for one in copies:
-        if measured.objective(one) == objective:
+        if measured.row(one) == objective:
             change(one["geometry"], one["training"]["config"]["seed"])
     return copies
 
@@ -75,14 +78,19 @@ def with_tangential_rise(records, objective, factor):
     return changed(records, objective, change)
 
 
+def _title(ax):
+    """The title of a panel, on one line."""
+    return ax.get_title().replace("\n", " ")
+
+
 @pytest.mark.parametrize("name", FIGURES)
 @pytest.mark.parametrize("kept", ["all", "one seed", "one network"])
 def test_every_figure_is_drawn_of_many_networks_and_of_one(records, name, kept):
     some = {"all": records, "one seed": records[:5], "one network": records[3:4]}[kept]
     fig = FIGURES[name](some)
     fig.canvas.draw()
-    drawn = [text.get_text() for legend in fig.legends for text in legend.get_texts()] + [ax.get_title() for ax in fig.axes]
-    for objective in {measured.objective(one) for one in some}:
+    drawn = [text.get_text() for legend in fig.legends for text in legend.get_texts()] + [_title(ax) for ax in fig.axes]
+    for objective in {measured.row(one) for one in some}:
         assert DEFENCE_NAMES[objective] in drawn
 
 
@@ -97,7 +105,7 @@ def test_bars_have_the_heights_and_whiskers_of_the_records(records):
     fig = geometry_figures.rise_bars(altered)
     absolute, relative = fig.axes[0], fig.axes[3]
     index = [name for name in DEFENCE_NAMES if name in OBJECTIVES].index("gfa-first")
-    values = [one["geometry"]["rise"]["mse"]["tangential"]["mean"] for one in altered if measured.objective(one) == "gfa-first"]
+    values = [one["geometry"]["rise"]["mse"]["tangential"]["mean"] for one in altered if measured.row(one) == "gfa-first"]
     bars = [container for container in absolute.containers if hasattr(container, "patches")][index]
     assert bars.patches[1].get_height() == pytest.approx(np.mean(values))
     assert matplotlib.colors.same_color(bars.patches[1].get_facecolor(), PALETTE["gfa-first"])
@@ -211,7 +219,7 @@ def test_two_networks_of_one_objective_and_seed_are_refused(records):
 def test_every_table_has_a_row_for_each_defence(records, name, kept):
     some = records if kept == "all" else records[3:4]
     table = TABLES[name](some)
-    wanted = {DEFENCE_NAMES[measured.objective(one)] for one in some}
+    wanted = {DEFENCE_NAMES[measured.row(one)] for one in some}
     wanted -= {"plain"} if name in ("ratio_table", "change_table") else set()
     assert set(table.index.get_level_values(0)) == wanted and "seeds" in table
 
@@ -232,7 +240,7 @@ def test_all_pairs_at_a_glance_are_the_numbers_of_the_pages_tables(records):
     assert row["tangential rise over plain's, squared error"] == Spread(0.5, pytest.approx(0.25 * 2**0.5), 2)
     assert row["tangential rise over plain's, margin"] == ratios.loc["margin", "tangential"] and row["seeds"] == 2
     changes = geometry_tables.change_table(altered).loc[("GFA-FIRST", "signed, at the input"), "minus plain"]
-    assert row["alignment minus plain's"] == changes and len(table) == len(OBJECTIVES) - 1
+    assert row["alignment minus plain's"] == changes and len(table) == len(ROWS) - 1
 
 
 def test_a_map_that_is_walked_over_has_the_values_and_the_panels_of_its_picture(records, monkeypatch):
@@ -240,7 +248,7 @@ def test_a_map_that_is_walked_over_has_the_values_and_the_panels_of_its_picture(
     monkeypatch.setattr(figures, "display", shown.append)
     figures.show(geometry_figures.landscapes(records, "ce"), alt="x", caption="x", maps=walked)
     data = json.loads(unescape(re.search('data-maps="([^"]*)"', shown[0].html)[1]))
-    drawn = geometry_figures.landscapes(records, "ce").axes[: 2 * len(OBJECTIVES)]
+    drawn = geometry_figures.landscapes(records, "ce").axes[: 2 * len(ROWS)]
     meshes = [ax.collections[0].get_array() for ax in drawn]
     held = [grid for _, panels in data["rows"] for grid in panels.values()]
     assert len(held) == len(meshes) == shown[0].html.count('class="map"')
@@ -261,7 +269,7 @@ def with_other_loss(records):
 
     found = changed(records, "pgd-at", change)
     for one in found:
-        if measured.objective(one) == "pgd-at":
+        if measured.row(one) == "pgd-at":
             one["training"]["config"]["options"] = {"loss": "ce"}
     return found
 
@@ -269,14 +277,14 @@ def with_other_loss(records):
 def test_squared_error_stands_beside_that_of_networks_trained_on_it_alone(with_other_loss):
     squared = [geometry_figures.loss_profiles(with_other_loss), geometry_figures.landscapes(with_other_loss)]
     other = [geometry_figures.loss_profiles(with_other_loss, "ce"), geometry_figures.landscapes(with_other_loss, "margin")]
-    titles = [{ax.get_title() for ax in fig.axes} for fig in squared + other]
+    titles = [{_title(ax) for ax in fig.axes} for fig in squared + other]
     assert ["PGD-7 training" in found for found in titles] == [False, False, True, True]
     assert "PGD-7 training" not in geometry_figures.landscape_maps(with_other_loss).rows["squared error"]
     bars = {ax.get_title(): len(ax.containers) for ax in geometry_figures.rise_bars(with_other_loss).axes[:3]}
-    count = len(OBJECTIVES) * 2  # bars and their whiskers
+    count = len(ROWS) * 2  # bars and their whiskers
     assert bars == {"squared error": count - 2, "cross-entropy": count, "margin": count}
     ratios = geometry_tables.ratio_table(with_other_loss)
-    assert list(ratios.loc["PGD-7 training"].index) == ["cross-entropy", "margin"] and len(ratios) == 4 * 3 - 1
+    assert list(ratios.loc["PGD-7 training"].index) == ["cross-entropy", "margin"] and len(ratios) == (len(ROWS) - 1) * 3 - 1
     glance = geometry_tables.all_pairs_table({"one": with_other_loss}).loc[("one", "PGD-7 training")]
     assert math.isnan(glance["tangential rise over plain's, squared error"].mean) and glance["tangential rise over plain's, margin"].n == 2
     assert geometry_tables.network_table(with_other_loss).loc["PGD-7 training", "mean squared error"].n == 0
@@ -289,5 +297,5 @@ def test_a_caption_names_who_is_left_out_and_why(with_other_loss):
         assert "PGD-7 training" not in alt.split("margin")[0]
     caption, _ = geometry_words.words(geometry_figures.landscapes, with_other_loss, "CNN", loss="ce")
     assert "Without" not in caption
-    alone = [one for one in with_other_loss if measured.objective(one) == "pgd-at"]  # nothing to be compared with
+    alone = [one for one in with_other_loss if measured.row(one) == "pgd-at"]  # nothing to be compared with
     assert len(geometry_tables.curvature_table(alone)) == 1 and "Without" not in geometry_words.left_out(alone, "mse")

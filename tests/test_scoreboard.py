@@ -457,6 +457,43 @@ def test_the_headline_defences_are_objectives():
     assert set(scope.DEFENCES) <= set(objectives.OBJECTIVES)
 
 
+def test_an_aligned_setting_has_rows_of_its_own(folder):
+    """No mean over two settings, no seed counted twice: "GFA-FIRST" is the chosen one, whatever stands beside it."""
+    before = headline_networks.read_all(folder)
+    for seed in (1, 2, 3):
+        write(folder, "gfa-first", seed, lam=9.0, wrong=8, survive=20, distance=5.0, rise=0.125, alignment=0.3)
+    networks = headline_networks.read_all(folder)
+    assert headline_networks.sides(before) == (False,) and headline_networks.sides(networks, CNN) == (False, True)
+    assert [n.row for n in networks if n.defence == "gfa-first"] == ["gfa-first"] * 3 + ["gfa-first-aligned"] * 3
+    rows = {row for row, _, _ in headline_networks.gfa_rows(networks, CNN)}
+    assert rows == {"gfa-first", "gfa-first-aligned", "gfa-deep"}
+    makers = {
+        "accuracies": lambda some: gradient_attacks.accuracy_table(some, CNN),
+        "networks": lambda some: headline.runs_table(some).loc["CNN, CIFAR-10"],
+        "distances": lambda some: minimum_norm.distance_table(some, CNN),
+        "gains": lambda some: masking.gains_table(some, []).loc["CNN, CIFAR-10"],
+    }
+    shown = {name: make(networks) for name, make in makers.items()}
+    for name, make in makers.items():
+        assert "GFA-FIRST, aligned" in shown[name].index, name
+        assert make(before).equals(shown[name].drop("GFA-FIRST, aligned")), f"{name}: an aligned setting changes another row"
+    assert shown["accuracies"].loc["GFA-FIRST, aligned", ["clean", "worst case", "seeds"]].tolist() == ["80.0 ± 0.0", "50.0 ± 0.0", 3]
+    assert shown["networks"].loc["GFA-FIRST, aligned", "λ"] == "9" and shown["networks"].loc["GFA-FIRST, aligned", "seeds"] == "1, 2, 3"
+    assert shown["gains"].loc["GFA-FIRST, aligned", "by seed"] == "+50.0, +50.0, +50.0"
+    gaps = gradient_attacks.gaps_table(networks, {"FGSM": 1.0})
+    assert gaps.loc[("CNN, CIFAR-10", "FGSM", "strict, 8/255"), "gap (points)"].startswith("+20.0")
+    assert gaps.loc[("CNN, CIFAR-10, aligned setting", "FGSM", "strict, 8/255"), "gap (points)"].startswith("+0.0")
+    ratios = minimum_norm.ratio_table(networks).loc["CNN, CIFAR-10", "DeepFool"]["to plain (×)"]
+    assert ratios["GFA-FIRST, aligned", "strict"].startswith("5.00") and ratios["GFA-FIRST", "strict"].startswith("30.00")
+    caption, _ = gradient_attacks.curves_words(networks, CNN)
+    assert "GFA-FIRST 70 %, GFA-FIRST, aligned 50 %" in caption
+    drawn = gradient_attacks.eps_curves(networks, CNN)
+    panels = [[line.get_label() for line in ax.lines] for ax in drawn.axes]
+    assert ["GFA-FIRST, aligned" in names for names in panels] == [False, False, True], "on images of its own, not on the chosen one's"
+    page = headline_networks.of_page(folder=folder)
+    assert [measured.row(one) for one in page.measured(CNN)].count("gfa-first-aligned") == 3
+
+
 def test_an_aligned_setting_beside_the_chosen_one_is_judged_too_and_the_kinder_word_stands(folder):
     """A second setting of GFA-FIRST, more aligned, keeps as many images as adversarial training and lies no farther than plain."""
     before = {f.claim.id: f for f in scoreboard.judge(headline_networks.read_all(folder), None)}

@@ -4,8 +4,8 @@ They lie in data/results/paper, at full size, and in data/results/quick, at a sm
 its grid are there with their reports; until then its reduced runs are.
 """
 
-from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
 
@@ -20,21 +20,35 @@ from deepdefense.storage import files, paths
 
 from . import planned, records
 from .records import FULL, REDUCED, OfRun, published
-from .scope import DEFENCES, PAIR_NAMES, PAIRS, PROBES, VARIANTS
+from .scope import ALIGNED, DEFENCE_NAMES, DEFENCES, PAIR_NAMES, PAIRS, PROBES, ROWS, VARIANTS
 
 READS = ("paper", "quick")  # folders of data/results/, for the workflow
 
 
 @dataclass(frozen=True)
 class Network(OfRun):
-    """One trained network; `record` is its training record, `where` the folder of the results it lies in."""
+    """One trained network; `record` is its training record, `where` the folder of the results it lies in.
+
+    aligned: is its setting that of a GFA variant which stands beside the chosen one, since it took hold in the search?
+    """
 
     record: dict
     where: Path
+    aligned: bool = False
 
     @property
     def config(self) -> dict:
         return self.record["config"]
+
+    @property
+    def row(self) -> str:
+        """The row of tables and figures that it belongs to, one of `scope.ROWS`."""
+        return ALIGNED[self.defence] if self.aligned else self.defence
+
+    @property
+    def title(self) -> str:
+        """Its row in words."""
+        return DEFENCE_NAMES[self.row]
 
     @property
     def loss(self) -> str:
@@ -101,7 +115,11 @@ def read_all(where: Path, pairs: Iterable[tuple[str, str]] = tuple(PAIRS)) -> li
         raise files.ResultsError(f"there are no headline results: {where} is not a folder; `make reproduce PROFILE=quick` makes them")
     found = [Network(files.read_json(path), where) for path in sorted(where.glob("*.json"))]
     found = [n for n in found if n.record.get("kind") == "training" and n.pair in pairs and n.defence in DEFENCES]
-    return sorted(found, key=lambda n: (list(PAIR_NAMES).index(n.pair), DEFENCES.index(n.defence), n.seed))
+    return sorted(told_apart(found), key=_place)
+
+
+def _place(network: Network) -> tuple:
+    return list(PAIR_NAMES).index(network.pair), ROWS.index(network.row), network.seed
 
 
 def _finished(full: Path) -> set[str]:
@@ -121,7 +139,7 @@ def headline(root: Path | None = None) -> list[Network]:
     done = {network.pair for network in there}
     if (root / REDUCED).is_dir() or not full.is_dir():
         there += [network for network in read_all(root / REDUCED) if network.pair not in done]
-    return [network for pair in PAIRS for network in of(there, pair)]
+    return sorted(told_apart(there), key=_place)
 
 
 def under_way(root: Path | None = None) -> list[Network]:
@@ -139,9 +157,9 @@ def full_size_progress(root: Path | None = None) -> str:
     return planned.progress(planned.read(where), where, PAIRS)
 
 
-def of(networks: Iterable[Network], pair: tuple[str, str], defence: str | None = None) -> list[Network]:
-    """Those of one pair, and of one defence if that is given."""
-    return [n for n in networks if n.pair == pair and defence in (None, n.defence)]
+def of(networks: Iterable[Network], pair: tuple[str, str], row: str | None = None) -> list[Network]:
+    """Those of one pair, and of one row of `scope.ROWS` if that is given: a defence is its chosen setting alone."""
+    return [n for n in networks if n.pair == pair and row in (None, n.row)]
 
 
 def settings(networks: Iterable[Network], pair: tuple[str, str], defence: str) -> list[list[Network]]:
@@ -150,8 +168,9 @@ def settings(networks: Iterable[Network], pair: tuple[str, str], defence: str) -
     One setting, or two of a GFA variant: what the plan's rule took, and beside it the best one that did take hold.
     """
     found: dict[str, list[Network]] = {}
-    for network in of(networks, pair, defence):
-        found.setdefault(network.setting, []).append(network)
+    for network in of(networks, pair):
+        if network.defence == defence:
+            found.setdefault(network.setting, []).append(network)
 
     def alignment(group: list[Network]) -> float:
         last = [network.record["history"][-1].get("val_alignment") for network in group if network.record.get("history")]
@@ -160,20 +179,35 @@ def settings(networks: Iterable[Network], pair: tuple[str, str], defence: str) -
     return sorted(found.values(), key=alignment)
 
 
+def told_apart(networks: Iterable[Network]) -> list[Network]:
+    """`networks`, those of a GFA variant's second setting marked as `aligned`: that which is aligned most (see `settings`)."""
+    networks = list(networks)
+    groups = [settings(networks, pair, variant) for pair in dict.fromkeys(n.pair for n in networks) for variant in VARIANTS]
+    second = {network.name for group in groups if len(group) > 1 for network in group[-1]}
+    return [replace(network, aligned=network.name in second) for network in networks]
+
+
 def by_seed(networks: Iterable[Network], pair: tuple[str, str], *, aligned: bool = False) -> dict[int, dict[str, Network]]:
     """{seed: {defence: network}} of one pair; aligned: of a GFA variant with two settings the one beside the chosen one."""
-    networks, found = list(networks), {}
-    for defence in DEFENCES:
-        groups = settings(networks, pair, defence)
-        for network in groups[-1 if aligned else 0] if groups else []:
+    mine, found = of(networks, pair), {}
+    second = {network.defence for network in mine if network.aligned} if aligned else set()
+    for network in mine:
+        if network.aligned == (network.defence in second):
             found.setdefault(network.seed, {})[network.defence] = network
     return dict(sorted(found.items()))
 
 
-def has_aligned(networks: Iterable[Network]) -> bool:
-    """Is there a second, aligned setting beside any that was chosen?"""
-    networks = list(networks)
-    return any(len(settings(networks, pair, variant)) > 1 for pair in PAIRS for variant in VARIANTS)
+def sides(networks: Iterable[Network], pair: tuple[str, str] | None = None) -> tuple[bool, ...]:
+    """What `by_seed` can be asked for, of `pair` or of any pair: the chosen settings alone, (False,), or the aligned ones too."""
+    return (False, True) if any(network.aligned for network in networks if pair in (None, network.pair)) else (False,)
+
+
+def gfa_rows(networks: Sequence[Network], pair: tuple[str, str]) -> Iterator[tuple[str, str, dict[int, dict[str, Network]]]]:
+    """(row, variant, `by_seed` with that row's networks as the variant's): both variants, and their aligned settings if there are any."""
+    for variant in VARIANTS:
+        yield variant, variant, by_seed(networks, pair)
+        if of(networks, pair, ALIGNED[variant]):
+            yield ALIGNED[variant], variant, by_seed(networks, pair, aligned=True)
 
 
 def present(networks: Sequence[Network]) -> list[tuple[str, str]]:
@@ -211,8 +245,8 @@ class Page:
         return f"Runs at full size that were there when this page was executed: {found or 'none'}."
 
     def measured(self, pair: tuple[str, str]) -> list[dict]:
-        """The measures of the networks of `pair` that have been measured."""
-        return [network.measures for network in of(self.networks, pair) if network.measures]
+        """The measures of the networks of `pair` that have been measured, each with the "row" of its network."""
+        return [network.measures | {"row": network.row} for network in of(self.networks, pair) if network.measures]
 
 
 def of_page(results_of: str | None = None, folder: str | Path | None = None) -> Page:
@@ -245,7 +279,7 @@ class Published:
 def published_networks(root: Path | None = None) -> list[Network]:
     """The networks whose weights lie beside their records, below `root` (default: the committed results): the full ones first."""
     found = [path for folder in READS for path in sorted(((root or paths.results_root()) / folder).glob(f"*{WEIGHTS}"))]
-    return [Network(files.read_json(path.with_suffix(".json")), path.parent) for path in found]
+    return told_apart(Network(files.read_json(path.with_suffix(".json")), path.parent) for path in found)
 
 
 def load(name: str, root: Path | None = None) -> Published:

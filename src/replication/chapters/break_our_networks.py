@@ -8,7 +8,7 @@ from deepdefense.storage import paths
 
 from ..networks import Network
 from ..records import load_records
-from ..scope import DEFENCE_NAMES, PAIR_NAMES
+from ..scope import PAIR_NAMES
 from ..wording import NOTHING, number, percent
 
 READS = ("more_effort",)  # folders of data/results/, for the workflow
@@ -36,7 +36,7 @@ def survivors_words(networks: Sequence[Network]) -> str:
     most = attacked[counts.index(max(counts))]
     return (
         f"{sum(counts):,} images of {len(counts)} networks survive every attack of their reports, most of them, {max(counts)} of "
-        f"{len(most.reports['linf'].label)}, on {PAIR_NAMES[most.pair]}, {DEFENCE_NAMES[most.defence]}: each that you break counts "
+        f"{len(most.reports['linf'].label)}, on {PAIR_NAMES[most.pair]}, {most.title}: each that you break counts "
         "against us."
     )
 
@@ -49,7 +49,7 @@ def published_table(networks: Sequence[Network]) -> pd.DataFrame:
         rows.append({
             "name": network.name,
             "networks": PAIR_NAMES[network.pair],
-            "defence": DEFENCE_NAMES[network.defence],
+            "defence": network.title,
             "size": "reduced" if network.reduced else "full",
             "clean, whole test set (%)": number(100 * network.clean),
             "worst case (%)": percent(report.robust().mean(), len(report.label)) if report else "not attacked",
@@ -70,7 +70,7 @@ def survivors_table(networks: Sequence[Network]) -> pd.DataFrame:
             robust = report.robust()
             rows.append({
                 "networks": PAIR_NAMES[network.pair],
-                "defence": DEFENCE_NAMES[network.defence],
+                "defence": network.title,
                 "size": "reduced" if network.reduced else "full",
                 "seed": network.seed,
                 "survivors": int(robust.sum()),

@@ -27,10 +27,10 @@ WIDE = 10  # ranges that differ by this factor are drawn on a logarithmic scale
 
 
 def groups(records: Sequence[Mapping]) -> dict[str, list[Mapping]]:
-    """{objective: its records}, in the order of `scope.DEFENCE_NAMES`; ValueError if there are none."""
+    """{row: its records}, in the order of `scope.DEFENCE_NAMES`; ValueError if there are none."""
     if not records:
         raise ValueError("there are no measures to draw")
-    found = {name: [r for r in records if measured.objective(r) == name] for name in DEFENCE_NAMES}
+    found = {name: [r for r in records if measured.row(r) == name] for name in DEFENCE_NAMES}
     return {name: members for name, members in found.items() if members}
 
 
@@ -210,7 +210,9 @@ def landscapes(records: Sequence[Mapping], loss: str = "mse") -> Figure:
     The contour is where accuracy falls to chance level.
     """
     found = groups(measured.comparable(records, loss))
-    fig, axes = plt.subplots(2, len(found), figsize=(min(7.2, 1.3 * len(found) + 1.2), 3.6), sharex=True, sharey=True, squeeze=False)
+    width = min(7.2, 1.3 * len(found) + 1.2)
+    height = 2 * (width - 1.4) / len(found) + 1.2
+    fig, axes = plt.subplots(2, len(found), figsize=(width, height), sharex=True, sharey=True, squeeze=False)
     axis = look_up(records[0], "landscape", "axis")
     chance = 1 / len(records[0]["training"]["data"]["classes"])
     grids = {name: _mean_grid(members, loss) for name, members in found.items()}
@@ -232,7 +234,7 @@ def landscapes(records: Sequence[Mapping], loss: str = "mse") -> Figure:
                 bar = fig.colorbar(image, ax=axes[0 if ax is axes[0, column] else 1], pad=0.01, aspect=12)
                 bar.set_label(LOSS_NAMES[loss] if ax is axes[0, column] else "accuracy", fontsize=8.5)
                 bar.ax.tick_params(labelsize=8)
-        axes[0, column].set_title(DEFENCE_NAMES[name], fontsize=8.5)
+        axes[0, column].set_title(DEFENCE_NAMES[name].replace(" ", "\n"), fontsize=8.5)
     for ax in axes[:, 0]:
         ax.set_ylabel("radial", fontsize=8.5)
     count = f", {seeds(records)} seeds" if seeds(records) > 1 else ""
@@ -286,15 +288,15 @@ def jacobian_directions(records: Sequence[Mapping]) -> Figure:
     }
     found = groups(records)
     names = list(look_up(records[0], "directions"))
-    fig, axes = plt.subplots(1, len(panels), figsize=(7.2, 3.6), sharey=True)
+    fig, axes = plt.subplots(1, len(panels), figsize=(7.2, 0.35 * len(found) + 1.8), sharey=True)
     for ax, (key, title) in zip(axes, panels.items(), strict=True):
         means = []
         for index, (name, members) in enumerate(found.items()):
             mean, error = np.array([centre(members, "directions", u, key, dispersion=True) for u in names]).T
-            position = np.arange(len(names)) + 0.15 * (index - (len(found) - 1) / 2)
+            position = np.arange(len(names)) + 0.8 / len(found) * (index - (len(found) - 1) / 2)
             ax.errorbar(
-                mean, position, xerr=np.nan_to_num(error), fmt=MARKERS[name], ms=5, color=PALETTE[name], label=DEFENCE_NAMES[name],
-                capsize=2, lw=1,
+                mean, position, xerr=np.nan_to_num(error), ls="", marker=MARKERS[name], ms=5, color=PALETTE[name],
+                label=DEFENCE_NAMES[name], capsize=2, lw=1,
             )  # fmt: skip
             means += list(mean)
         if key == "tangential length":

@@ -1,5 +1,6 @@
 """Pictures and tables of the headline networks under gradient attacks: claims C1, C2 and C6. They run no model."""
 
+import itertools
 from collections.abc import Mapping, Sequence
 
 import matplotlib.pyplot as plt
@@ -9,10 +10,10 @@ from matplotlib.figure import Figure
 
 from .. import intervals, wording
 from ..claims import quantities, scoreboard
-from ..networks import Network, by_seed, of, present, swept_attacks
-from ..scope import COMPARED, DEFENCE_NAMES, DEFENCES, PAIRS
+from ..networks import Network, by_seed, of, present, sides, swept_attacks
+from ..scope import COMPARED, DEFENCE_NAMES, PAIRS, ROWS
 from ..wording import NOTHING, spread
-from .style import MARKERS, PALETTE
+from .style import MARKERS, PALETTE, legend_below
 
 CURVES = (("FGSM", True), ("APGD-100", True), ("PGD-20 margin", False))  # attack; only images that all five networks get right?
 
@@ -26,20 +27,20 @@ def shares(kept: Sequence[np.ndarray]) -> str:
 
 
 def accuracy_table(networks: Sequence[Network], pair: tuple[str, str]) -> pd.DataFrame:
-    """One row a defence of `pair`: accuracies in % at 8/255, mean ± standard deviation over seeds; counts below 30 images.
+    """One of `scope.ROWS` a row: accuracies in % at 8/255, mean ± standard deviation over seeds; counts below 30 images.
 
     Clean on the whole test set; the sweep's attacks on its images; AutoAttack, adaptive attacks and the worst case of the two on
     the report's images, clean errors counted as broken.
     """
     rows = []
-    for defence in DEFENCES:
-        group = of(networks, pair, defence)
+    for name in ROWS:
+        group = of(networks, pair, name)
         if not group:
             continue
         swept = [n for n in group if n.sweep is not None]
         attacked = [n for n in group if quantities.worst_case(n) is not None]
-        row = {"defence": DEFENCE_NAMES[defence], "clean": spread([100 * n.clean for n in group if n.record["metrics"]["last"]])}
-        row |= {name: shares([n.sweep[f"{name}/8"] for n in swept]) for name in swept_attacks(networks)}
+        row = {"defence": DEFENCE_NAMES[name], "clean": spread([100 * n.clean for n in group if n.record["metrics"]["last"]])}
+        row |= {attack: shares([n.sweep[f"{attack}/8"] for n in swept]) for attack in swept_attacks(networks)}
         for suite, title in (("standard", "AutoAttack"), ("adaptive", "adaptive")):
             row[title] = shares([n.reports["linf"].robust(*n.reports["linf"].in_suite(suite)) for n in attacked])
         row["worst case"] = shares([quantities.worst_case(n) for n in attacked])
@@ -102,21 +103,20 @@ def eps_curves(networks: Sequence[Network], pair: tuple[str, str]) -> Figure:
     panels = {}
     for attack, shared in CURVES:
         levels = quantities.levels(seeds, attack)
-        found = {d: [c for s in seeds.values() if (c := _curve(s, d, attack, shared, levels)) is not None] for d in DEFENCES}
-        if any(found.values()):
-            panels[attack, shared] = levels, {d: np.array(curves) for d, curves in found.items() if curves}
+        if found := _curves(networks, pair, attack, shared, levels):
+            panels[attack, shared] = levels, {row: np.array(curves) for row, curves in found.items()}
     if not panels:
         raise ValueError(f"{PAIRS[pair]}: no attack has {intervals.FEW} images, so there is nothing to draw")
     fig, axes = plt.subplots(1, len(panels), figsize=(max(3.6, 2.4 * len(panels)), 2.9), sharey=True, squeeze=False)
     for ax, ((attack, shared), (levels, found)) in zip(axes[0], panels.items(), strict=True):
-        for defence, curves in found.items():
-            look = dict(marker=MARKERS[defence], ms=3.5, color=PALETTE[defence], lw=1.3)
-            ax.plot((0, *levels), curves.mean(0), label=DEFENCE_NAMES[defence], **look)
-            ax.fill_between((0, *levels), curves.min(0), curves.max(0), color=PALETTE[defence], alpha=0.2, lw=0)
+        for row, curves in found.items():
+            look = dict(marker=MARKERS[row], ms=3.5, color=PALETTE[row], lw=1.3)
+            ax.plot((0, *levels), curves.mean(0), label=DEFENCE_NAMES[row], **look)
+            ax.fill_between((0, *levels), curves.min(0), curves.max(0), color=PALETTE[row], alpha=0.2, lw=0)
         images = "images all five get right" if shared else "all images"
         ax.set(title=f"{attack}\n{images}", xlabel="eps (1/255)", xticks=_apart(levels), ylim=(0, 102))
     axes[0, 0].set_ylabel("right after the attack (%)")
-    fig.legend(*axes[0, -1].get_legend_handles_labels(), loc="outside lower center", ncols=3 if len(panels) == 1 else len(DEFENCES))
+    legend_below(fig, ncols=len(ROWS))
     return fig
 
 
@@ -129,27 +129,37 @@ def _apart(levels: Sequence[int]) -> list[int]:
     return ticks
 
 
-def _curve(networks: Mapping[str, Network], defence: str, attack: str, shared: bool, levels: Sequence[int]) -> np.ndarray | None:
-    if defence not in networks or networks[defence].sweep is None:
-        return None
-    swept = networks[defence].sweep
-    right = swept["prediction"] == swept["label"]
-    mask = quantities.common(networks) if shared else np.ones_like(right)
-    if mask is None or mask.sum() < intervals.FEW:
-        return None
-    return 100 * np.array([right[mask].mean(), *(swept[f"{attack}/{level}"][mask].mean() for level in levels)])
+def _curves(
+    networks: Sequence[Network], pair: tuple[str, str], attack: str, shared: bool, levels: Sequence[int]
+) -> dict[str, list[np.ndarray]]:
+    """{row: accuracies in % at eps 0 and at `levels`, one array a seed}; no row without any.
+
+    shared: of images that all five networks of a seed get right, of chosen settings alone: with an aligned one these are other images
+    """
+    common = {seed: quantities.common(mine) for seed, mine in by_seed(networks, pair).items()} if shared else {}
+    found: dict[str, list[np.ndarray]] = {}
+    for network in of(networks, pair):
+        if network.sweep is None or (shared and network.aligned):
+            continue
+        right = network.sweep["prediction"] == network.sweep["label"]
+        mask = common[network.seed] if shared else np.ones_like(right)
+        if mask is not None and mask.sum() >= intervals.FEW:
+            kept = [right, *(network.sweep[f"{attack}/{level}"] for level in levels)]
+            found.setdefault(network.row, []).append(100 * np.array([one[mask].mean() for one in kept]))
+    return found
 
 
 def gaps_table(networks: Sequence[Network], attacks: Mapping[str, float] = scoreboard.CLAIMED) -> pd.DataFrame:
-    """GFA minus adversarial training in points, a row a pair, attack and reading; the word of the plan's rule.
+    """GFA minus adversarial training in points, a row a pair, attack and reading; the word of the plan's rule. Of a pair with aligned
+    settings of GFA beside the chosen ones the rows of both.
 
     "at most": what the gap could have been at best on these images; n: images of a seed; "best eps" is read among the eps at which the
     ceiling is as large as the claim, those of "claim in reach". attacks: {name in the sweep: what the paper claims for it, in points}
     """
     rows = {}
     for pair in present(networks):
-        seeds = by_seed(networks, pair)
-        for attack, claimed in attacks.items():
+        for aligned, (attack, claimed) in itertools.product(sides(networks, pair), attacks.items()):
+            seeds = by_seed(networks, pair, aligned=aligned)
             gap = scoreboard.gap(seeds, attack, claimed)
             readings = {"paper, 8/255": _reading_row(gap.fixed), "paper, best eps": _reading_row(gap.best, gap.no_power)}
             ceilings = {level: quantities.ceiling(seeds, attack, level) for level in quantities.levels(seeds, attack)}
@@ -165,7 +175,8 @@ def gaps_table(networks: Sequence[Network], attacks: Mapping[str, float] = score
                 row |= {"seeds": str(far.estimate.n), "variant": DEFENCE_NAMES[far.variant], "remark": "not read by the rule"}
                 readings[f"strict, {far.level}/255"] = row
             for name, row in readings.items():
-                rows[PAIRS[pair], attack, name] = dict.fromkeys(GAP_COLUMNS, NOTHING) | row | {"by the rule": gap.verdict}
+                title = f"{PAIRS[pair]}{', aligned setting' if aligned else ''}"
+                rows[title, attack, name] = dict.fromkeys(GAP_COLUMNS, NOTHING) | row | {"by the rule": gap.verdict}
     index = pd.MultiIndex.from_tuples(list(rows), names=["networks", "attack", "protocol"])
     return pd.DataFrame(list(rows.values()), index=index)
 
@@ -188,7 +199,7 @@ def kept_words(networks: Sequence[Network]) -> list[str]:
     """What is left in the worst case, strictly, a sentence a pair."""
     said = []
     for pair in present(networks):
-        groups = {d: [n for n in of(networks, pair, d) if quantities.worst_case(n) is not None] for d in DEFENCES}
+        groups = {d: [n for n in of(networks, pair, d) if quantities.worst_case(n) is not None] for d in ROWS}
         left = {DEFENCE_NAMES[d]: shares([quantities.worst_case(n) for n in group]) for d, group in groups.items() if group}
         if not left:
             said.append(f"{PAIRS[pair]}: no network has been attacked by AutoAttack and the adaptive attacks.")
@@ -212,11 +223,11 @@ def curves_words(networks: Sequence[Network], pair: tuple[str, str]) -> tuple[st
     seeds = by_seed(networks, pair)
     ends, drawn = [], []
     for attack, shared in CURVES:
-        found = {d: [c for s in seeds.values() if (c := _curve(s, d, attack, shared, [8])) is not None] for d in DEFENCES}
-        if not any(found.values()):
+        found = _curves(networks, pair, attack, shared, [8])
+        if not found:
             continue
         drawn.append(f"{attack} on {'common' if shared else 'all'} images")
-        ends.append(", ".join(f"{DEFENCE_NAMES[d]} {np.mean([c[1] for c in curves]):.0f} %" for d, curves in found.items() if curves))
+        ends.append(", ".join(f"{DEFENCE_NAMES[row]} {np.mean([c[1] for c in curves]):.0f} %" for row, curves in found.items()))
     left_out = "" if len(drawn) == len(CURVES) else f" Not drawn: attacks with fewer than {intervals.FEW} images that all five get right."
     caption = (
         f"{PAIRS[pair]}: at 8/255 under {CURVES[-1][0]} {ends[-1]} of the images are right after the attack.{left_out}\n"

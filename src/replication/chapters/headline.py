@@ -2,6 +2,7 @@
 
 from collections.abc import Callable, Mapping, Sequence
 
+import numpy as np
 import pandas as pd
 
 from .. import scope, wording
@@ -9,35 +10,38 @@ from ..claims import quantities, scoreboard, verdicts
 from ..claims.findings import Finding
 from ..networks import Network, Page, of, present
 from ..records import FULL, REDUCED
-from ..scope import DEFENCE_NAMES, DEFENCES, PAIRS
+from ..scope import DEFENCE_NAMES, PAIRS, ROWS
 from ..wording import NOTHING, number, percent, spread
 
 
 def runs_table(networks: Sequence[Network]) -> pd.DataFrame:
-    """One row a pair and defence: λ or its target, what else was set, seeds, status, clean accuracy on the whole test set, alignment.
+    """One row a pair and one of `scope.ROWS`: λ or its target, what else was set, seeds, status, clean accuracy on the whole test
+    set, alignment.
 
     "GFA took hold": alignment on validation images seed by seed, and of how many seeds it says so (see `verdicts.took_hold`).
     """
     rows = []
     for pair in present(networks):
-        for defence in DEFENCES:
-            group = of(networks, pair, defence)
+        for row in ROWS:
+            group = of(networks, pair, row)
             if not group:
                 continue
             config = group[0].record["config"]
-            first = [next(iter(n.record["metrics"]["last"]["test_alignment"].values())) for n in group if n.record["metrics"]["last"]]
+            taps = [list(n.record["metrics"]["last"]["test_alignment"].values()) for n in group if n.record["metrics"]["last"]]
+            aligned = [layers for layers in taps if None not in layers]
             ended = [n.record["status"] for n in group]
             rows.append({
                 "networks": PAIRS[pair],
-                "defence": DEFENCE_NAMES[defence],
+                "defence": DEFENCE_NAMES[row],
                 "λ": wording.weight(config).removeprefix("λ ") or NOTHING,
                 "warm-up": f"{config['warmup']:g}" if config["lam"] else NOTHING,
                 "set besides": ", ".join(f"{k} {v}" for k, v in _besides(config).items()) or NOTHING,
                 "seeds": ", ".join(str(n.seed) for n in group),
                 "ended": ", ".join(f"{ended.count(s)} {s}" for s in dict.fromkeys(ended)),
                 "clean (%)": spread([100 * n.clean for n in group if n.record["metrics"]["last"]]),
-                "alignment at the input": spread(first, 3),
-                "GFA took hold": _took_hold(group, of(networks, pair, "standard")) if defence in scope.VARIANTS else NOTHING,
+                "alignment at the input": spread([layers[0] for layers in aligned], 3),
+                "mean over layers": spread([float(np.mean(layers)) for layers in aligned], 3),
+                "GFA took hold": _took_hold(group, of(networks, pair, "standard")) if group[0].defence in scope.VARIANTS else NOTHING,
             })  # fmt: skip
     return pd.DataFrame(rows).set_index(["networks", "defence"])
 

@@ -7,10 +7,10 @@ import numpy as np
 import pandas as pd
 from matplotlib.figure import Figure
 
-from .. import intervals, scope, wording
+from .. import intervals, wording
 from ..claims import quantities, verdicts
-from ..networks import Network, by_seed, of, present
-from ..scope import DEFENCE_NAMES, DEFENCES, PAIRS
+from ..networks import Network, gfa_rows, of, present
+from ..scope import DEFENCE_NAMES, PAIRS, ROWS
 from ..tables import without
 from ..wording import NOTHING, several, spread
 from .headline import stacked
@@ -32,7 +32,7 @@ def distance_table(networks: Sequence[Network], pair: tuple[str, str]) -> pd.Dat
     "smallest": per image the least over all minimum-norm attacks; "failures": images that none of them moved over the boundary.
     """
     rows = []
-    for defence in DEFENCES:
+    for defence in ROWS:
         group = _with_distances(of(networks, pair, defence))
         if not group:
             continue
@@ -58,18 +58,17 @@ def ratio_table(networks: Sequence[Network]) -> pd.DataFrame:
     """
     rows = {}
     for pair in present(networks):
-        seeds = by_seed(networks, pair)
         for attack in ("paper/DeepFool", "paper/EADEN"):
-            for variant in scope.VARIANTS:
+            for name, variant, seeds in gfa_rows(networks, pair):
                 against = {"standard": "to plain (×)", "pgd-at": "to PGD-7 (×)"}
-                paper = {name: quantities.paper_ratio_estimate(seeds, variant, attack, name) for name in against}
-                strict = {name: quantities.strict_ratio_estimate(seeds, variant, name) for name in against}
+                paper = {other: quantities.paper_ratio_estimate(seeds, variant, attack, other) for other in against}
+                strict = {other: quantities.strict_ratio_estimate(seeds, variant, other) for other in against}
                 word = verdicts.ratio(*(quantities.with_power(one["standard"]) for one in (paper, strict)))
                 for protocol, found in (("paper", paper), ("strict", strict)):
-                    row = {title: wording.bounds(found[name][0], 2) if found[name] else NOTHING for name, title in against.items()}
+                    row = {title: wording.bounds(found[other][0], 2) if found[other] else NOTHING for other, title in against.items()}
                     images, there = [n for one in found.values() if one for n in one[1]], [one[0].n for one in found.values() if one]
                     row |= {"n": wording.span(images) if images else NOTHING, "seeds": wording.span(there) if there else NOTHING}
-                    rows[PAIRS[pair], TITLES[attack], DEFENCE_NAMES[variant], protocol] = row | {"by the rule": word}
+                    rows[PAIRS[pair], TITLES[attack], DEFENCE_NAMES[name], protocol] = row | {"by the rule": word}
     index = pd.MultiIndex.from_tuples(list(rows), names=["networks", "attack", "variant", "protocol"])
     return pd.DataFrame(list(rows.values()), index=index)
 
@@ -78,7 +77,7 @@ def distances_words(networks: Sequence[Network]) -> list[str]:
     """Medians of the smallest distances, a sentence a pair."""
     said = []
     for pair in _measured_pairs(networks):
-        groups = {d: _with_distances(of(networks, pair, d)) for d in DEFENCES}
+        groups = {d: _with_distances(of(networks, pair, d)) for d in ROWS}
         medians = {d: [float(np.median(quantities.strict_distances(n))) for n in group] for d, group in groups.items() if group}
         shown = ", ".join(f"{DEFENCE_NAMES[d]} {spread(values, 2)}" for d, values in medians.items())
         n = wording.span([len(quantities.strict_distances(net)) for group in groups.values() for net in group])
@@ -98,7 +97,7 @@ def _drawn(networks: Sequence[Network], pair: tuple[str, str], defence: str) -> 
 
 def drawn_pairs(networks: Sequence[Network]) -> list[tuple[str, str]]:
     """The pairs of which `distance_curves` has something to draw."""
-    return [pair for pair in _measured_pairs(networks) if any(_drawn(networks, pair, d) for d in DEFENCES)]
+    return [pair for pair in _measured_pairs(networks) if any(_drawn(networks, pair, d) for d in ROWS)]
 
 
 def curves_words(networks: Sequence[Network]) -> tuple[str, str]:
@@ -106,7 +105,7 @@ def curves_words(networks: Sequence[Network]) -> tuple[str, str]:
     thin = [
         f"{PAIRS[pair]}, {DEFENCE_NAMES[d]} ({left} of {len(all_of)} seeds)"
         for pair in _measured_pairs(networks)
-        for d in DEFENCES
+        for d in ROWS
         if (all_of := _with_distances(of(networks, pair, d))) and (left := len(all_of) - len(_drawn(networks, pair, d)))
     ]
     few = f" Not drawn, since fewer than {intervals.FEW} images are right: {'; '.join(thin)}." if thin else ""
@@ -125,7 +124,7 @@ def distance_curves(networks: Sequence[Network]) -> Figure:
         raise ValueError(f"no network has distances of {intervals.FEW} images, so there is nothing to draw")
     fig, axes = plt.subplots(1, len(pairs), figsize=(max(3.6, 2.4 * len(pairs)), 2.9), sharey=True, squeeze=False)
     for ax, pair in zip(axes[0], pairs, strict=True):
-        for defence in DEFENCES:
+        for defence in ROWS:
             for number, network in enumerate(_drawn(networks, pair, defence)):
                 least = np.sort(quantities.strict_distances(network))
                 share = 100 * (1 - np.arange(1, len(least) + 1) / len(least))
@@ -137,7 +136,7 @@ def distance_curves(networks: Sequence[Network]) -> Figure:
         title = f"{PAIRS[pair]}\nfirst {' and '.join(map(str, n))} test images"
         ax.set(title=title, xlabel="L2 length (image units)", xlim=(0, None), ylim=(0, 101))
     axes[0, 0].set_ylabel("not yet wrong (% of those right)")
-    legend_below(fig, ncols=len(DEFENCES))
+    legend_below(fig, ncols=len(ROWS))
     return fig
 
 

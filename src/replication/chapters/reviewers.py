@@ -11,7 +11,7 @@ from .. import full_search, search
 from ..claims import quantities
 from ..full_search import Setting
 from ..networks import Network, by_seed, of
-from ..scope import CNN, DEFENCE_NAMES, DEFENCES, MLP, PAIRS, PROBES, VARIANTS
+from ..scope import CNN, DEFENCE_NAMES, GFA_ROWS, MLP, PAIRS, PROBES, ROWS, VARIANTS
 from ..wording import NOTHING, number, of_seeds, several
 from . import masking
 from .rivals import NOT_YET, lead, missing, rival_settings
@@ -68,7 +68,7 @@ def _percent(values: Sequence[float]) -> str:
 def _each(networks: Sequence[Network], pair: tuple[str, str], quantity: Callable[[Network], float | None]) -> str:
     """The mean of `quantity` over seeds, in %, for each defence that has it."""
     said = []
-    for name in DEFENCES:
+    for name in ROWS:
         found = [quantity(n) for n in of(networks, pair, name) if n.record["status"] == "finished"]
         known = [value for value in found if value is not None]
         if known:
@@ -125,7 +125,7 @@ def masking_words(networks: Sequence[Network], folder: Path | None = None) -> st
 
 def _tried_on(networks: Sequence[Network], key: str) -> str:
     """ "seed 1, 200 images": which CNNs with GFA met this attack on every image."""
-    found = [n for name in VARIANTS for n in of(networks, CNN, name) if attack(n, key) is not None]
+    found = [n for name in GFA_ROWS for n in of(networks, CNN, name) if attack(n, key) is not None]
     seeds, images = sorted({n.seed for n in found}), sorted({len(n.singly.label) for n in found})
     return f"{of_seeds(seeds)}, {' or '.join(map(str, images))} images"
 
@@ -133,7 +133,7 @@ def _tried_on(networks: Sequence[Network], key: str) -> str:
 def targeted_words(networks: Sequence[Network]) -> str:
     """GFA under torchattacks' APGD on cross-entropy and under its targeted twin."""
     said = []
-    for name in VARIANTS:
+    for name in GFA_ROWS:
         pairs = [(attack(n, "paper/APGD"), attack(n, "paper/APGDT")) for n in of(networks, CNN, name)]
         pairs = [pair for pair in pairs if None not in pair]
         if pairs:
@@ -147,7 +147,7 @@ def targeted_words(networks: Sequence[Network]) -> str:
 def fab_words(networks: Sequence[Network]) -> str:
     """GFA under the authors' FAB-T on every image (`attacks.paper.fab`); torchattacks' own is tried under the paper's protocol alone."""
     said = []
-    for name in VARIANTS:
+    for name in GFA_ROWS:
         found = [n for n in of(networks, CNN, name) if attack(n, "paper/FAB") is not None]
         if found:
             fab = _percent([attack(n, "paper/FAB") for n in found])

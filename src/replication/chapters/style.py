@@ -1,6 +1,6 @@
 """The look that all figures share: style, colours, labels, and the line that says what a record is."""
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 
 import matplotlib.pyplot as plt
 import pandas as pd
@@ -8,18 +8,22 @@ import seaborn as sns
 from matplotlib.figure import Figure
 
 from .. import wording
-from ..scope import DEFENCE_NAMES
+from ..scope import ALIGNED, DEFENCE_NAMES
+
+
+def _looks(of_defences: Iterable, of_aligned: Iterable) -> dict:
+    """{name: look} in the order of `scope.DEFENCE_NAMES`, from those of the defences and those of the aligned settings of GFA."""
+    defences = [name for name in DEFENCE_NAMES if name not in ALIGNED.values()]
+    looks = dict(zip(defences, of_defences, strict=True)) | dict(zip(ALIGNED.values(), of_aligned, strict=True))
+    return {name: looks[name] for name in DEFENCE_NAMES}
+
 
 COLOURS = [*sns.color_palette("colorblind"), *sns.color_palette("dark")]
-MARKERS = dict(zip(DEFENCE_NAMES, "osD^vPX<>*hpdH8", strict=True))
-HATCHES = dict(  # colour is not all there is; lines first, since dots and rings are forty times as many bytes in a picture
-    zip(
-        DEFENCE_NAMES,
-        ["", "//", "\\\\", "||", "xx", "--", "++", "oo", "..", "**", "OO", "//..", "\\\\..", "xx..", "--.."],
-        strict=True,
-    )
+MARKERS = _looks("osD^vPX<>*hpdH8", [(8, 1, 0), (5, 0, 180)])
+HATCHES = _looks(  # colour is not all there is; lines first, since dots and rings are forty times as many bytes in a picture
+    ["", "//", "\\\\", "||", "xx", "--", "++", "oo", "..", "**", "OO", "//..", "\\\\..", "xx..", "--.."], ["////", "\\\\\\\\"]
 )
-PALETTE = dict(zip(DEFENCE_NAMES, COLOURS[: len(DEFENCE_NAMES)], strict=True))
+PALETTE = _looks(COLOURS[:15], [tuple(0.6 * part for part in colour) for colour in COLOURS[1:3]])  # the aligned: their variant, darker
 
 
 def style(dpi: int | None = None) -> None:

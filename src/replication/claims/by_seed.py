@@ -7,7 +7,7 @@ from itertools import groupby
 from pathlib import Path
 
 from .. import provenance, scope
-from ..networks import Network, by_seed, has_aligned
+from ..networks import Network, by_seed, sides
 from ..scope import CNN, COMPARED, DEFENCE_NAMES, MLP
 from ..wording import number
 from . import quantities, scoreboard
@@ -45,7 +45,7 @@ def rows(networks: Sequence[Network]) -> list[SeedGap]:
     """Every seed of the readings that the verdicts of C1, C2 and C6 use, of each setting of GFA that there is."""
     found = []
     for claim, pair, attack in ROWS:
-        for aligned in (False, True)[: 1 + has_aligned(networks)]:
+        for aligned in sides(networks):
             seeds = by_seed(networks, pair, aligned=aligned)
             gap = scoreboard.gap(seeds, attack, scoreboard.CLAIMED[attack])
             words = f", {scope.PAIRS[pair]}{', aligned setting' if aligned else ''}"

@@ -64,14 +64,14 @@ def verdict_sentence(one: Results) -> str:
     return f"{said}. {claimed}; we find {weak} under {gaps[0].label}, and {strict}."
 
 
-def took_hold(networks: Sequence[Network]) -> tuple[int, int]:
-    """How many of the CNNs trained with GFA it took hold of, by the plan's rule, of how many that can be told."""
+def took_hold(networks: Sequence[Network], rows: Sequence[str] = scope.GFA_ROWS) -> tuple[int, int]:
+    """How many of the CNNs trained with GFA it took hold of, by the plan's rule, of how many that can be told. rows: some of `GFA_ROWS`"""
     plain = [n.record["history"][-1].get("val_alignment") for n in of(networks, CNN, "standard")]
     known = [one for one in plain if one is not None]
     found = [
         verdicts.took_hold(n.record["history"][-1]["val_alignment"], known)
-        for variant in scope.VARIANTS
-        for n in of(networks, CNN, variant)
+        for row in rows
+        for n in of(networks, CNN, row)
         if n.record["history"][-1].get("val_alignment") is not None
     ]
     told = [one for one in found if one is not None]
@@ -80,11 +80,13 @@ def took_hold(networks: Sequence[Network]) -> tuple[int, int]:
 
 def reason_sentence(one: Results) -> str:
     """Why GFA fails or holds: what it does to a network, as far as there are records."""
-    hold, told = took_hold(one.networks)
+    hold, told = took_hold(one.networks, scope.VARIANTS)
+    beside = took_hold(one.networks, tuple(scope.ALIGNED.values()))
     bars = {(found.claim.id, bar.label): bar for found in one.findings for bar in found.bars if bar.measured is not None}
     parts = []
     if told:
-        parts.append(f"it took hold in {hold} of {told} networks by the plan's rule")
+        aligned = f" (in {beside[0]} of {beside[1]} of the aligned settings beside the chosen ones)" if beside[1] else ""
+        parts.append(f"it took hold in {hold} of {told} networks by the plan's rule{aligned}")
     rise, margin = (bars.get(("C5", label)) for label in ("rise of the training loss", "rise of the margin"))
     nearest = next((bar for (claim, _), bar in bars.items() if claim == "C3" and "smallest" in bar.label), None)
     if rise and margin:

@@ -12,9 +12,9 @@ import numpy as np
 ALIGNMENTS = ("signed, at the input", "magnitude, at the input", "signed, mean over layers", "magnitude, mean over layers")
 
 
-def objective(record: Mapping) -> str:
-    """The training objective of the network that `record` measures."""
-    return record["training"]["config"]["objective"]
+def row(record: Mapping) -> str:
+    """The row that the network which `record` measures belongs to (see `networks.Page.measured`), else its training objective."""
+    return record.get("row") or record["training"]["config"]["objective"]
 
 
 def training_loss(record: Mapping) -> str:
@@ -33,14 +33,14 @@ def comparable(records: Iterable[Mapping], loss: str) -> list[Mapping]:
 
 
 def records_by_seed(records: Iterable[Mapping]) -> dict[int, dict[str, Mapping]]:
-    """{seed of training: {objective: record}}; ValueError if a seed has two networks of one objective."""
+    """{seed of training: {row: record}}; ValueError if a seed has two networks of one row."""
     found: dict[int, dict[str, Mapping]] = {}
     for record in records:
         networks = found.setdefault(record["training"]["config"]["seed"], {})
-        if objective(record) in networks:
-            names = f"{networks[objective(record)]['name']} and {record['name']}"
+        if row(record) in networks:
+            names = f"{networks[row(record)]['name']} and {record['name']}"
             raise ValueError(f"one network of an objective for each seed is needed to compare them; got {names}")
-        networks[objective(record)] = record
+        networks[row(record)] = record
     return dict(sorted(found.items()))
 
 

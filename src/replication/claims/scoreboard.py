@@ -12,7 +12,7 @@ from deepdefense.storage import paths
 from .. import intervals, scope
 from ..estimates import Estimate, estimate
 from ..intervals import Ceiling
-from ..networks import Network, by_seed, has_aligned, headline, reduced
+from ..networks import Network, by_seed, headline, reduced, sides
 from ..records import FULL, REDUCED, SEARCH_FOLDERS, load_records
 from ..scope import CNN, DEFENCE_NAMES, MLP
 from ..wording import interval, number, several, span
@@ -298,7 +298,7 @@ def judge(networks: Sequence[Network], timing: Mapping | None, only: Collection[
         "C7": lambda *_: _cost(timing),
         "C8": lambda seeds, _: _raised(seeds),
     }
-    rows = {aligned: by_seed(networks, CNN, aligned=aligned) for aligned in (False, True)[: 1 + has_aligned(networks)]}
+    rows = {aligned: by_seed(networks, CNN, aligned=aligned) for aligned in sides(networks)}
     found = []
     for claim in CLAIMS:
         if not only or claim.id in only:
