@@ -2,6 +2,8 @@
 
 from collections.abc import Callable, Mapping, Sequence
 
+import numpy as np
+
 from .. import estimates
 from ..claims import measured
 from ..scope import DEFENCE_NAMES, DIRECTIONS, LOSS_NAMES
@@ -40,6 +42,27 @@ def left_out(records: Records, loss: str) -> str:
     were, their = ("it was", "its") if len(names) == 1 else ("they were", "their")
     why = f"on which {were} not trained: {their} logits, and so {their} margin, have a scale of their own"
     return f" Without {', '.join(names)} for the {LOSS_NAMES[loss]}, {why}."
+
+
+def length_and_angle(records: Records, title: str) -> str:
+    """The two ways in which a loss gets flat along the sphere, in a sentence: its gradient is shorter, or turned to the radius.
+
+    Of networks trained on squared error, if there are any: the mean length of the gradient over plain training's, and its tangential
+    part's over its own.
+    """
+    shown = groups(measured.comparable(records, "mse"))
+    means = {
+        name: [float(np.mean([look_up(one, "gradient", part)["mean"] for one in members])) for part in ("length", "tangential")]
+        for name, members in shown.items()
+    }
+    if "standard" not in means:
+        return f"{title}: there is no plain training to compare with."
+    longer = [f"{DEFENCE_NAMES[name]} {number(both[0] / means['standard'][0], 2)}" for name, both in means.items() if name != "standard"]
+    turned = [f"{DEFENCE_NAMES[name]} {number(both[1] / both[0], 2)}" for name, both in means.items()]
+    return (
+        f"{title}: mean length of the gradient of the training loss over plain training's: {', '.join(longer)}. "
+        f"Of its length is tangential: {', '.join(turned)}."
+    )
 
 
 def _n(records: Records) -> str:

@@ -9,7 +9,7 @@ import pandas as pd
 from matplotlib.figure import Figure
 
 from .. import intervals, wording
-from ..claims import quantities, scoreboard
+from ..claims import quantities, rival, scoreboard
 from ..networks import Network, by_seed, of, present, sides, swept_attacks
 from ..scope import COMPARED, DEFENCE_NAMES, PAIRS, ROWS
 from ..wording import NOTHING, spread
@@ -207,6 +207,18 @@ def kept_words(networks: Sequence[Network]) -> list[str]:
         images, several = _images_attacked(networks, pair), max(len(group) for group in groups.values())
         shown = ", ".join(f"{name} {words}" for name, words in left.items())
         said.append(f"{PAIRS[pair]}, images kept in the worst case (%): {shown}; n = {images}, {wording.several(several, 'seed')}.")
+    return said
+
+
+def rival_words(networks: Sequence[Network]) -> list[str]:
+    """Whether adversarial training is what the plan expects of it at full size, a sentence a pair for which it expects something."""
+    said = []
+    for pair in present(networks):
+        found = rival.of(of(networks, pair))
+        if found is not None:
+            size = " at reduced scale" if found.reduced else ""
+            word = "is below" if found.weak else "reaches"
+            said.append(f"{PAIRS[pair]}{size}: adversarial training ({found.words()}) {word} the plan's {rival.BAR}.")
     return said
 
 

@@ -16,7 +16,7 @@ from ..networks import Network, by_seed, headline, reduced, sides
 from ..records import FULL, REDUCED, SEARCH_FOLDERS, load_records
 from ..scope import CNN, DEFENCE_NAMES, MLP
 from ..wording import interval, number, several, span
-from . import extra, quantities, verdicts
+from . import extra, quantities, rival, verdicts
 from .bars import ALIGNMENT, DISTANCE, GAP, PLAIN, Bar
 from .findings import Claim, Finding
 from .quantities import ALIGNMENTS
@@ -122,7 +122,7 @@ class Gap:
 
     Each is that of the better variant, None without a usable run; strict: (variant, estimate). "Best" is read among the eps at
     which so large a gap as the claim's could have been seen; if there is none, `best` is None and `no_power` says why.
-    beyond: the strict one at the largest eps of the sweep, which the rule does not read.
+    beyond: the strict one at the largest eps of the sweep, which the rule does not read; weak: see `rival.too_weak`.
     """
 
     fixed: Reading | None
@@ -132,6 +132,7 @@ class Gap:
     no_power: str = ""
     strict_images: tuple[int, ...] = ()
     beyond: Beyond | None = None
+    weak: str = ""
 
     def best_words(self) -> str:
         return self.best.words() if self.best else self.no_power or "no usable run"
@@ -139,7 +140,8 @@ class Gap:
     def strict_words(self) -> str:
         if not self.strict:
             return f"only {span(self.strict_images)} images" if self.strict_images else "no usable run"
-        return f"{interval(self.strict[1], ' points', sign=True)}, n {span(self.strict_images)}, {DEFENCE_NAMES[self.strict[0]]}"
+        said = f"{interval(self.strict[1], ' points', sign=True)}, n {span(self.strict_images)}, {DEFENCE_NAMES[self.strict[0]]}"
+        return f"{said}; {self.weak}" if self.weak else said
 
 
 def _reading(seeds: Mapping, attack: str, level: int, levels: int = 1) -> Reading | None:
@@ -173,8 +175,9 @@ def gap(seeds: Mapping, attack: str, claimed: float) -> Gap:
     kinder = max(filter(None, found), key=lambda reading: (reading.estimate.n, reading.estimate.mean), default=None)
     fixed = _reading(seeds, attack, 8) if 8 in levels else None
     strict, images = _strict(seeds, quantities.at_the_plans)
-    word = verdicts.gap(kinder and kinder.estimate, strict and strict[1], claimed)
-    return Gap(fixed, kinder, strict, word, "" if readable else _no_power(ceilings, claimed), images, _beyond(seeds))
+    weak = rival.too_weak(seeds)
+    word = verdicts.INCONCLUSIVE if weak else verdicts.gap(kinder and kinder.estimate, strict and strict[1], claimed)
+    return Gap(fixed, kinder, strict, word, "" if readable else _no_power(ceilings, claimed), images, _beyond(seeds), weak)
 
 
 def _strict(seeds: Mapping, which: quantities.Which) -> tuple[tuple[str, Estimate] | None, tuple[int, ...]]:
