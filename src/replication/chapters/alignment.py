@@ -10,6 +10,7 @@ from matplotlib.figure import Figure
 from deepdefense.storage import files, paths
 
 from ..figures import COLUMN
+from ..records import reduced
 from ..scope import DEFENCE_NAMES, PAIRS
 from ..wording import number
 from .style import COLOURS, PALETTE, label, legend_below
@@ -31,10 +32,20 @@ def scale_records() -> list[dict]:
 
 
 def network_name(record: Mapping) -> str:
-    """Pair, defence and size of a network, in words."""
+    """Pair, size and defence of a network, in words."""
     config = record["config"]
     pair = PAIRS.get((config["data"], config["model"]), f"{config['model']}, {config['data']}")
-    return f"{pair}, width {config['width']:g}: {label(record)}, seed {config['seed']}"
+    return f"{pair}{' at reduced scale' if reduced(record) else ''}: {label(record)}, seed {config['seed']}"
+
+
+def by_pair(scales: Sequence[Mapping]) -> dict[str, list[Mapping]]:
+    """{pair in words: its records of `scale_records`, of networks that finished}; no pair without any."""
+    found: dict[str, list[Mapping]] = {}
+    for pair, title in PAIRS.items():
+        mine = [r for r in scales if (r["config"]["data"], r["config"]["model"]) == pair and r["status"] == "finished"]
+        if mine:
+            found[title] = mine
+    return found
 
 
 def identity_table(networks: Mapping[str, Mapping[str, Mapping[str, float]]]) -> pd.DataFrame:

@@ -15,7 +15,7 @@ from ..figures import COLUMN
 from ..scope import DEFENCE_NAMES, PAIRS
 from ..wording import NOTHING, number
 from . import style
-from .alignment import MARKERS, ROUNDING
+from .alignment import MARKERS, ROUNDING, by_pair
 from .style import COLOURS, PALETTE, label
 
 READS = ("full_search", "search", "refine")  # folders of data/results/, for the workflow
@@ -103,7 +103,7 @@ def weighted_against_mean(records: Sequence[Mapping]) -> Figure:
             mine = [record["history"][-1] for record in of(records, pair, name)]
             if mine:
                 x, y = ([row[f"train_subset_alignment{kind}"] for row in mine] for kind in ("", "_weighted"))
-                ax.plot(x, y, marker, ms=6, color=PALETTE[name], label=DEFENCE_NAMES[name], mec="white", mew=0.5)
+                ax.plot(x, y, ls="", marker=marker, ms=6, color=PALETTE[name], label=DEFENCE_NAMES[name], mec="white", mew=0.5)
         ends = ax.get_xlim()
         ax.plot(ends, ends, color="grey", lw=1, ls="--")
         ax.axhline(0, color="grey", lw=1)
@@ -205,6 +205,11 @@ def plain_level(runs: Sequence[search.Trial], pair: tuple[str, str]) -> float:
     return files.read_json(path)["history"][-1]["train_task"]
 
 
+def _moved(one: Mapping) -> str:
+    low, high = (number(one["louder"][k]["input"], 2, sign=True) for k in (0, -1))
+    return f"{label(one)} from {low} to {high}"
+
+
 def answer_words(scales: Sequence[Mapping], records: Sequence[Mapping]) -> list[str]:
     """What the page found, from the measures of `replication.experiments.scale` and the histories of training at full size."""
     errors = [row["error"] for one in scales for part in one["identity"].values() for row in part.values()]
@@ -228,7 +233,6 @@ def answer_words(scales: Sequence[Mapping], records: Sequence[Mapping]) -> list[
         )
     same = [one for one in scales if one["status"] == "finished" and {row["answers"] for row in one["louder"]} == {1.0}]
     if same:
-        ends = [(label(one), *(number(one["louder"][k]["input"], 2, sign=True) for k in (0, -1))) for one in same]
-        moved = ", ".join(f"{name} from {low} to {high}" for name, low, high in ends)
+        moved = "; ".join(f"{title}: {', '.join(map(_moved, mine))}" for title, mine in by_pair(same).items())
         said.append(f"Louder logits move the mean alignment at the input and change no answer: {moved}. So it is no measure of robustness.")
     return said
