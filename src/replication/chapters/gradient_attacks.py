@@ -160,7 +160,7 @@ def gaps_table(networks: Sequence[Network], attacks: Mapping[str, float] = score
     for pair in present(networks):
         for aligned, (attack, claimed) in itertools.product(sides(networks, pair), attacks.items()):
             seeds = by_seed(networks, pair, aligned=aligned)
-            gap = scoreboard.gap(seeds, attack, claimed)
+            gap = scoreboard.gap(seeds, attack, claimed, len(sides(networks, pair)))
             readings = {"paper, 8/255": _reading_row(gap.fixed), "paper, best eps": _reading_row(gap.best, gap.no_power)}
             ceilings = {level: quantities.ceiling(seeds, attack, level) for level in quantities.levels(seeds, attack)}
             reached = [str(level) for level, one in ceilings.items() if one is not None and one.reaches(claimed)]

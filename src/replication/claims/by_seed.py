@@ -45,9 +45,9 @@ def rows(networks: Sequence[Network]) -> list[SeedGap]:
     """Every seed of the readings that the verdicts of C1, C2 and C6 use, of each setting of GFA that there is."""
     found = []
     for claim, pair, attack in ROWS:
-        for aligned in sides(networks):
+        for aligned in sides(networks, pair):
             seeds = by_seed(networks, pair, aligned=aligned)
-            gap = scoreboard.gap(seeds, attack, scoreboard.CLAIMED[attack])
+            gap = scoreboard.gap(seeds, attack, scoreboard.CLAIMED[attack], len(sides(networks, pair)))
             words = f", {scope.PAIRS[pair]}{', aligned setting' if aligned else ''}"
             if reading := gap.best or gap.fixed:
                 found += _weak(seeds, claim, f"{attack}, ε = {reading.level}/255{words}", reading)

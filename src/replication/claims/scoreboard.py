@@ -144,12 +144,11 @@ class Gap:
         return f"{said}; {self.weak}" if self.weak else said
 
 
-def _reading(seeds: Mapping, attack: str, level: int, levels: int = 1) -> Reading | None:
-    """The better variant at one eps, of `levels` that are chosen from."""
+def _reading(seeds: Mapping, attack: str, level: int, choices: int) -> Reading | None:
+    """The better variant at one eps; choices: how many variants, settings and eps are chosen from."""
     chosen = best(quantities.variants(seeds, quantities.paper_gap, attack, level))
     if chosen is None:
         return None
-    choices = levels * len(scope.VARIANTS)
     found = intervals.of_points(quantities.gap_samples(seeds, chosen[0], attack, level), choices=choices)
     both = [quantities.kept(seeds, name, attack, level).values for name in (chosen[0], "pgd-at")]
     mask = quantities.kept(seeds, "pgd-at", attack, level).counted
@@ -166,32 +165,33 @@ def _no_power(ceilings: Mapping[int, Ceiling], claimed: float) -> str:
     return f"no power: {number(claimed, sign=True)} could not be seen at any ε, at most {most} (n {span(enough[level].images)})"
 
 
-def gap(seeds: Mapping, attack: str, claimed: float) -> Gap:
-    """The gap of one pair under `attack`, of which the paper claims so many points."""
+def gap(seeds: Mapping, attack: str, claimed: float, settings: int = 1) -> Gap:
+    """The gap of one pair under `attack`, of which the paper claims so many points; settings: of each variant, the kinder counts."""
+    variants = settings * len(scope.VARIANTS)
     levels = quantities.levels(seeds, attack)
     ceilings = {level: one for level in levels if (one := quantities.ceiling(seeds, attack, level)) is not None}
     readable = [level for level, one in ceilings.items() if one.reaches(claimed)]
-    found = [_reading(seeds, attack, level, len(readable)) for level in readable]
+    found = [_reading(seeds, attack, level, variants * len(readable)) for level in readable]
     kinder = max(filter(None, found), key=lambda reading: (reading.estimate.n, reading.estimate.mean), default=None)
-    fixed = _reading(seeds, attack, 8) if 8 in levels else None
-    strict, images = _strict(seeds, quantities.at_the_plans)
+    fixed = _reading(seeds, attack, 8, variants) if 8 in levels else None
+    strict, images = _strict(seeds, quantities.at_the_plans, variants)
     weak = rival.too_weak(seeds)
     word = verdicts.INCONCLUSIVE if weak else verdicts.gap(kinder and kinder.estimate, strict and strict[1], claimed)
-    return Gap(fixed, kinder, strict, word, "" if readable else _no_power(ceilings, claimed), images, _beyond(seeds), weak)
+    return Gap(fixed, kinder, strict, word, "" if readable else _no_power(ceilings, claimed), images, _beyond(seeds, variants), weak)
 
 
-def _strict(seeds: Mapping, which: quantities.Which) -> tuple[tuple[str, Estimate] | None, tuple[int, ...]]:
+def _strict(seeds: Mapping, which: quantities.Which, choices: int) -> tuple[tuple[str, Estimate] | None, tuple[int, ...]]:
     """((the better variant, its strict gap), or None below 30 images, and the images of each seed)."""
     found = best(quantities.variants(seeds, quantities.strict_gap, which))
     if found is None:
         return None, ()
     samples = quantities.strict_samples(seeds, found[0], which)
     enough = min(samples.images) >= intervals.FEW
-    return (found[0], intervals.of_points(samples, choices=len(scope.VARIANTS))) if enough else None, samples.images
+    return (found[0], intervals.of_points(samples, choices=choices)) if enough else None, samples.images
 
 
-def _beyond(seeds: Mapping) -> Beyond | None:
-    strict, images = _strict(seeds, quantities.beyond)
+def _beyond(seeds: Mapping, choices: int) -> Beyond | None:
+    strict, images = _strict(seeds, quantities.beyond, choices)
     if strict is None:
         return None
     eps = {report.about["eps"] for networks in seeds.values() if (report := quantities.beyond(networks[strict[0]])) is not None}
@@ -214,14 +214,14 @@ def _gap_bars(found: Gap, claimed: float, attack: str, pair: str = "") -> tuple[
     )
 
 
-def _gap(seeds: Mapping, attack: str) -> Said:
-    found = gap(seeds, attack, CLAIMED[attack])
+def _gap(seeds: Mapping, attack: str, settings: int) -> Said:
+    found = gap(seeds, attack, CLAIMED[attack], settings)
     fixed = found.fixed.words() if found.fixed else "no usable run"
     return f"fixed: {fixed}; best: {found.best_words()}", found.strict_words(), found.verdict, _gap_bars(found, CLAIMED[attack], attack)
 
 
-def _distance(seeds: Mapping, attack: str) -> Said:
-    choices, said, found = len(scope.VARIANTS), [], []
+def _distance(seeds: Mapping, attack: str, choices: int) -> Said:
+    said, found = [], []
     for quantity, estimated, arguments in (
         (quantities.paper_ratio, quantities.paper_ratio_estimate, (attack, "standard", choices)),
         (quantities.strict_ratio, quantities.strict_ratio_estimate, ("standard", choices)),
@@ -236,8 +236,8 @@ def _distance(seeds: Mapping, attack: str) -> Said:
     return *said, verdicts.ratio(*map(quantities.with_power, found)), bars
 
 
-def _suppressed(seeds: Mapping) -> Said:
-    chosen, choices = best(quantities.variants(seeds, quantities.rise_ratio), min), len(scope.VARIANTS)
+def _suppressed(seeds: Mapping, choices: int) -> Said:
+    chosen = best(quantities.variants(seeds, quantities.rise_ratio), min)
     if chosen is None:
         return "no usable run", "no usable run", verdicts.INCONCLUSIVE, ()
     variant = chosen[0]
@@ -253,12 +253,13 @@ def _suppressed(seeds: Mapping) -> Said:
 
 
 def _everywhere(networks: Sequence[Network], aligned: bool) -> Said:
-    gaps = {pair: gap(by_seed(networks, pair, aligned=aligned), "APGD-100", CLAIMED["APGD-100"]) for pair in (CNN, MLP)}
+    attack, claimed = "APGD-100", CLAIMED["APGD-100"]
+    gaps = {pair: gap(by_seed(networks, pair, aligned=aligned), attack, claimed, len(sides(networks, pair))) for pair in (CNN, MLP)}
     paper, strict = [], []
     for pair, found in gaps.items():
         paper.append(f"{scope.PAIRS[pair]}: {found.best_words()}")
         strict.append(f"{scope.PAIRS[pair]}: {found.strict_words()}")
-    bars = _gap_bars(gaps[MLP], CLAIMED["APGD-100"], "APGD-100", f", {scope.PAIRS[MLP]}")
+    bars = _gap_bars(gaps[MLP], claimed, attack, f", {scope.PAIRS[MLP]}")
     return "; ".join(paper), "; ".join(strict), verdicts.everywhere([found.verdict for found in gaps.values()]), bars
 
 
@@ -291,12 +292,13 @@ def _raised(seeds: Mapping) -> Said:
 
 def judge(networks: Sequence[Network], timing: Mapping | None, only: Collection[str] = ()) -> list[Finding]:
     """One finding a claim. timing: the record of benchmarks/training.py, or None; only: names of claims (default: all)."""
+    settings = len(sides(networks, CNN))
     say: dict[str, Callable[[Mapping, bool], Said]] = {
-        "C1": lambda seeds, _: _gap(seeds, "APGD-100"),
-        "C2": lambda seeds, _: _gap(seeds, "FGSM"),
-        "C3": lambda seeds, _: _distance(seeds, "paper/DeepFool"),
-        "C4": lambda seeds, _: _distance(seeds, "paper/EADEN"),
-        "C5": lambda seeds, _: _suppressed(seeds),
+        "C1": lambda seeds, _: _gap(seeds, "APGD-100", settings),
+        "C2": lambda seeds, _: _gap(seeds, "FGSM", settings),
+        "C3": lambda seeds, _: _distance(seeds, "paper/DeepFool", settings * len(scope.VARIANTS)),
+        "C4": lambda seeds, _: _distance(seeds, "paper/EADEN", settings * len(scope.VARIANTS)),
+        "C5": lambda seeds, _: _suppressed(seeds, settings * len(scope.VARIANTS)),
         "C6": lambda _, aligned: _everywhere(networks, aligned),
         "C7": lambda *_: _cost(timing),
         "C8": lambda seeds, _: _raised(seeds),
