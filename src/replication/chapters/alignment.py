@@ -133,7 +133,7 @@ def louder_figure(networks: Mapping[str, Sequence[Mapping]], defences: Mapping[s
         ax.axvline(1, color="grey", lw=1, ls=":")
         ax.set(xscale="log", xlabel="logits times c", title=words)
     axes[0].axhline(top, color="black", lw=1, ls="--")
-    axes[0].annotate("GFA as trained, at most", (0.1, top), xytext=(0, 3), textcoords="offset points")
+    axes[0].annotate("GFA, at most", (0.1, top), xytext=(0, 3), textcoords="offset points")
     axes[0].set_ylabel("mean alignment")
     legend_below(fig, ncols=2)
     return fig
